@@ -1,0 +1,36 @@
+"""arclight: train, test and look at image classifiers and token taggers.
+
+The floors of the house, from the door down; imports run down only:
+
+    train.py, __main__          what the user types
+    experiment                  config -> data, net, trainer -> fit, test -> results
+    checkpoint                  what a checkpoint holds; model back from a file alone
+    training                    LightningModules, optimizers, schedules, callbacks, trackers
+    data | models | evaluation  batches | nets | scores and reports
+    build | config | spec | hardware    targets | composition | facts of the data | facts of the machine
+    errors                      mistakes of the user, told in one message
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from arclight.experiment import Run
+
+__version__ = "0.1.0"
+__all__ = ["run"]
+
+
+def run(overrides: list[str]) -> Run:
+    """The run that `python train.py OVERRIDES...` makes: results, model and folder.
+
+    Args:
+        overrides: what would stand on the command line, such as `["experiment=demo", "seed=1"]`.
+
+    Raises:
+        InputError: when a name or a value in the overrides, the data or the config is wrong.
+    """
+    from arclight import config, experiment  # torch and lightning load here, not with the package
+
+    return experiment.run(config.compose(overrides))

@@ -1,0 +1,1 @@
+"""Data sets as LightningDataModules: raw files in, batches on the device out."""

@@ -1,0 +1,138 @@
+"""Which samples make up each batch: a pure function of seed, epoch, position and process.
+
+Every process works out the whole global batch and takes its own rows, so one batch holds the same samples on 1, 2 or 8
+devices, and a run that stops inside an epoch can go on at the same position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from arclight.errors import InputError
+
+
+def generator(*key: int) -> torch.Generator:
+    """A generator on the CPU whose stream depends on every number of the key, such as (seed, epoch, step)."""
+    state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+    return torch.Generator().manual_seed(state & (2**63 - 1))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One process among `world_size`; each optimizer step adds up `accumulation` parts on every process."""
+
+    rank: int = 0
+    world_size: int = 1
+    accumulation: int = 1
+
+    @property
+    def num_parts(self) -> int:
+        """Parts that one global batch is cut into."""
+        return self.world_size * self.accumulation
+
+
+class Rows(NamedTuple):
+    """What one process takes of one batch."""
+
+    indices: Tensor  # int64 (B,), rows of the split, -1 on rows that only fill the batch
+    whole: Tensor  # int64 (global batch,), the rows of all processes and parts
+    offset: int  # where `indices` begins in `whole`
+    step: int  # optimizer step inside the epoch
+
+
+class TrainOrder:
+    """Shuffled anew each epoch, cut into global batches; the rows of a last, incomplete batch wait for another epoch.
+
+    Lightning calls `set_epoch`, and `state_dict` when it saves inside an epoch: the position is all there is to save.
+
+    Raises:
+        InputError: when the batch is larger than the split, or does not divide over processes and parts.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, *, seed: int, shard: Shard | None = None) -> None:
+        self.shard = shard or Shard()
+        if batch_size > num_samples:
+            raise InputError(
+                f"data.batch_size={batch_size} is larger than the training split of {num_samples} samples; "
+                f"take data.batch_size={num_samples} or less"
+            )
+        parts = self.shard.num_parts
+        if batch_size % parts:
+            lower = batch_size // parts * parts
+            sizes = " or ".join(str(size) for size in (lower, lower + parts) if size)
+            raise InputError(
+                f"data.batch_size={batch_size} does not divide over {self.shard.world_size} processes times "
+                f"{self.shard.accumulation} accumulated parts; the nearest sizes that do are {sizes}"
+            )
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.start = 0  # part at which the next pass begins; not 0 only right after a resume
+        self.position = 0  # parts taken in this epoch
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps in an epoch."""
+        return self.num_samples // self.batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the shuffle of this epoch."""
+        self.epoch = epoch
+
+    def batches(self) -> Tensor:
+        """The global batches of this epoch, int64 (num_steps, batch_size)."""
+        shuffled = torch.randperm(self.num_samples, generator=generator(self.seed, self.epoch))
+        return shuffled[: self.num_steps * self.batch_size].view(self.num_steps, self.batch_size)
+
+    def __len__(self) -> int:
+        return self.num_steps * self.shard.accumulation
+
+    def __iter__(self) -> Iterator[Rows]:
+        batches = self.batches()
+        rows_per_part = self.batch_size // self.shard.num_parts
+        start, self.start = self.start, 0
+        for position in range(start, len(self)):
+            step, part = divmod(position, self.shard.accumulation)
+            offset = (part * self.shard.world_size + self.shard.rank) * rows_per_part
+            self.position = position + 1
+            yield Rows(batches[step, offset : offset + rows_per_part], batches[step], offset, step)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where in the epoch the next part begins."""
+        return {"position": self.position % len(self)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Makes the next pass begin where the saved one stopped."""
+        self.start = state["position"]
+
+
+class EvalOrder:
+    """Every row once, in the given order; all processes get equally many batches, filled up with -1.
+
+    Equally many, because validation inside fit is wrapped by ddp, where a process that runs out of batches makes the others wait
+    for ever. The rows that fill up count in no score.
+    """
+
+    def __init__(self, rows: Tensor, batch_size: int, *, shard: Shard | None = None) -> None:
+        self.rows = rows  # int64 (num_samples,)
+        self.batch_size = batch_size
+        self.shard = shard or Shard()
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // (self.batch_size * self.shard.world_size))
+
+    def __iter__(self) -> Iterator[Rows]:
+        whole_size = self.batch_size * self.shard.world_size
+        for step in range(len(self)):
+            whole = self.rows[step * whole_size : (step + 1) * whole_size]
+            rows_per_process = -(-len(whole) // self.shard.world_size)
+            whole = torch.nn.functional.pad(whole, (0, rows_per_process * self.shard.world_size - len(whole)), value=-1)
+            offset = self.shard.rank * rows_per_process
+            yield Rows(whole[offset : offset + rows_per_process], whole, offset, step)

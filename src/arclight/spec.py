@@ -1,0 +1,78 @@
+"""What data promises and models rely on: shapes, names, batches. Never typed in YAML, saved in every checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Rows, words and subwords with this label count in no loss and in no score (the value cross_entropy ignores by default).
+IGNORED = -100
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """Facts of an image data set; every image has the same shape.
+
+    `mean` and `std` are per channel, over the training split, of pixels scaled to 0..1.
+    """
+
+    channels: int
+    height: int
+    width: int
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSpec:
+    """Facts of a tagged-text data set.
+
+    `labels` are IOB2 tags, "O" first; `tokenizer` is the whole fast tokenizer as the JSON text of the tokenizers library, so
+    that a checkpoint needs no other file; `max_length` counts subwords, special ones included.
+    """
+
+    labels: tuple[str, ...]
+    tokenizer: str
+    vocab_size: int
+    pad_id: int
+    max_length: int
+
+
+Spec = ImageSpec | TokenSpec
+
+
+class ImageBatch(NamedTuple):
+    """One process's part of a batch of images, as raw pixels."""
+
+    images: Tensor  # uint8 (B, C, H, W)
+    labels: Tensor  # int64 (B,), IGNORED on rows that only fill the batch
+    indices: Tensor  # int64 (B,), row in the split, -1 on rows that only fill the batch
+
+
+class TokenBatch(NamedTuple):
+    """One process's part of a batch of sentences: T subwords of the longest, W words of the longest."""
+
+    input_ids: Tensor  # int64 (B, T)
+    attention_mask: Tensor  # int64 (B, T), 0 on padding
+    labels: Tensor  # int64 (B, T), the word's label on its first subword, IGNORED elsewhere
+    word_starts: Tensor  # int64 (B, W), where a word's first subword stands, -1 where truncation cut it off or no word is
+    word_labels: Tensor  # int64 (B, W), gold label of every word, cut off or not; IGNORED where no word is
+    indices: Tensor  # int64 (B,), row in the split, -1 on rows that only fill the batch
+    num_tokens: int  # subwords in this part, padding left out
+    num_labelled: float  # labelled subwords of the whole batch, all processes and parts, divided by the number of parts
+
+
+def to_plain(spec: Spec) -> dict[str, Any]:
+    """The spec as plain data that a checkpoint can hold; `from_plain` is its inverse."""
+    return {"kind": type(spec).__name__, **asdict(spec)}
+
+
+def from_plain(plain: Mapping[str, Any]) -> Spec:
+    """The spec that `to_plain` wrote."""
+    facts = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items() if key != "kind"}
+    return {"ImageSpec": ImageSpec, "TokenSpec": TokenSpec}[plain["kind"]](**facts)

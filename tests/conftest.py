@@ -1,0 +1,88 @@
+"""Small real things that tests share: data sets in their publishers' layouts and a two-layer BERT, all written to disk here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# before torch, transformers and wandb are imported by any test
+os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", TOKENIZERS_PARALLELISM="false")
+
+CIFAR_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+
+TRAIN = """-DOCSTART- -X- O O
+
+EU NNP I-NP I-ORG
+rejects VBZ I-VP O
+German JJ I-NP I-MISC
+call NN I-NP O
+. . O O
+
+Peter NNP I-NP I-PER
+Blackburn NNP I-NP I-PER
+met VBD I-VP O
+Anna NNP I-NP I-PER
+Maria NNP I-NP B-PER
+in IN I-PP O
+Brussels NNP I-NP I-LOC
+. . O O
+
+-DOCSTART- -X- O O
+
+Unaffordable JJ I-NP O
+Bonn NNP I-NP I-LOC
+Peter NNP I-NP I-PER
+
+"""
+
+
+@pytest.fixture(scope="session")
+def cifar_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with CIFAR-10's binary layout: 5 x 40 training and 30 test records, label = brightest third and colour."""
+    folder = tmp_path_factory.mktemp("cifar") / "cifar-10-batches-bin"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for name, count in [*((f"data_batch_{i}.bin", 40) for i in range(1, 6)), ("test_batch.bin", 30)]:
+        labels = np.arange(count) % 10
+        pixels = random.integers(0, 100, (count, 3, 32, 32)) + labels[:, None, None, None] * 15
+        np.concatenate([labels[:, None], pixels.reshape(count, -1)], axis=1).astype(np.uint8).tofile(folder / name)
+    (folder / "batches.meta.txt").write_text("\n".join(CIFAR_CLASSES) + "\n\n")
+    return folder.parent
+
+
+@pytest.fixture(scope="session")
+def conll_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CoNLL-2003's three files in IOB1, 24 training sentences, 3 to validate, 3 to test."""
+    folder = tmp_path_factory.mktemp("conll2003")
+    (folder / "eng.train").write_text(TRAIN * 8)
+    (folder / "eng.testa").write_text(TRAIN)
+    (folder / "eng.testb").write_text(TRAIN)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random two-layer BERT with its tokenizer, saved as transformers saves them."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    folder = tmp_path_factory.mktemp("bert")
+    letters = [*"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ."]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = BertTokenizer(vocab=vocabulary, do_lower_case=False)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
