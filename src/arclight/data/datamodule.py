@@ -66,7 +66,7 @@ class DataModule(LightningDataModule):
 
     @property
     def shard(self) -> Shard:
-        """This process's share of each training batch; the whole of it without a trainer."""
+        """The share of this process in each training batch; the whole of it without a trainer."""
         trainer = self.trainer
         if trainer is None:
             return Shard()
@@ -74,7 +74,7 @@ class DataModule(LightningDataModule):
 
     @property
     def eval_shard(self) -> Shard:
-        """This process's share of each validation or test batch, where nothing is accumulated."""
+        """The share of this process in each validation or test batch, where nothing is accumulated."""
         return Shard(self.shard.rank, self.shard.world_size)
 
     @property

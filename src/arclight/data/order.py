@@ -116,8 +116,8 @@ class TrainOrder:
 class EvalOrder:
     """Every row once, in the given order; all processes get equally many batches, filled up with -1.
 
-    Equally many, because validation inside fit is wrapped by ddp, where a process that runs out of batches makes the others wait
-    for ever. The rows that fill up count in no score.
+    Equally many, because validation inside fit is wrapped by ddp, where a process that runs out of batches makes the others
+    wait for ever. The rows that fill up count in no score.
     """
 
     def __init__(self, rows: Tensor, batch_size: int, *, shard: Shard | None = None) -> None:

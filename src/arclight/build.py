@@ -1,0 +1,124 @@
+"""The only place that turns a `_target_` into an object."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import hydra.utils
+from hydra.errors import HydraException, InstantiationException
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
+
+from arclight.errors import InputError, nearest
+
+# A `_target_` is code that runs. Whoever adds a package of their own puts its name here.
+ALLOWED_PACKAGES = ("arclight", "lightning", "torch", "torchmetrics", "transformers")
+
+
+def build(settings: Mapping[str, Any], path: str, given: Mapping[str, Any] | None = None) -> Any:
+    """The object that `settings` describes; with `_partial_: true`, a callable that still wants arguments.
+
+    Args:
+        settings: `_target_` (a dotted name) and its keyword arguments, nested targets included.
+        path: where the settings stand in the config, such as "model"; every error names it.
+        given: further keyword arguments, objects that YAML cannot hold.
+
+    Raises:
+        InputError: for a target that is not allowed or not there, an argument that it does not take, one that it lacks, or
+            a value of the wrong type.
+    """
+    given = given or {}
+    check(settings, path, given)
+    try:
+        made = hydra.utils.instantiate({**settings, "_partial_": True}, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from error
+        raise
+    if settings.get("_partial_", False):
+        return functools.partial(made, **given)
+    return made(**given)
+
+
+def check(settings: Mapping[str, Any], path: str, given: Mapping[str, Any] | None = None) -> None:
+    """Tells what `build` would trip over, without building.
+
+    Raises:
+        InputError: as `build`.
+    """
+    if "_target_" not in settings:
+        raise InputError(f"{path} needs a _target_: the dotted name of what to build")
+    target = str(settings["_target_"])
+    parameters = parameters_of(target, path)
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    arguments = {key: value for key, value in settings.items() if key not in ("_target_", "_partial_")}
+    name = target.rpartition(".")[2]
+    for key, value in arguments.items():
+        if key not in parameters and not open_ended:
+            raise InputError(f"{path}.{key}: {name} takes no '{key}'. {nearest(key, parameters)}")
+        if isinstance(value, Mapping) and "_target_" in value:
+            check(value, f"{path}.{key}")
+        elif key in parameters and target.startswith("arclight."):
+            check_type(value, parameters[key].annotation, f"{path}.{key}")
+    if not settings.get("_partial_", False):
+        filled = {*arguments, *(given or {})}
+        lacking = [
+            key
+            for key, parameter in parameters.items()
+            if parameter.default is parameter.empty and parameter.kind in (1, 3) and key not in filled
+        ]
+        if lacking:
+            raise InputError(f"{path}: {name} needs {', '.join(lacking)}; add {path}.{lacking[0]}=... to the command")
+
+
+def parameters_of(target: str, path: str = "_target_") -> dict[str, inspect.Parameter]:
+    """The parameters of what the dotted name stands for, annotations resolved.
+
+    Raises:
+        InputError: when the name is outside ALLOWED_PACKAGES or names nothing.
+    """
+    if target.partition(".")[0] not in ALLOWED_PACKAGES:
+        raise InputError(
+            f"{path}: _target_ '{target}' is outside the packages that a config may call ({', '.join(ALLOWED_PACKAGES)}); "
+            f"ALLOWED_PACKAGES in src/arclight/build.py is the list to widen"
+        )
+    try:
+        made = hydra.utils.get_object(target)
+    except (HydraException, ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{path}: _target_ '{target}' names nothing that can be imported: {error}") from error
+    # Lightning wraps the constructors it takes defaults for; the signature is that of what is wrapped
+    parameters = dict(inspect.signature(inspect.unwrap(made)).parameters)
+    function = made.__init__ if inspect.isclass(made) else made
+    return {key: parameter.replace(annotation=annotation_of(function, key)) for key, parameter in parameters.items()}
+
+
+def annotation_of(function: Any, name: str) -> Any:
+    """The type that a parameter is annotated with; Any where there is none, or only a type checker can see it."""
+    function = inspect.unwrap(function)
+    written = getattr(function, "__annotations__", {})
+    if name not in written:
+        return Any
+    alone = type("Alone", (), {"__annotations__": {name: written[name]}})
+    try:
+        return typing.get_type_hints(alone, globalns=getattr(function, "__globals__", {}))[name]
+    except NameError:
+        return Any
+
+
+def check_type(value: Any, annotation: Any, path: str) -> None:
+    """Refuses a value from YAML or the command line that is not of the annotated type.
+
+    Raises:
+        InputError: with the value, the type and the place.
+    """
+    try:
+        TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+    except ValidationError as error:
+        wanted = getattr(annotation, "__name__", None) if inspect.isclass(annotation) else str(annotation)
+        raise InputError(f"{path}={value!r} is not of type {wanted}: {error.errors()[0]['msg']}") from error
+    except (PydanticSchemaGenerationError, TypeError):
+        return  # a dataclass or protocol of ours that pydantic has no schema for: the constructor judges

@@ -1,0 +1,127 @@
+"""What a checkpoint holds, and the model back from the file alone: no data set, no conf/, no hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from arclight.build import build
+from arclight.errors import InputError, nearest
+from arclight.spec import Spec, from_plain, to_plain
+from arclight.training.task import Task
+
+VERSION = 1
+
+
+class CheckpointContents(Callback):
+    """Adds to every checkpoint what the model is rebuilt from: config, the data's facts, the net's own blueprint."""
+
+    def __init__(self, settings: Mapping[str, Any], data: str, model: str) -> None:
+        super().__init__()
+        self.settings = dict(settings)
+        self.options = {"data": data, "model": model}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        assert isinstance(pl_module, Task)
+        checkpoint["arclight"] = {
+            "version": VERSION,
+            "settings": self.settings,
+            "options": self.options,
+            "spec": to_plain(pl_module.spec),
+            "blueprint": getattr(pl_module.net, "blueprint", {}),
+        }
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A trained model and what it was trained with; `task` is the LightningModule, in eval mode."""
+
+    task: Task
+    spec: Spec
+    settings: dict[str, Any]
+    data: str
+    model: str
+    path: Path
+
+
+def build_task(settings: Mapping[str, Any], spec: Spec, *, blueprint: Mapping[str, Any] | None = None) -> Task:
+    """The LightningModule of a config, its net built for the data's facts.
+
+    Args:
+        settings: the whole config.
+        spec: the data's facts.
+        blueprint: what overrides the net's settings when its weights come from a checkpoint.
+
+    Raises:
+        InputError: when the model is for another kind of data, or any setting is wrong.
+    """
+    kind = {"ImageSpec": "ImageClassifier", "TokenSpec": "TokenTagger"}[type(spec).__name__]
+    target = str(settings["task"]["_target_"])
+    if kind not in target and target.startswith("arclight."):
+        fitting = "data=cifar10" if kind == "TokenTagger" else "data=conll2003"
+        other = "model=bert_tagger" if kind == "TokenTagger" else "model=cnn"
+        raise InputError(
+            f"model and data are of different tasks: {target.rpartition('.')[2]} cannot train on this data; "
+            f"take {other} for this data, or {fitting} for this model"
+        )
+    net = build({**settings["model"], **(blueprint or {})}, "model", {"spec": spec})
+    given = {
+        "spec": spec,
+        "net": net,
+        "make_optimizer": build(settings["optimizer"], "optimizer"),
+        "schedule": build(settings["schedule"], "schedule"),
+    }
+    task: Task = build(settings["task"], "task", given)
+    return task
+
+
+def restore(run: str | Path) -> Restored:
+    """The model of a run folder, a checkpoint file, or `latest`.
+
+    Raises:
+        InputError: when there is no such checkpoint, or it is damaged or not one of ours.
+    """
+    path = find(run)
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises a different class for each way in which a file can be broken
+        raise InputError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    ours = contents.get("arclight") if isinstance(contents, dict) else None
+    if not isinstance(ours, dict):
+        raise InputError(f"{path} is no checkpoint of arclight: it holds no config and no facts of its data")
+    if ours["version"] != VERSION:
+        raise InputError(f"{path} is of checkpoint version {ours['version']}; this arclight reads version {VERSION}")
+    spec = from_plain(ours["spec"])
+    task = build_task(ours["settings"], spec, blueprint=ours["blueprint"])
+    task.load_state_dict(contents["state_dict"])
+    task.eval()
+    return Restored(task, spec, ours["settings"], ours["options"]["data"], ours["options"]["model"], path)
+
+
+def find(run: str | Path, outputs: Path = Path("outputs")) -> Path:
+    """The checkpoint file that RUN stands for: a file, the best (else the last) of a run folder, or of the newest run.
+
+    Raises:
+        InputError: when there is none; names what is there.
+    """
+    if str(run) == "latest":
+        # grids keep their runs one folder deeper
+        files = [*outputs.glob("*/*/checkpoints/*.ckpt"), *outputs.glob("*/*/*/checkpoints/*.ckpt")]
+        if not files:
+            raise InputError(f"latest: {outputs.resolve()} holds no run with a checkpoint; train one with `python train.py`")
+        run = max(files, key=lambda file: file.stat().st_mtime).parent.parent
+    path = Path(run)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        siblings = [str(other) for other in path.parent.glob("*")] if path.parent.is_dir() else []
+        raise InputError(f"{path}: no such run folder or checkpoint file. {nearest(str(path), siblings) if siblings else ''}")
+    for name in ("best", "last"):
+        if (file := path / "checkpoints" / f"{name}.ckpt").is_file():
+            return file
+    raise InputError(f"{path} holds no checkpoints/best.ckpt and no checkpoints/last.ckpt: no epoch of this run has ended")

@@ -1,0 +1,197 @@
+"""conf/ and the command line composed into one plain config, and what is wrong with them told in one message."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from arclight.errors import InputError, nearest
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One run's config: every interpolation resolved, plain dicts, lists, numbers and strings only.
+
+    `data` and `model` are the options chosen in those groups; `folder` is where the run lives; `started` is when it began, in
+    seconds since the epoch: the start of the process on the command line, the call from Python or in a grid (`in_grid`).
+    """
+
+    settings: dict[str, Any]
+    overrides: tuple[str, ...]
+    data: str
+    model: str
+    folder: Path
+    started: float
+    in_grid: bool = False
+
+
+@functools.lru_cache
+def free_folder(wanted: str) -> str:
+    """`wanted`, or the first of `wanted_2`, `wanted_3`, ... that is not there yet; within one process always the same."""
+    return str(next(path for path in alternatives(Path(wanted)) if not path.exists()))
+
+
+def alternatives(wanted: Path) -> Iterator[Path]:
+    """`wanted`, `wanted_2`, `wanted_3`, ... without end."""
+    yield wanted
+    for number in itertools.count(2):
+        yield wanted.with_name(f"{wanted.name}_{number}")
+
+
+def claim(wanted: Path) -> Path:
+    """Makes the run folder and marks it as taken: of two runs started in the same second each gets its own."""
+    for folder in alternatives(wanted):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            (folder / "overrides.txt").touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("there is always a next name")
+
+
+OmegaConf.register_new_resolver("free_folder", free_folder)
+
+
+def compose(overrides: Sequence[str]) -> Composed:
+    """The config that `python train.py OVERRIDES...` runs with.
+
+    Raises:
+        InputError: when a name or value in the overrides is wrong, or a mandatory value is missing.
+    """
+    with mistakes_named(overrides):
+        config = compose_config(overrides)
+        wanted = Path(f"outputs/{config.name}/{datetime.now():%Y-%m-%d_%H-%M-%S}")
+        return to_composed(config, lambda: claim(wanted), started=time.time())
+
+
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """Hydra's config of these overrides, with its `hydra` node, as `hydra.main` would hand it over."""
+    if not (CONF / "train.yaml").is_file():
+        raise InputError(f"{CONF} holds no train.yaml: install arclight from its checkout with `pip install -e .`")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra_compose("train", list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)  # `name` reads the chosen options from it
+    return config
+
+
+def from_hydra(config: DictConfig) -> Composed:
+    """The config that `hydra.main` composed, and the folder it made for this job."""
+    hydra = HydraConfig.get()
+    with mistakes_named(list(hydra.overrides.task)):
+        in_grid = hydra.mode is RunMode.MULTIRUN
+        started = time.time() if in_grid else psutil.Process().create_time()
+        return to_composed(config, lambda: claim_output_dir(hydra), started=started, in_grid=in_grid)
+
+
+def claim_output_dir(hydra: Any) -> Path:
+    """Hydra's folder for this job, claimed; the processes that Lightning starts for a run find theirs claimed already."""
+    wanted = Path(hydra.runtime.output_dir)
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return wanted
+    folder = claim(wanted)
+    with read_write(hydra), open_dict(hydra):
+        hydra.runtime.output_dir = str(folder)  # Lightning hands it to the processes that it starts
+    return folder
+
+
+def to_composed(config: DictConfig, folder: Callable[[], Path], *, started: float, in_grid: bool = False) -> Composed:
+    """Resolves everything; the folder is asked for last, when the config is known to be whole."""
+    hydra = HydraConfig.get()
+    tasks_own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    if missing := sorted(OmegaConf.missing_keys(tasks_own)):
+        raise InputError(f"{', '.join(missing)} must be given: add {missing[0]}=... to the command")
+    settings = OmegaConf.to_container(tasks_own, resolve=True)
+    assert isinstance(settings, dict)
+    choices = hydra.runtime.choices
+    return Composed(
+        settings={str(key): value for key, value in settings.items()},
+        overrides=tuple(hydra.overrides.task),
+        data=str(choices["data"]),
+        model=str(choices["model"]),
+        folder=folder(),
+        started=started,
+        in_grid=in_grid,
+    )
+
+
+@contextmanager
+def mistakes_named(overrides: Sequence[str]) -> Iterator[None]:
+    """Inside, what Hydra and OmegaConf say of a wrong config becomes an InputError that names the way out."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(explain(error, overrides)) from error
+
+
+@contextmanager
+def mistakes_told(*, in_grid: bool = False) -> Iterator[None]:
+    """Inside, a mistake of the user ends the program with one message and exit status 2; no traceback.
+
+    With ARCLIGHT_DEBUG=1 the traceback is shown. Everything else keeps it: it is a bug, and its trace is wanted. A mistake of one
+    run of a grid is handed on, so that the other runs are made before it is told.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra.main hands errors on instead of printing them its own way
+    try:
+        with mistakes_named(sys.argv[1:]):
+            yield
+    except InputError as mistake:
+        if in_grid or os.environ.get("ARCLIGHT_DEBUG") == "1":
+            raise
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(2)
+
+
+def explain(error: Exception, overrides: Sequence[str]) -> str:
+    """What is wrong with the config, in the user's terms, with the name that was probably meant."""
+    text = str(error).split("\n    full_key")[0]
+    if unknown_key := re.search(r"Could not override '([^']+)'", text):
+        return explain_key(unknown_key[1], overrides)
+    if unknown_option := re.search(r"Could not find '([^']+)/([^/']+)'", text):
+        group, option = unknown_option.groups()
+        options = [path.stem for path in (CONF / group).glob("*.yaml")]
+        if options:
+            return f"{group}={option}: conf/{group}/ has no {option}.yaml. {nearest(option, options)}"
+    return text
+
+
+def explain_key(key: str, overrides: Sequence[str]) -> str:
+    """Why `key` cannot be overridden: the nearest key of its node, or that its constructor takes it with a `+`."""
+    # the options chosen decide which keys there are; other overrides may be wrong, too, and wait for their turn
+    groups = [override for override in overrides if (CONF / override.split("=")[0]).is_dir()]
+    parent, _, name = key.rpartition(".")
+    try:
+        config = compose_config(groups)
+        node: Any = OmegaConf.select(config, parent) if parent else config
+    except (HydraException, OmegaConfBaseException):
+        return f"{key}: the config has no such key"
+    if not isinstance(node, DictConfig):
+        return f"{key}: '{parent}' holds no keys. {nearest(parent, [str(known) for known in config if known != 'hydra'])}"
+    target = node.get("_target_")
+    from arclight.build import parameters_of  # imports the target: only to explain a mistake
+
+    if target is not None and name in parameters_of(str(target)):
+        return f"{key} stands in no file of conf/, but {target} takes it: write +{key}=..."
+    known = [str(other) for other in node if other not in ("_target_", "_partial_", "hydra")]
+    return f"{key}: {f'{parent} has' if parent else 'the config has'} no key '{name}'. {nearest(name, known)}"

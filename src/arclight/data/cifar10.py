@@ -1,0 +1,178 @@
+"""CIFAR-10 from its publisher's binary files: no pickle, no image library, straight into uint8 tensors.
+
+Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images", https://www.cs.toronto.edu/~kriz/cifar.html
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from arclight.data.arrays import ArrayDataModule, Arrays, split
+from arclight.data.augment import Augment
+from arclight.data.download import fetch, md5_of, unpack
+from arclight.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+URLS = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
+ARCHIVE, MD5 = "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"  # 170,052,171 bytes
+FOLDER = "cifar-10-batches-bin"
+CLASS_NAMES = "batches.meta.txt"
+TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
+TEST_FILES = ("test_batch.bin",)
+RECORD = 1 + 3 * 32 * 32  # bytes: the label, then red, green and blue planes, row by row
+PUBLISHED_RECORDS = 10_000  # in each file
+
+
+class Cifar10(ArrayDataModule):
+    """CIFAR-10: 50,000 images of 32x32 pixels in 10 classes, of which `validation` are held out, and 10,000 to test.
+
+    Args:
+        root: the folder cifar-10-batches-bin, a folder that holds it or cifar-10-binary.tar.gz, or the archive itself; what is
+            missing is downloaded there.
+        batch_size: samples per optimizer step, over all processes and accumulated parts.
+        max_batch_per_device: most samples that one process takes at once; None is no limit.
+        validation: samples to hold out of training, as a count or as a share.
+        split_seed: chooses them; apart from `seed`, so that runs with other seeds validate on the same images.
+        augment: changes to training images; None is none.
+        seed: of shuffling and augmentation.
+        eval_batch_size: samples per process and batch of validation and test.
+        download: False never opens a connection.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        batch_size: int = 64,
+        max_batch_per_device: int | None = None,
+        validation: int | float = 5000,
+        split_seed: int = 0,
+        augment: Augment | None = None,
+        seed: int = 0,
+        eval_batch_size: int = 500,
+        download: bool = True,
+    ) -> None:
+        super().__init__(
+            root=root,
+            batch_size=batch_size,
+            max_batch_per_device=max_batch_per_device,
+            augment=augment,
+            seed=seed,
+            eval_batch_size=eval_batch_size,
+        )
+        self.validation = validation
+        self.split_seed = split_seed
+        self.download = download
+
+    def prepare(self) -> None:
+        folder = self._folder()
+        if folder is None:
+            archive = self._archive()
+            folder = archive.parent / FOLDER
+            unpack(archive, folder)
+        check_files(folder)
+
+    def read(self, part: str) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+        folder = self._folder()
+        if folder is None:
+            raise InputError(f"no CIFAR-10 at data.root={self.root} on this machine; prepare it on each node")
+        classes = tuple((folder / CLASS_NAMES).read_text().split())
+        if part == "test":
+            return {"test": read_records([folder / name for name in TEST_FILES], len(classes))}, classes
+        images, labels = read_records([folder / name for name in TRAIN_FILES], len(classes))
+        train, val = split(len(labels), self.validation, self.split_seed)
+        return {"train": Arrays(images[train], labels[train]), "val": Arrays(images[val], labels[val])}, classes
+
+    @property
+    def _names_archive(self) -> bool:
+        """Whether `root` is the archive and not a folder; by its name where nothing is there."""
+        assert self.root is not None
+        return self.root.is_file() or (self.root.name.endswith(".tar.gz") and not self.root.is_dir())
+
+    def _folder(self) -> Path | None:
+        """Where the unpacked files are, if they are."""
+        assert self.root is not None
+        places = (self.root.parent / FOLDER,) if self._names_archive else (self.root, self.root / FOLDER)
+        names = (CLASS_NAMES, *TRAIN_FILES, *TEST_FILES)
+        return next((place for place in places if any((place / name).exists() for name in names)), None)
+
+    def _archive(self) -> Path:
+        """The archive at `root`, downloaded if need be."""
+        assert self.root is not None
+        archive = self.root if self._names_archive else self.root / ARCHIVE
+        if archive.is_file():
+            if (md5 := md5_of(archive)) != MD5:
+                _log.warning("%s is not the published archive (md5 %s, not %s); it is used as it is", archive, md5, MD5)
+        elif self.download:
+            fetch(URLS, archive, check=check_md5)
+        else:
+            raise InputError(
+                f"no CIFAR-10 at data.root={self.root}: it holds neither {FOLDER}/ nor {ARCHIVE}; name the place that does, or "
+                "set data.download=true"
+            )
+        return archive
+
+
+def check_md5(archive: Path) -> None:
+    """Raises InputError unless the file is the published archive."""
+    if (md5 := md5_of(archive)) != MD5:
+        raise InputError(f"what came ({archive.stat().st_size:,} bytes) has md5 {md5} instead of {MD5}")
+
+
+def check_files(folder: Path) -> None:
+    """Looks at names and sizes of all files; reads no image.
+
+    Raises:
+        InputError: naming every file that is missing or of a size that no whole number of records has.
+    """
+    wrong = [] if (folder / CLASS_NAMES).is_file() else [f"{CLASS_NAMES} is missing"]
+    other_counts = []
+    for name in (*TRAIN_FILES, *TEST_FILES):
+        path = folder / name
+        if not path.is_file():
+            wrong.append(f"{name} is missing")
+            continue
+        records, rest = divmod(path.stat().st_size, RECORD)
+        if rest or not records:
+            expected = PUBLISHED_RECORDS * RECORD
+            wrong.append(
+                f"{name} has {path.stat().st_size:,} bytes, no multiple of {RECORD} (the published one has {expected:,})"
+            )
+        elif records != PUBLISHED_RECORDS:
+            other_counts.append(f"{name} {records:,}")
+    if wrong:
+        told = "\n".join(f"  {problem}" for problem in wrong)
+        raise InputError(
+            f"CIFAR-10 in {folder} is not whole:\n{told}\nDelete the folder to have it unpacked or downloaded anew."
+        )
+    if other_counts:
+        _log.warning("records in %s: %s; the published files hold %s each", folder, ", ".join(other_counts), PUBLISHED_RECORDS)
+
+
+def read_records(paths: Sequence[Path], num_classes: int) -> Arrays:
+    """Images and labels of all files, in their order.
+
+    Raises:
+        InputError: naming the file and its first record whose label is none of the classes.
+    """
+    counts = [path.stat().st_size // RECORD for path in paths]
+    images = np.empty((sum(counts), RECORD - 1), np.uint8)
+    labels = np.empty(sum(counts), np.int64)
+    start = 0
+    for path, count in zip(paths, counts, strict=True):
+        records = np.fromfile(path, np.uint8).reshape(-1, RECORD)
+        beyond = np.flatnonzero(records[:, 0] >= num_classes)
+        if len(beyond):
+            raise InputError(
+                f"{path} has label {records[beyond[0], 0]} in record {beyond[0]}; {num_classes} classes allow 0 to "
+                f"{num_classes - 1}: the file is damaged, or is no CIFAR-10"
+            )
+        images[start : start + count], labels[start : start + count] = records[:, 1:], records[:, 0]
+        start += count
+    return Arrays(torch.from_numpy(images).view(-1, 3, 32, 32), torch.from_numpy(labels))

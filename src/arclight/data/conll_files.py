@@ -1,0 +1,94 @@
+"""Your own tagged text: three column files with any labels, in the columns and with the separator that you name."""
+
+from __future__ import annotations
+
+from arclight.data.columns import Sentence, in_iob2, read_columns
+from arclight.data.subwords import TokenDataModule
+from arclight.errors import InputError, nearest
+
+
+class ConllFiles(TokenDataModule):
+    r"""Sentences from three column files; the labels are those of the training file.
+
+    Tags may be IOB1, IOB2, IOBES or BILOU. Columns are counted from 0, or from the end with -1 and below.
+
+    Args:
+        root: folder that holds the files.
+        train: name of the training file.
+        validation: name of the file to validate on.
+        test: name of the file to test on.
+        separator: what stands between columns, such as "," or "\t"; None is any run of spaces and tabs.
+        word_column: where the word stands.
+        tag_column: where its tag stands.
+        encoding: of the three files.
+        tokenizer: name on the Hugging Face hub, or folder, of the encoder; None trains a vocabulary on the training words.
+        vocab_size: most subwords of that vocabulary.
+        max_length: most subwords of a sentence, special ones included.
+        batch_size: sentences per optimizer step, over all processes and accumulated parts.
+        eval_batch_size: sentences that one process takes at once in validation and test.
+        max_batch_per_device: most sentences that one process takes at once; None is no limit.
+        seed: of shuffling.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        train: str = "train.txt",
+        validation: str = "valid.txt",
+        test: str = "test.txt",
+        separator: str | None = None,
+        word_column: int = 0,
+        tag_column: int = -1,
+        encoding: str = "utf-8",
+        tokenizer: str | None = None,
+        vocab_size: int = 8000,
+        max_length: int = 256,
+        batch_size: int = 16,
+        eval_batch_size: int = 64,
+        max_batch_per_device: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            root=root,
+            tokenizer=tokenizer,
+            vocab_size=vocab_size,
+            max_length=max_length,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            max_batch_per_device=max_batch_per_device,
+            seed=seed,
+        )
+        if separator == "":
+            raise InputError("data.separator='' parts nothing; name what stands between columns, or null for spaces and tabs")
+        self.separator = separator and separator.replace("\\t", "\t")  # YAML keeps the two characters \t where it is not quoted
+        self.word_column = word_column
+        self.tag_column = tag_column
+        self.encoding = encoding
+        self.files = {"train": train, "validation": validation, "test": test}
+
+    def prepare(self) -> None:
+        assert self.root is not None
+        if not self.root.is_dir():
+            raise InputError(f"data.root={self.root}: no such folder")
+        there = [path.name for path in self.root.iterdir() if path.is_file()]
+        mistakes = [
+            f"data.{key}={name}: no such file in {self.root}. {nearest(name, there) if there else 'It holds no file.'}"
+            for key, name in self.files.items()
+            if not (self.root / name).is_file()
+        ]
+        if mistakes:
+            raise InputError("\n".join(mistakes))
+        super().prepare()
+
+    def read(self, split: str) -> list[Sentence]:
+        assert self.root is not None
+        path = self.root / self.files["validation" if split == "val" else split]
+        columns = read_columns(
+            path,
+            separator=self.separator,
+            word_column=self.word_column,
+            tag_column=self.tag_column,
+            encoding=self.encoding,
+        )
+        return in_iob2(columns)

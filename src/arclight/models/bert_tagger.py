@@ -1,0 +1,294 @@
+"""A label for each subword: a pretrained (or small random) BERT-like encoder, dropout, and one linear layer."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from arclight.errors import InputError
+from arclight.spec import TokenSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+# Encoders whose only use of the mask is to hide padding, so that a mask of ours can stand for the one they would make.
+PLAIN_MASK = {"albert", "bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"}
+
+
+HUB_TIMEOUT_S = 10.0
+
+
+class BertTagger(nn.Module):
+    """Logits of each subword's label.
+
+    Attributes:
+        encoder: the transformers model, in float32 and in training mode.
+        num_layers: of the encoder.
+        blueprint: settings that replace those given and rebuild this net from nothing but memory, on a machine without the
+            checkpoint's files: `BertTagger(spec, **{**settings, **net.blueprint})`, then `load_state_dict`. Plain data.
+
+    Args:
+        spec: facts of the text.
+        checkpoint: any encoder that transformers.AutoModel takes: a name on the Hugging Face hub or a folder. Code that comes
+            with a checkpoint is never run. None makes a small random BERT.
+        dropout: share of the encoder's outputs set to 0 in training before the last layer, 0 to below 1; inside the random BERT
+            too (a pretrained encoder keeps its own).
+        layers: of the random BERT, as `width` and `heads`; an encoder from a checkpoint has its own.
+        width: of the random BERT's hidden states; `heads` must divide it.
+        heads: attention heads in each layer of the random BERT.
+        encoder: config of the encoder, as `blueprint` holds it; `checkpoint` is then not read and the weights are random.
+        gradient_checkpointing: work out each layer again in the backward pass: some 30 % more time, much less memory.
+
+    Raises:
+        InputError: when the checkpoint cannot be had or is no text encoder, when the tokenizer or `data.max_length` does not
+            fit it, or when a setting is out of its range.
+
+    Source:
+        Devlin, Chang, Lee, Toutanova, "BERT: Pre-training of deep bidirectional transformers", NAACL 2019, section 5.3:
+        no CRF, and each word is tagged by its first subword. The linear layer starts as the encoder's own did: N(0,
+        initializer_range), bias 0.
+    """
+
+    def __init__(
+        self,
+        spec: TokenSpec,
+        *,
+        checkpoint: str | None,
+        dropout: float = 0.1,
+        layers: int = 2,
+        width: int = 128,
+        heads: int = 2,
+        encoder: Mapping[str, Any] | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise InputError(f"model.dropout={dropout} must be at least 0 and below 1")
+        if encoder is not None:
+            self.encoder = _rebuilt(encoder)
+        elif checkpoint is not None:
+            self.encoder = _pretrained(checkpoint)
+        else:
+            self.encoder = _small(spec, layers=layers, width=width, heads=heads, dropout=dropout)
+        _check_fit(self.encoder, spec, checkpoint=checkpoint)
+        if gradient_checkpointing:
+            _save_memory(self.encoder, checkpoint=checkpoint)
+        config = self.encoder.config
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(config.hidden_size, len(spec.labels))
+        nn.init.normal_(self.head.weight, std=getattr(config, "initializer_range", 0.02))
+        nn.init.zeros_(self.head.bias)
+        self.num_layers = max((_layer(name) + 1 for name, _ in self.encoder.named_parameters()), default=0)
+        plain = json.loads(config.to_json_string(use_diff=False))
+        plain.pop("_name_or_path", None)  # a folder on the machine that trained
+        self.blueprint: dict[str, Any] = {"checkpoint": None, "encoder": plain}
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits (B, T, labels) of subwords int64 (B, T); the mask, int64 (B, T), is 0 on padding, where logits are void."""
+        config = self.encoder.config
+        mask = attention_mask
+        if config.model_type in PLAIN_MASK and config._attn_implementation == "sdpa":
+            # the mask that transformers makes of (B, T), but it first asks whether any place is 0, and for that a GPU must stop
+            mask = attention_mask.bool()[:, None, None, :].expand(-1, 1, input_ids.shape[1], -1)  # (B, 1, T, T)
+        hidden = self.encoder(input_ids=input_ids, attention_mask=mask).last_hidden_state  # (B, T, hidden)
+        logits: Tensor = self.head(self.dropout(hidden))
+        return logits
+
+    def depth(self, parameter_name: str) -> int:
+        """How far from the input a parameter works: 0 embeddings, 1 to num_layers the layers, num_layers + 1 the last linear.
+
+        Args:
+            parameter_name: as named_parameters() gives it, here or on a module that holds this one.
+        """
+        _, inside, rest = parameter_name.partition("encoder.")
+        if not inside:
+            return self.num_layers + 1
+        layer = _layer(rest)
+        if layer >= 0:
+            return layer + 1
+        return 0 if "embed" in rest else self.num_layers  # a last norm counts with the last layer
+
+
+def _layer(parameter_name: str) -> int:
+    """Number of the encoder layer that a parameter belongs to, -1 outside the layers."""
+    found = re.search(r"(?:^|\.)(?:layers?|h)\.(\d+)\.", parameter_name)
+    return int(found[1]) if found else -1
+
+
+def _pretrained(checkpoint: str) -> PreTrainedModel:
+    """The encoder that a folder or a name on the hub stands for, with its weights."""
+    from transformers import AutoConfig, AutoModel
+
+    with _loading_told(checkpoint):
+        config = _fetched(AutoConfig.from_pretrained, checkpoint, settings={"trust_remote_code": False})
+    if getattr(config, "vocab_size", None) is None or getattr(config, "is_encoder_decoder", False):
+        raise InputError(
+            f"model.checkpoint='{checkpoint}' is a '{config.model_type}' model, and that is no text encoder; "
+            "take one such as bert-base-cased, roberta-base or distilbert-base-cased"
+        )
+    settings = {
+        "config": config,
+        "dtype": torch.float32,  # the precision plugin decides later; the file's own dtype may be a half
+        "trust_remote_code": False,
+        "weights_only": True,
+        "ignore_mismatched_sizes": True,  # told below
+        "output_loading_info": True,
+        **_without_pooler(config),
+    }
+    with _loading_told(checkpoint), _quiet():
+        encoder, report = _fetched(AutoModel.from_pretrained, checkpoint, settings=settings)
+    absent = {key for key in report["missing_keys"] if not key.startswith("pooler.")}
+    wrong = sorted(absent | {key for key, *_ in report["mismatched_keys"]})
+    if wrong:
+        raise InputError(
+            f"model.checkpoint='{checkpoint}' lacks {len(wrong)} of the encoder's weights or has them in another shape, such "
+            f"as '{wrong[0]}', so they would stay random: its weights are not those of the '{config.model_type}' model in its "
+            "config.json; save or download it again as a whole"
+        )
+    model: PreTrainedModel = encoder.train()  # from_pretrained leaves it in eval()
+    return model
+
+
+def _fetched(load: Callable[..., Any], checkpoint: str, *, settings: Mapping[str, Any]) -> Any:
+    """What `load` makes of a folder, or of the hub's files, which are asked for only where this machine has no copy."""
+    from huggingface_hub import HfApi
+
+    folder = Path(checkpoint).expanduser()
+    if folder.is_dir():
+        return load(str(folder), **settings)
+    try:
+        return load(checkpoint, local_files_only=True, **settings)
+    except OSError:  # not here, or only in part
+        HfApi().model_info(checkpoint, timeout=HUB_TIMEOUT_S)  # without a network, `load` would try for a minute
+        return load(checkpoint, **settings)
+
+
+def _rebuilt(encoder: Mapping[str, Any]) -> PreTrainedModel:
+    """An encoder with random weights from its saved config."""
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.for_model(**encoder)
+    make: Any = AutoModel.from_config  # it carries no types
+    model: PreTrainedModel = make(config, dtype=torch.float32, trust_remote_code=False, **_without_pooler(config))
+    return model
+
+
+def _small(spec: TokenSpec, *, layers: int, width: int, heads: int, dropout: float) -> PreTrainedModel:
+    """A BERT with random weights that fits the spec exactly."""
+    from transformers import BertConfig, BertModel
+
+    for name, value in (("layers", layers), ("width", width), ("heads", heads)):
+        if value < 1:
+            raise InputError(f"model.{name}={value} must be 1 or more")
+    if width % heads:
+        lower = width // heads * heads
+        sizes = " or ".join(str(size) for size in (lower, lower + heads) if size)
+        raise InputError(
+            f"model.width={width} does not divide over model.heads={heads}; the nearest widths that do are {sizes}"
+        )
+    config = BertConfig(
+        vocab_size=spec.vocab_size,
+        pad_token_id=spec.pad_id,
+        max_position_embeddings=spec.max_length,
+        num_hidden_layers=layers,
+        hidden_size=width,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        dtype=torch.float32,
+    )
+    return BertModel(config, add_pooling_layer=False)
+
+
+def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
+    """The setting that leaves out the layer for whole sentences: ddp takes weights that no loss reaches for an error."""
+    from transformers import MODEL_MAPPING
+
+    model = MODEL_MAPPING.get(type(config), None)
+    has_pooler = inspect.isclass(model) and "add_pooling_layer" in inspect.signature(model).parameters
+    return {"add_pooling_layer": False} if has_pooler else {}
+
+
+def _save_memory(encoder: PreTrainedModel, *, checkpoint: str | None) -> None:
+    if not encoder.supports_gradient_checkpointing:
+        raise InputError(
+            f"model.gradient_checkpointing=true: the encoder of model.checkpoint={checkpoint!r} cannot do that; set it to "
+            "false, and data.max_batch_per_device to save memory"
+        )
+    encoder.activation_checkpointing_enable()
+    encoder.config.use_cache = False  # only decoders have one, but transformers would warn
+
+
+def _check_fit(encoder: PreTrainedModel, spec: TokenSpec, *, checkpoint: str | None) -> None:
+    embeddings = encoder.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    num_known = embeddings.num_embeddings
+    if spec.vocab_size > num_known:
+        raise InputError(
+            f"the tokenizer has {spec.vocab_size} entries, but the encoder of model.checkpoint={checkpoint!r} knows only "
+            f"{num_known}: they belong to different models; set data.tokenizer to the name or folder of this encoder"
+        )
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):  # relative positions have no limit
+            # RoBERTa and its kin count positions from padding_idx + 1
+            num_positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            if spec.max_length > num_positions:
+                raise InputError(
+                    f"data.max_length={spec.max_length} is more than the {num_positions} positions that the encoder of "
+                    f"model.checkpoint={checkpoint!r} knows; set data.max_length={num_positions} or less"
+                )
+
+
+@contextmanager
+def _loading_told(checkpoint: str) -> Iterator[None]:
+    """Inside, what goes wrong with a checkpoint's files becomes an InputError with the way out."""
+    try:
+        yield
+    except Exception as error:  # what files and hub can do wrong comes from five libraries, in as many classes
+        reason = textwrap.shorten(str(error).split(". ")[0].rstrip("."), 250) or type(error).__name__
+        download = "`hf download NAME --local-dir FOLDER`"
+        if Path(checkpoint).expanduser().is_dir():
+            raise InputError(
+                f"the folder model.checkpoint='{checkpoint}' holds no encoder that can be loaded ({reason}); it needs "
+                f"config.json and model.safetensors, as save_pretrained() or {download} write them"
+            ) from error
+        if checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1:
+            raise InputError(
+                f"model.checkpoint='{checkpoint}': no such folder; give one that save_pretrained() or {download} wrote, or a "
+                "name on the Hugging Face hub, such as bert-base-cased"
+            ) from error
+        raise InputError(
+            f"model.checkpoint='{checkpoint}' is no folder here, and the Hugging Face hub did not give it ({reason}). Check "
+            f"the name, such as bert-base-cased. Without a network, fetch it elsewhere with {download} and set "
+            "model.checkpoint=FOLDER; model.checkpoint=null trains a small random BERT"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, transformers shows no bar for reading weights and does not list those left over, such as a language-model head.
+
+    Harmless, since weights that are missing, which it would list too, are an InputError here.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    level = logger.level
+    previous = transformers_logging.set_tqdm_hook(lambda make, given, named: make(*given, **{**named, "disable": True}))
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        transformers_logging.set_tqdm_hook(previous)

@@ -1,0 +1,125 @@
+"""The files of a run folder: what went in (config, overrides, environment), what came out (results, scores, log)."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import math
+import platform
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+from lightning.pytorch.utilities import rank_zero_only
+
+from arclight.config import CONF, Composed
+from arclight.hardware import Facts
+
+PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "torchmetrics", "hydra-core", "wandb", "numpy", "arclight")
+MAX_DIFF_CHARACTERS = 200_000
+# Warnings of Lightning 2.6.6 that say nothing to a user of ours
+HARMLESS = (
+    r".*isinstance\(treespec, LeafSpec\).*",  # it asks torch 2.13's trees in the old way
+    r"The number of training batches .* is smaller than the logging interval.*",  # what is left over is logged at the end
+    r"Experiment logs directory .* exists and is not empty.*",  # the run folder is new; metrics.csv lies beside config.yaml
+)
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks and writes for all."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """Inside, what arclight, Lightning and warnings say goes to `train.log`, warnings and worse to the terminal as well."""
+    to_terminal = logging.StreamHandler()
+    to_terminal.setLevel(logging.WARNING)
+    to_terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    to_file: logging.Handler = logging.NullHandler()
+    if is_main_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        to_file = logging.FileHandler(folder / "train.log", encoding="utf-8")
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("arclight", "lightning", "lightning.pytorch", "lightning.fabric")]
+    before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [to_terminal, to_file], False
+        logger.setLevel(logging.INFO)
+    for message in HARMLESS:
+        warnings.filterwarnings("ignore", message=message)
+    try:
+        yield
+    except Exception as error:
+        to_file.handle(logging.LogRecord(__name__, logging.ERROR, __file__, 0, "the run failed", None, as_info(error)))
+        raise
+    finally:
+        for logger, handlers, level, propagate in before:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
+        to_file.close()
+
+
+def as_info(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
+    """The error as logging wants it."""
+    return type(error), error, error.__traceback__
+
+
+@rank_zero_only
+def write_inputs(composed: Composed, facts: Facts) -> None:
+    """config.yaml (resolved), overrides.txt (one a line) and environment.json."""
+    folder = composed.folder
+    (folder / "config.yaml").write_text(yaml.safe_dump(composed.settings, sort_keys=False, allow_unicode=True))
+    (folder / "overrides.txt").write_text("".join(f"{override}\n" for override in composed.overrides))
+    write_json(folder / "environment.json", environment(facts))
+
+
+@rank_zero_only
+def discard_unless_trained(folder: Path) -> None:
+    """Removes the folder of a run that a mistake stopped before its first checkpoint: the message says all that it holds."""
+    if not any(folder.glob("checkpoints/*.ckpt")):
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another run's folder is there, too
+            folder.parent.rmdir()
+
+
+@rank_zero_only
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """The content as JSON, in place whole or not at all; a number that JSON lacks (nan, inf) becomes null."""
+    finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in content.items()}
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def environment(facts: Facts) -> dict[str, Any]:
+    """Versions, git commit and uncommitted changes of the project, hardware."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "command": sys.argv,
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "git": {"commit": ask_git("rev-parse", "HEAD"), "diff": ask_git("diff", "HEAD")[:MAX_DIFF_CHARACTERS]},
+        "hardware": asdict(facts),
+    }
+
+
+def ask_git(*arguments: str) -> str:
+    """What git says of the project; empty where there is no git or no repository."""
+    try:
+        answer = subprocess.run(
+            ["git", *arguments], cwd=CONF.parent, capture_output=True, text=True, timeout=10, check=True, errors="replace"
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()

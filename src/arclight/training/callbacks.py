@@ -1,0 +1,113 @@
+"""Callbacks: checkpoints of the best and the last epoch, what the user chose, and what is seen while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from rich.console import Console
+
+from arclight.build import build, parameters_of
+from arclight.errors import InputError
+from arclight.training.task import Monitor
+from arclight.training.throughput import Throughput
+
+
+def checkpoint_callbacks(folder: Path, monitor: Monitor) -> tuple[ModelCheckpoint, ModelCheckpoint]:
+    """Keeps `best.ckpt` by the monitored metric and `last.ckpt` after every epoch, in `folder`.
+
+    Two callbacks, because one with a monitor and `save_last` keeps the last that was best, not the last.
+    """
+    best = ModelCheckpoint(
+        dirpath=folder, filename="best", monitor=monitor.metric, mode=monitor.mode, enable_version_counter=False
+    )
+    last = ModelCheckpoint(dirpath=folder, filename="last", monitor=None, enable_version_counter=False, save_on_exception=True)
+    return best, last
+
+
+def build_callbacks(chosen: Mapping[str, Any], monitor: Monitor) -> list[Callback]:
+    """The callbacks of the config, by name; one that takes `monitor` and `mode` gets the task's unless the config says else.
+
+    Raises:
+        InputError: when a callback's target or arguments are wrong.
+    """
+    callbacks = []
+    for name, settings in chosen.items():
+        path = f"callbacks.{name}"
+        if not isinstance(settings, Mapping) or "_target_" not in settings:
+            raise InputError(f"{path}={settings!r} must hold a _target_ and its arguments; ~callbacks.{name} leaves it out")
+        taken = parameters_of(str(settings["_target_"]), path)
+        offered = {"monitor": monitor.metric, "mode": monitor.mode}
+        given = {key: value for key, value in offered.items() if key in taken and key not in settings}
+        callbacks.append(build(settings, path, given))
+    return callbacks
+
+
+def progress_callback(console: Console, throughput: Throughput) -> Callback:
+    """A bar on a terminal, one line per epoch anywhere else."""
+    return ProgressBar(throughput) if console.is_terminal else EpochLines(console, throughput)
+
+
+class EpochScores(Callback):
+    """Keeps the validation scores of every epoch, so that those of the best one can be told afterwards."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        super().__init__()
+        self._monitor = monitor
+        self._by_epoch: dict[int, dict[str, float]] = {}
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._by_epoch[trainer.current_epoch] = scores_of(trainer)
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The scores of the epoch that the monitored metric prefers, the earliest of equals; empty before any."""
+        if not self._by_epoch:
+            return {}
+        sign = 1 if self._monitor.mode == "max" else -1
+        return max(self._by_epoch.values(), key=lambda scores: sign * scores[self._monitor.metric])
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's bar with the loss that the throughput callback last read, so that it costs the device no wait of its own."""
+
+    def __init__(self, throughput: Throughput) -> None:
+        super().__init__(leave=False)
+        self._throughput = throughput
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        loss = self._throughput.last_loss
+        shown = {} if loss is None else {"loss": f"{loss:.3f}"}
+        return shown | {name: f"{value:.4f}" for name, value in scores_of(trainer).items()}
+
+
+class EpochLines(Callback):
+    """One plain line per epoch: loss, validation scores, speed, time since the fit began."""
+
+    def __init__(self, console: Console, throughput: Throughput) -> None:
+        super().__init__()
+        self._console = console
+        self._throughput = throughput
+        self._began = 0.0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
+        if self._throughput.last_loss is not None:
+            parts.append(f"train/loss {self._throughput.last_loss:.4f}")
+        parts += [f"{name} {value:.4f}" for name, value in scores_of(trainer).items()]
+        parts.append(f"{time.perf_counter() - self._began:.0f} s")
+        self._console.print("  ".join(parts), highlight=False, soft_wrap=True)
+
+
+def scores_of(trainer: Trainer) -> dict[str, float]:
+    """The newest validation scores."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}

@@ -1,0 +1,81 @@
+"""ImageClassifier: raw pixels in, class probabilities learned, every image counted once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from arclight.evaluation.confusion import accuracy, class_table
+from arclight.spec import ImageBatch, ImageSpec
+from arclight.training.optimizers import MakeOptimizer, Schedule
+from arclight.training.task import Monitor, Scores, Task
+
+
+class ImageClassifier(Task):
+    """Trains `net` on uint8 images; pixels are normalised here, so that raw ones go in when predicting, too.
+
+    Args:
+        spec: the data's facts; mean and std become buffers.
+        net: float images (B, C, H, W) -> logits (B, classes).
+        make_optimizer: wants the parameter groups.
+        schedule: (step, total_steps) -> factor on the learning rate.
+        label_smoothing: share of each target spread over all classes, 0 or more and below 1.
+        channels_last: lays images and filters out as convolutions like them best; changes speed, not results.
+    """
+
+    monitor = Monitor("val/accuracy", "max")
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self,
+        spec: ImageSpec,
+        *,
+        net: nn.Module,
+        make_optimizer: MakeOptimizer,
+        schedule: Schedule,
+        label_smoothing: float = 0.0,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__(
+            spec,
+            net=net,
+            labels=spec.classes,
+            make_optimizer=make_optimizer,
+            schedule=schedule,
+            label_smoothing=label_smoothing,
+        )
+        self.classes = spec.classes
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        # (pixel / 255 - mean) / std as one multiplication and one addition; a channel without spread is only shifted
+        mean = torch.tensor(spec.mean).view(-1, 1, 1)
+        std = torch.tensor([value or 1.0 for value in spec.std]).view(-1, 1, 1)
+        self.register_buffer("scale", 1 / (255 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes) of raw uint8 images (B, C, H, W)."""
+        pixels = torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)  # (B, C, H, W)
+        logits: Tensor = self.net(pixels.contiguous(memory_format=self.memory_format))
+        return logits
+
+    def training_step(self, batch: ImageBatch) -> Tensor:
+        logits = self(batch.images).float()
+        return nn.functional.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+
+    def count(self, batch: ImageBatch) -> None:
+        logits = self(batch.images).float()
+        self.count_losses(logits, batch.labels)
+        self.confusion.update(logits.argmax(dim=1), batch.labels)
+
+    def score(self) -> Scores:
+        counts = self.confusion.compute()
+        table = class_table(counts, self.classes, title="Per class")
+        return Scores(
+            numbers={"loss": self.mean_loss(), "accuracy": accuracy(counts)},
+            per_class={row.name: row.f1 for row in table.rows},
+            tables=(table,),
+            labels=self.classes,
+            counts=counts.tolist(),
+        )

@@ -1,0 +1,134 @@
+"""What both tasks share: counting over a split, the scores that come of it, the metric that decides."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torchmetrics import Metric, SumMetric
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from arclight.errors import InputError
+from arclight.evaluation.tables import Table
+from arclight.spec import IGNORED, Spec
+from arclight.training.optimizers import MakeOptimizer, Schedule, configure
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """The logged metric that chooses the best checkpoint, stops early and steers sweeps; declared once, by the task."""
+
+    metric: str
+    mode: Literal["min", "max"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a pass over a split found.
+
+    `numbers` are single scores by name, `per_class` F1 by class or entity type, `counts` the confusion of `labels` (rows true,
+    columns predicted).
+    """
+
+    numbers: dict[str, float]
+    per_class: dict[str, float]
+    tables: tuple[Table, ...]
+    labels: tuple[str, ...]
+    counts: list[list[int]]
+
+    def to_plain(self) -> dict[str, Any]:
+        """As scores.json holds it."""
+        return {
+            "tables": [table.to_plain() for table in self.tables],
+            "confusion": {"title": "Confusion", "labels": list(self.labels), "counts": self.counts},
+        }
+
+
+class Task(LightningModule):
+    """A net in training. A subclass says how a batch becomes a loss, what is counted, and which scores the counts give.
+
+    Scores come of sums over all samples and processes, never of means over batches. `scores` are those of the last pass.
+
+    Args:
+        spec: the data's facts.
+        net: tensors in, logits out.
+        labels: what each column of the logits stands for.
+        make_optimizer: wants the parameter groups.
+        schedule: (step, total_steps) -> factor on the learning rate.
+        label_smoothing: share of each target spread over all labels, 0 or more and below 1.
+        layer_decay: factor on the learning rate from each layer of the net to the one below; 1 is none.
+
+    Raises:
+        InputError: when `label_smoothing` is out of its range.
+    """
+
+    monitor: ClassVar[Monitor]
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        net: nn.Module,
+        labels: tuple[str, ...],
+        make_optimizer: MakeOptimizer,
+        schedule: Schedule,
+        label_smoothing: float,
+        layer_decay: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise InputError(f"task.label_smoothing={label_smoothing} must be 0 or more and below 1")
+        self.spec = spec
+        self.net = net
+        self.make_optimizer = make_optimizer
+        self.schedule = schedule
+        self.label_smoothing = label_smoothing
+        self.layer_decay = layer_decay
+        # No look for nan in each batch: on a GPU it would make the host wait. Two sums, because MeanMetric of torchmetrics 1.9
+        # drops its weights when it does not look.
+        self.loss_sum = SumMetric(nan_strategy="disable")
+        self.num_losses = SumMetric(nan_strategy="disable")
+        self.confusion = MulticlassConfusionMatrix(len(labels), ignore_index=IGNORED, validate_args=False)
+        self.scores: Scores | None = None
+
+    @abstractmethod
+    def count(self, batch: Any) -> None:
+        """Adds a batch to the metrics."""
+
+    @abstractmethod
+    def score(self) -> Scores:
+        """The scores of what has been counted."""
+
+    def configure_optimizers(self) -> Any:
+        return configure(self, self.net, self.make_optimizer, self.schedule, layer_decay=self.layer_decay)
+
+    def validation_step(self, batch: Any) -> None:
+        self.count(batch)
+
+    def test_step(self, batch: Any) -> None:
+        self.count(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._finish("test")
+
+    def count_losses(self, logits: Tensor, labels: Tensor) -> None:
+        """Adds the losses of logits (N, labels) at labels (N,) to the mean, those at IGNORED left out."""
+        self.loss_sum.update(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        self.num_losses.update((labels != IGNORED).sum())
+
+    def mean_loss(self) -> float:
+        """The mean of the losses counted so far; nan of none."""
+        return float(self.loss_sum.compute() / self.num_losses.compute())
+
+    def _finish(self, split: str) -> None:
+        self.scores = self.score()
+        self.log_dict({f"{split}/{name}": value for name, value in self.scores.numbers.items()})
+        for metric in self.children():
+            if isinstance(metric, Metric):
+                metric.reset()

@@ -1,0 +1,99 @@
+"""TokenTagger: subwords in, a tag for every word out, every entity counted once."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from arclight.evaluation.confusion import accuracy, class_table
+from arclight.evaluation.entities import EntityCounts, entity_table, words
+from arclight.spec import TokenBatch, TokenSpec
+from arclight.training.optimizers import MakeOptimizer, Schedule
+from arclight.training.task import Monitor, Scores, Task
+
+OUTSIDE = 0  # a TokenSpec's labels begin with "O"
+
+
+class TokenTagger(Task):
+    """Trains `net` on first subwords; scores entities (conlleval's rules) and single tags over all words.
+
+    A word that truncation cut off counts as predicted "O". The loss of a batch is the sum over its labelled subwords divided by
+    their number in the whole batch, so that it does not depend on how the batch is spread over processes and parts.
+
+    Args:
+        spec: the data's facts: labels and tokenizer.
+        net: input_ids (B, T), attention_mask (B, T) -> logits (B, T, labels).
+        make_optimizer: wants the parameter groups.
+        schedule: (step, total_steps) -> factor on the learning rate.
+        label_smoothing: share of each target spread over all labels, 0 or more and below 1.
+        layer_decay: factor on the learning rate from each layer of the encoder to the one below; 1 is none.
+    """
+
+    monitor = Monitor("val/f1", "max")
+
+    def __init__(
+        self,
+        spec: TokenSpec,
+        *,
+        net: nn.Module,
+        make_optimizer: MakeOptimizer,
+        schedule: Schedule,
+        label_smoothing: float = 0.0,
+        layer_decay: float = 1.0,
+    ) -> None:
+        super().__init__(
+            spec,
+            net=net,
+            labels=spec.labels,
+            make_optimizer=make_optimizer,
+            schedule=schedule,
+            label_smoothing=label_smoothing,
+            layer_decay=layer_decay,
+        )
+        self.labels = spec.labels
+        self.entities = EntityCounts(spec.labels)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits (B, T, labels) of token numbers (B, T)."""
+        logits: Tensor = self.net(input_ids, attention_mask)
+        return logits
+
+    def training_step(self, batch: TokenBatch) -> Tensor:
+        logits = self(batch.input_ids, batch.attention_mask).float()  # (B, T, labels)
+        loss = nn.functional.cross_entropy(
+            logits.flatten(0, 1), batch.labels.flatten(), reduction="sum", label_smoothing=self.label_smoothing
+        )
+        return loss / batch.num_labelled
+
+    def predict_words(self, batch: TokenBatch) -> Tensor:
+        """The label number of every word (B, W); that of "O" where truncation cut the word off."""
+        logits = self(batch.input_ids, batch.attention_mask)
+        return words(logits.argmax(dim=-1), batch.word_starts, outside=OUTSIDE)
+
+    def count(self, batch: TokenBatch) -> None:
+        logits = self(batch.input_ids, batch.attention_mask).float()
+        self.count_losses(logits.flatten(0, 1), batch.labels.flatten())
+        predicted = words(logits.argmax(dim=-1), batch.word_starts, outside=OUTSIDE)  # (B, W)
+        self.entities.update(predicted, batch.word_labels)
+        self.confusion.update(predicted.flatten(), batch.word_labels.flatten())
+
+    def score(self) -> Scores:
+        lenient, strict = self.entities.compute()
+        counts = self.confusion.compute()
+        entities = entity_table(lenient, self.entities.types, title="Per entity (conlleval)")
+        entities_strict = entity_table(strict, self.entities.types, title="Per entity (strict IOB2)")
+        tags = class_table(counts, self.labels, title="Per tag", leave_out=(self.labels[OUTSIDE],))
+        micro = entities.averages[0]
+        return Scores(
+            numbers={
+                "loss": self.mean_loss(),
+                "f1": micro.f1,
+                "precision": micro.precision,
+                "recall": micro.recall,
+                "f1_strict": entities_strict.averages[0].f1,
+                "accuracy": accuracy(counts),
+            },
+            per_class={row.name: row.f1 for row in entities.rows},
+            tables=(entities, entities_strict, tags),
+            labels=self.labels,
+            counts=counts.tolist(),
+        )

@@ -1,0 +1,104 @@
+"""Where a run's metrics go: a CSV file in its folder, TensorBoard, Weights & Biases. Their packages load when chosen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from arclight.build import build
+from arclight.errors import InputError
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
+log = logging.getLogger(__name__)
+
+
+def csv(folder: Path) -> CSVLogger:
+    """Every metric as a row of metrics.csv in the run folder."""
+    return CSVLogger(folder, name="", version="")
+
+
+def tensorboard(folder: Path) -> TensorBoardLogger:
+    """Event files below `tensorboard/` in the run folder; `tensorboard --logdir outputs` shows all runs."""
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
+
+
+def wandb(
+    folder: Path,
+    *,
+    name: str,
+    project: str = "arclight",
+    entity: str | None = None,
+    group: str | None = None,
+    mode: Literal["auto", "online", "offline"] = "auto",
+) -> WandbLogger:
+    """A Weights & Biases run; without an account it is written below `wandb/` in the run folder and nothing is asked.
+
+    Args:
+        folder: of the run.
+        name: shown in the list of runs.
+        project: that the run goes to.
+        entity: user or team; None is the account's own.
+        group: under which the runs of a grid stand together.
+        mode: "auto" is online when this machine is logged in (`wandb login` or WANDB_API_KEY), else offline.
+    """
+    import wandb as client
+    from lightning.pytorch.loggers import WandbLogger
+
+    offline = mode == "offline" or (mode == "auto" and not client.login(prompt=False, verify=False))
+    if offline:
+        log.info("W&B: offline; `wandb leet %s` shows the run, `wandb sync` uploads it", folder / "wandb")
+    return WandbLogger(
+        name=name,
+        save_dir=folder,
+        project=project,
+        entity=entity,
+        group=group,
+        offline=offline,
+        mode="offline" if offline else "online",  # Lightning sets an environment variable, which the login came before
+    )
+
+
+def build_trackers(chosen: Mapping[str, Any], folder: Path, name: str) -> list[Logger]:
+    """The loggers of the config; the CSV file is written along with any other.
+
+    Raises:
+        InputError: when a tracker's target or arguments are wrong.
+    """
+    if not chosen:
+        return []
+    loggers: list[Logger] = [csv(folder)]
+    for key, settings in chosen.items():
+        path = f"tracker.{key}"
+        if not isinstance(settings, Mapping):
+            raise InputError(f"{path}={settings!r} must hold a _target_ and its arguments; tracker=none tracks nothing")
+        if key != "csv":
+            given = {"folder": folder, "name": name} if key == "wandb" else {"folder": folder}
+            loggers.append(build(settings, path, given))
+    return loggers
+
+
+def record_facts(loggers: list[Logger], facts: Mapping[str, Any]) -> None:
+    """Sends what is known before the first step (config, parameters, hardware) to every tracker that shows such things."""
+    for logger in loggers:
+        if not isinstance(logger, CSVLogger):  # config.yaml and environment.json lie beside its file already
+            logger.log_hyperparams(dict(facts))
+
+
+@rank_zero_only
+def close_trackers(loggers: list[Logger], *, failed: bool) -> None:
+    """Ends the trackers' runs, those of a failed run marked as failed."""
+    for logger in loggers:
+        logger.finalize("failed" if failed else "success")
+        if type(logger).__name__ == "WandbLogger":
+            import wandb as client
+
+            client.finish(exit_code=1 if failed else 0)

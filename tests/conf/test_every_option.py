@@ -1,0 +1,51 @@
+"""Every option of every group composes, and holds no key that nothing takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arclight.build import parameters_of
+from arclight.config import CONF, compose
+
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "local"))
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+NEEDED = {("data", "image_folder"): ["data.root=x"], ("data", "conll_files"): ["data.root=x"]}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from targets(value, f"{path}.{key}" if path else str(key))
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
+def test_option(group: str, option: str) -> None:
+    settings = compose([f"{group}={option}", *NEEDED.get((group, option), [])]).settings
+    for path, node in targets(settings):
+        keys = set(node) - {"_target_", "_partial_"}
+        dead = keys - set(parameters_of(str(node["_target_"]), path))
+        assert not dead, f"{path}: {sorted(dead)} in YAML, but {node['_target_']} does not take them"
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
+def test_every_key_of_a_target_is_read(group: str, option: str) -> None:
+    """What stands at the top of a composed config is what the experiment reads, nothing else."""
+    settings = compose([f"{group}={option}", *NEEDED.get((group, option), [])]).settings
+    known = {"seed", "name", "data", "model", "task", "optimizer", "schedule", "trainer", "callbacks", "tracker"}
+    assert set(settings) == known
+
+
+def test_recipes_open_with_their_command() -> None:
+    for path in (CONF / "experiment").glob("*.yaml"):
+        assert f"# python train.py experiment={path.stem}" in path.read_text(), path

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from arclight.data.order import EvalOrder, Shard, TrainOrder, generator
+from arclight.errors import InputError
+
+SHARDS = [(1, 1), (2, 1), (1, 3), (3, 2), (4, 3)]  # processes, accumulated parts
+
+
+def epoch_of(order: TrainOrder) -> list[list[int]]:
+    return [rows.indices.tolist() for rows in order]
+
+
+def numbers(*key: int) -> list[float]:
+    return torch.rand(4, generator=generator(*key)).tolist()
+
+
+def test_a_generator_follows_every_number_of_its_key_and_their_order() -> None:
+    assert numbers(0, 1, 2) == numbers(0, 1, 2)
+    different = [numbers(*key) for key in [(0, 1, 2), (1, 1, 2), (0, 2, 2), (0, 1, 3), (2, 1, 0), (0, 1)]]
+    assert all(a != b for a, b in itertools.combinations(different, 2))
+
+
+def test_an_epoch_takes_every_row_at_most_once_and_leaves_out_less_than_a_batch() -> None:
+    rows = [row for batch in epoch_of(TrainOrder(23, 5, seed=0)) for row in batch]
+    assert len(rows) == 20
+    assert len(set(rows)) == 20
+    assert set(rows) <= set(range(23))
+
+
+def test_seed_and_epoch_choose_the_shuffle_and_seed_0_is_a_seed() -> None:
+    order = TrainOrder(50, 10, seed=0)
+    first = epoch_of(order)
+    assert epoch_of(TrainOrder(50, 10, seed=0)) == first
+    assert epoch_of(TrainOrder(50, 10, seed=1)) != first
+    order.set_epoch(1)
+    assert epoch_of(order) != first
+    order.set_epoch(0)
+    assert epoch_of(order) == first
+
+
+@pytest.mark.parametrize(("world_size", "accumulation"), SHARDS)
+def test_processes_and_parts_together_take_the_batch_of_one_process(world_size: int, accumulation: int) -> None:
+    batch_size = 24
+    alone = epoch_of(TrainOrder(100, batch_size, seed=3))
+    shards = [
+        list(TrainOrder(100, batch_size, seed=3, shard=Shard(rank, world_size, accumulation))) for rank in range(world_size)
+    ]
+    assert {len(rows) for rows in shards} == {4 * accumulation}
+    for step in range(4):
+        parts = [shard[step * accumulation + part] for part in range(accumulation) for shard in shards]
+        assert [row for rows in parts for row in rows.indices.tolist()] == alone[step]
+        for rows in parts:
+            assert rows.step == step
+            assert rows.whole.tolist() == alone[step]
+            assert torch.equal(rows.whole[rows.offset : rows.offset + len(rows.indices)], rows.indices)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 7])
+def test_a_resumed_order_takes_the_rest_of_the_epoch_then_whole_epochs(stop: int) -> None:
+    shard = Shard(accumulation=2)
+    whole = TrainOrder(48, 12, seed=0, shard=shard)
+    expected = epoch_of(whole)
+    stopped = TrainOrder(48, 12, seed=0, shard=shard)
+    taken = [rows.indices.tolist() for rows in itertools.islice(stopped, stop)]
+    resumed = TrainOrder(48, 12, seed=0, shard=shard)
+    resumed.load_state_dict(stopped.state_dict())
+    assert taken + epoch_of(resumed) == expected
+    whole.set_epoch(1)
+    resumed.set_epoch(1)
+    assert epoch_of(resumed) == epoch_of(whole)
+
+
+def test_a_finished_epoch_saves_the_beginning_of_the_next() -> None:
+    order = TrainOrder(20, 5, seed=0)
+    epoch_of(order)
+    resumed = TrainOrder(20, 5, seed=0)
+    resumed.load_state_dict(order.state_dict())
+    resumed.set_epoch(1)
+    assert len(epoch_of(resumed)) == 4
+
+
+def test_a_pass_that_is_given_up_does_not_shift_the_next_epoch() -> None:
+    order = TrainOrder(20, 5, seed=0)
+    next(iter(order))
+    order.set_epoch(1)
+    fresh = TrainOrder(20, 5, seed=0)
+    fresh.set_epoch(1)
+    assert epoch_of(order) == epoch_of(fresh)
+
+
+def test_a_batch_larger_than_the_split_is_an_error_that_names_the_largest() -> None:
+    with pytest.raises(
+        InputError, match=r"data\.batch_size=64 is larger than the training split of 40 samples; take .*=40 or less"
+    ):
+        TrainOrder(40, 64, seed=0)
+
+
+@pytest.mark.parametrize(("batch_size", "nearest"), [(10, "6 or 12"), (4, "6")])
+def test_a_batch_that_does_not_divide_is_an_error_that_names_the_nearest(batch_size: int, nearest: str) -> None:
+    message = rf"data\.batch_size={batch_size} does not divide over 3 processes times 2 .* sizes that do are {nearest}$"
+    with pytest.raises(InputError, match=message):
+        TrainOrder(100, batch_size, seed=0, shard=Shard(0, 3, 2))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("num_samples", [1, 2, 3, 7, 13, 24, 25])
+@pytest.mark.parametrize("batch_size", [1, 3, 5])
+def test_evaluation_takes_every_row_once_on_any_number_of_processes(num_samples: int, batch_size: int, world_size: int) -> None:
+    rows = torch.arange(num_samples) * 2
+    orders = [EvalOrder(rows, batch_size, shard=Shard(rank, world_size)) for rank in range(world_size)]
+    passes = [list(order) for order in orders]
+    assert {len(batches) for batches in passes} == {len(orders[0])}
+    seen: list[int] = []
+    for step in zip(*passes, strict=True):
+        assert len({len(part.indices) for part in step}) == 1  # ddp gathers equal shapes
+        assert len(step[0].indices) <= batch_size
+        for part in step:
+            assert torch.equal(part.whole[part.offset : part.offset + len(part.indices)], part.indices)
+            seen += part.indices[part.indices >= 0].tolist()
+    assert seen == rows.tolist()  # once each, and in their order
+
+
+def test_evaluation_of_nothing_has_no_batches() -> None:
+    order = EvalOrder(torch.arange(0), 5)
+    assert (len(order), list(order)) == (0, [])

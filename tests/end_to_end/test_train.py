@@ -1,0 +1,93 @@
+"""What a user types, typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from arclight.config import CONF
+from tests.test_checkpoint import TINY_IMAGES
+
+TRAIN = CONF.parent / "train.py"
+
+
+def type_in(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=240, env={**os.environ, **environment}
+    )
+
+
+def test_a_grid_makes_one_run_each(tmp_path: Path) -> None:
+    ended = type_in(tmp_path, str(TRAIN), "-m", *TINY_IMAGES, "trainer.max_epochs=1", "precision=fp32", "seed=1,2")
+    assert ended.returncode == 0, ended.stderr
+    results = sorted(tmp_path.glob("outputs/grid/*/*-shapes-small_cnn/results.json"))
+    assert [json.loads(file.read_text())["seed"] for file in results] == [1, 2]
+    assert all((file.parent / "report.html").is_file() for file in results)
+
+
+def test_two_processes_train_and_count_like_one(tmp_path: Path) -> None:
+    overrides = [*TINY_IMAGES, "data.num_test=33", "data.num_val=17", "trainer.max_epochs=2", "precision=fp32"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, extra in ((one, []), (two, ["strategy=ddp_cpu", "trainer.devices=2"])):
+        folder.mkdir()
+        ended = type_in(folder, str(TRAIN), *overrides, *extra, OMP_NUM_THREADS="1")
+        assert ended.returncode == 0, ended.stderr
+    runs = [next(folder.glob("outputs/shapes-small_cnn/*")) for folder in (one, two)]
+    assert len(list(two.glob("outputs/*/*"))) == 1
+    counts = [sum(map(sum, json.loads((run / "scores.json").read_text())["confusion"]["counts"])) for run in runs]
+    assert counts == [33, 33]
+    weights = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in runs]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([str(TRAIN), "data.batchsize=3"], "error: data.batchsize: data has no key 'batchsize'. Did you mean 'batch_size'?\n"),
+        ([str(TRAIN), "data=cifar11"], "error: data=cifar11: conf/data/ has no cifar11.yaml. Did you mean 'cifar10'?\n"),
+        (
+            [str(TRAIN), "experiment=demo", "data.batch_size=99999"],
+            "error: data.batch_size=99999 is larger than the training split of 4096 samples; "
+            "take data.batch_size=4096 or less\n",
+        ),
+        (
+            ["-m", "arclight", "evaluate", "latest"],
+            "holds no run with a checkpoint; train one with `python train.py`\n",
+        ),
+        (["-m", "arclight", "evaluate", "latest", "root=x"], "'root=x' is not of the form data.KEY=VALUE"),
+        (["-m", "arclight", "report", "nowhere"], "error: nowhere is no run folder"),
+    ],
+)
+def test_a_mistake_is_one_message(arguments: list[str], told: str, tmp_path: Path) -> None:
+    ended = type_in(tmp_path, *arguments)
+    assert ended.returncode == 2
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not list(tmp_path.glob("outputs/*/*"))
+
+
+def test_a_run_is_evaluated_from_the_command_line(tmp_path: Path) -> None:
+    trained = type_in(tmp_path, str(TRAIN), *TINY_IMAGES, "trainer.max_epochs=1", "precision=fp32")
+    assert trained.returncode == 0, trained.stderr
+    (results,) = tmp_path.glob("outputs/*/*/results.json")
+    accuracy = json.loads(results.read_text())["test/accuracy"]
+    evaluated = type_in(tmp_path, "-m", "arclight", "evaluate", "latest")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert f"{accuracy:.4f}" in evaluated.stdout
+    doctor = type_in(tmp_path, "-m", "arclight", "doctor")
+    assert "accelerator" in doctor.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
+def test_questions_are_answered_without_torch(arguments: list[str], tmp_path: Path) -> None:
+    ended = type_in(tmp_path, "-X", "importtime", str(TRAIN), *arguments)
+    assert ended.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert not imported & {"torch", "lightning", "transformers", "wandb", "matplotlib"}

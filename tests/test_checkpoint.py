@@ -1,0 +1,117 @@
+"""A model comes back from its checkpoint alone, and a wrong file is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import arclight
+from arclight.checkpoint import find, restore
+from arclight.errors import InputError
+
+TINY_IMAGES = [
+    "experiment=demo",
+    "data.num_train=64",
+    "data.num_val=32",
+    "data.num_test=32",
+    "data.batch_size=16",
+    "model=small_cnn",
+]
+TINY_TEXT = [
+    "experiment=demo_tagger",
+    "data.num_train=32",
+    "data.num_val=16",
+    "data.num_test=16",
+    "model.layers=1",
+    "model.width=16",
+]
+
+
+@pytest.fixture(scope="module", params=["images", "text"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("run")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        overrides = TINY_IMAGES if request.param == "images" else TINY_TEXT
+        made = arclight.run([*overrides, "trainer.max_epochs=1", "precision=fp32"])
+        yield made, folder / made.folder
+    finally:
+        os.chdir(before)
+
+
+def test_the_model_is_rebuilt_from_the_file_alone(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, folder = run
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("arclight.config.CONF", tmp_path / "gone")
+    restored = restore(folder)
+    assert restored.spec == made.model.spec
+    assert restored.path == folder / "checkpoints" / "best.ckpt"
+    assert not restored.task.training
+    for name, tensor in made.model.state_dict().items():
+        assert torch.equal(tensor, restored.task.state_dict()[name]), name
+
+
+def test_checkpoints_hold_plain_data_only(run: Any) -> None:
+    _, folder = run
+    for name in ("best", "last"):
+        contents = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert contents["arclight"]["version"] == 1
+        assert contents["epoch"] == 0
+
+
+def test_a_run_is_found_by_folder_by_file_and_as_latest(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, folder = run
+    best = folder / "checkpoints" / "best.ckpt"
+    assert find(folder) == best
+    assert find(best) == best
+    assert find("latest", outputs=folder.parent.parent).parent == best.parent
+
+
+def test_without_a_best_the_last_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    assert find(tmp_path).name == "last.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda path: None, "no such run folder or checkpoint file"),
+        (lambda path: path.mkdir(), "no epoch of this run has ended"),
+        (lambda path: path.write_bytes(b"no checkpoint"), "cannot be read as a checkpoint"),
+        (lambda path: path.write_bytes(b""), "cannot be read as a checkpoint"),
+        (lambda path: torch.save({"state_dict": {}}, path), "is no checkpoint of arclight"),
+        (lambda path: torch.save([1], path), "is no checkpoint of arclight"),
+        (
+            lambda path: torch.save({"arclight": {"version": 99}}, path),
+            "is of checkpoint version 99; this arclight reads version 1",
+        ),
+        (lambda path: torch.save(os.system, path), "cannot be read as a checkpoint"),
+    ],
+)
+def test_a_wrong_run_is_told(make: Any, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "thing"
+    make(path)
+    with pytest.raises(InputError, match=told):
+        restore(path)
+
+
+def test_no_latest_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no run with a checkpoint; train one with `python train.py`"):
+        find("latest", outputs=tmp_path)
+
+
+def test_model_and_data_of_different_tasks_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"model and data are of different tasks.*model=cnn for this data, or data=conll2003"):
+        arclight.run(["experiment=demo", "model=bert_tagger", "model.checkpoint=null"])
+    with pytest.raises(
+        InputError, match=r"model and data are of different tasks.*model=bert_tagger for this data, or data=cifar10"
+    ):
+        arclight.run(["experiment=demo_tagger", "model=cnn"])
+    assert not list(tmp_path.glob("outputs/*/*"))

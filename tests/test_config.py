@@ -1,0 +1,120 @@
+"""The config that a command line stands for, and what a wrong one is told."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from arclight import config
+from arclight.config import claim, compose, free_folder, mistakes_told
+from arclight.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_composition_is_a_function_of_the_overrides() -> None:
+    first, second = compose(["seed=3", "optimizer.lr=0.5"]), compose(["seed=3", "optimizer.lr=0.5"])
+    assert first.settings == second.settings
+    assert first.settings["seed"] == 3
+    assert first.settings["optimizer"]["lr"] == 0.5
+    assert (first.data, first.model, first.overrides) == ("cifar10", "cnn", ("seed=3", "optimizer.lr=0.5"))
+
+
+def test_each_run_gets_a_folder_of_its_own() -> None:
+    folders = {compose([]).folder for _ in range(3)}
+    assert len(folders) == 3
+    assert {folder.parent for folder in folders} == {Path("outputs/cifar10-cnn")}
+
+
+def test_settings_are_plain_and_resolved() -> None:
+    settings = compose(["experiment=conll2003_bert", "model.checkpoint=/somewhere"]).settings
+    assert settings["data"]["tokenizer"] == "/somewhere"
+    assert settings["name"] == "conll2003-bert_tagger"
+    assert type(settings["data"]) is dict
+
+
+def test_a_model_brings_its_task() -> None:
+    assert compose([]).settings["task"]["_target_"].endswith("ImageClassifier")
+    assert compose(["model=bert_tagger"]).settings["task"]["_target_"].endswith("TokenTagger")
+
+
+def test_this_machines_own_settings_come_before_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    conf = tmp_path / "conf"
+    import shutil
+
+    shutil.copytree(config.CONF, conf)
+    (conf / "local" / "default.yaml").write_text("# @package _global_\ndata:\n  root: /scratch\n  batch_size: 8\n")
+    monkeypatch.setattr(config, "CONF", conf)
+    settings = compose(["data.batch_size=4"]).settings
+    assert (settings["data"]["root"], settings["data"]["batch_size"]) == ("/scratch", 4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["data.batchsize=3"], r"data.batchsize: data has no key 'batchsize'. Did you mean 'batch_size'\?"),
+        (["sede=3"], r"sede: the config has no key 'sede'. Did you mean 'seed'\?"),
+        (["data=cifar11"], r"data=cifar11: conf/data/ has no cifar11.yaml. Did you mean 'cifar10'\?"),
+        (["experiment=cifar10_cn"], r"conf/experiment/ has no cifar10_cn.yaml. Did you mean 'cifar10_cnn'\?"),
+        (["data.split_seed=1"], r"data.split_seed stands in no file of conf/, but .*Cifar10 takes it: write \+data.split_seed"),
+        (["daat.root=x"], r"daat.root: 'daat' holds no keys. Did you mean 'data'\?"),
+        (["data=image_folder"], r"data.root must be given: add data.root=\.\.\. to the command"),
+        (["data.root='unclosed"], "data.root"),
+    ],
+)
+def test_a_mistake_names_the_way_out(overrides: list[str], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        compose(overrides)
+
+
+def test_no_folder_is_made_for_a_config_that_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        compose(["data.batchsize=3"])
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_free_folder_stays_the_same_within_a_process(tmp_path: Path) -> None:
+    wanted = str(tmp_path / "run")
+    assert free_folder(wanted) == wanted
+    (tmp_path / "run").mkdir()
+    assert free_folder(wanted) == wanted
+    free_folder.cache_clear()
+    assert free_folder(wanted) == f"{wanted}_2"
+
+
+def test_two_runs_of_one_second_do_not_share_a_folder(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(claim, [tmp_path / "run"] * 20))
+    assert sorted(folders) == sorted(tmp_path / name for name in ["run", *(f"run_{n}" for n in range(2, 21))])
+
+
+def test_conf_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(config, "CONF", tmp_path)
+    with pytest.raises(InputError, match="holds no train.yaml: install arclight from its checkout"):
+        compose([])
+
+
+def test_a_mistake_is_one_message_and_exit_status_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.environ", dict(__import__("os").environ))
+    with pytest.raises(SystemExit) as ended, mistakes_told():
+        raise InputError("seed=x is no number")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: seed=x is no number\n"
+
+
+def test_the_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARCLIGHT_DEBUG", "1")
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    with pytest.raises(InputError), mistakes_told():
+        raise InputError("seed=x is no number")
+
+
+def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    with pytest.raises(ZeroDivisionError), mistakes_told():
+        1 / 0  # noqa: B018
