@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 # before torch, transformers and wandb are imported by any test
-os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", TOKENIZERS_PARALLELISM="false")
+# One thread: on tiny nets two wait for each other longer than they work, many times longer on a busy machine.
+os.environ.update(
+    OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", TOKENIZERS_PARALLELISM="false"
+)
 
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 

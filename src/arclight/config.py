@@ -149,8 +149,8 @@ def mistakes_named(overrides: Sequence[str]) -> Iterator[None]:
 def mistakes_told(*, in_grid: bool = False) -> Iterator[None]:
     """Inside, a mistake of the user ends the program with one message and exit status 2; no traceback.
 
-    With ARCLIGHT_DEBUG=1 the traceback is shown. Everything else keeps it: it is a bug, and its trace is wanted. A mistake of one
-    run of a grid is handed on, so that the other runs are made before it is told.
+    With ARCLIGHT_DEBUG=1 the traceback is shown. Everything else keeps it: it is a bug, and its trace is wanted. A mistake of
+    one run of a grid is handed on, so that the other runs are made before it is told.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra.main hands errors on instead of printing them its own way
     try:

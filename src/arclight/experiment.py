@@ -72,7 +72,7 @@ def run(composed: Composed) -> Run:
 
 def train_and_test(composed: Composed) -> Run:
     """As `run`; whatever happens, the folder and the trackers say how it ended."""
-    console = Console(quiet=not run_folder.is_main_process())
+    console = Console(quiet=not hardware.is_main_process())
     results: dict[str, Any] = {"status": "failed", "data": composed.data, "model": composed.model}
     results["seed"] = composed.settings["seed"]
     loggers: list[Logger] = []

@@ -23,7 +23,7 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from arclight.config import CONF, Composed
-from arclight.hardware import Facts
+from arclight.hardware import Facts, is_main_process
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "torchmetrics", "hydra-core", "wandb", "numpy", "arclight")
 MAX_DIFF_CHARACTERS = 200_000
@@ -33,11 +33,6 @@ HARMLESS = (
     r"The number of training batches .* is smaller than the logging interval.*",  # what is left over is logged at the end
     r"Experiment logs directory .* exists and is not empty.*",  # the run folder is new; metrics.csv lies beside config.yaml
 )
-
-
-def is_main_process() -> bool:
-    """Whether this process speaks and writes for all."""
-    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 @contextmanager
@@ -109,12 +104,12 @@ def environment(facts: Facts) -> dict[str, Any]:
         "system": platform.platform(),
         "command": sys.argv,
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "git": {"commit": ask_git("rev-parse", "HEAD"), "diff": ask_git("diff", "HEAD")[:MAX_DIFF_CHARACTERS]},
+        "git": {"commit": ask_git(["rev-parse", "HEAD"]), "diff": ask_git(["diff", "HEAD"])[:MAX_DIFF_CHARACTERS]},
         "hardware": asdict(facts),
     }
 
 
-def ask_git(*arguments: str) -> str:
+def ask_git(arguments: list[str]) -> str:
     """What git says of the project; empty where there is no git or no repository."""
     try:
         answer = subprocess.run(

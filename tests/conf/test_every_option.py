@@ -49,3 +49,19 @@ def test_every_key_of_a_target_is_read(group: str, option: str) -> None:
 def test_recipes_open_with_their_command() -> None:
     for path in (CONF / "experiment").glob("*.yaml"):
         assert f"# python train.py experiment={path.stem}" in path.read_text(), path
+
+
+@pytest.mark.parametrize("option", [f"{group}={option}" for group, option in OPTIONS if group not in ("experiment", "debug")])
+def test_a_default_in_yaml_is_the_one_in_code(option: str) -> None:
+    """Callers from Python get what the command line gets: where both have a default, the two are one."""
+    group, _, name = option.partition("=")
+    settings = compose([option, *NEEDED.get((group, name), [])]).settings
+    for path, node in targets(settings):
+        # two models of one class differ in YAML only, and what is nested is the choice of the file that nests it
+        if str(node["_target_"]).startswith("arclight.") and path != "model" and path.count(".") == path.startswith("tracker."):
+            parameters = parameters_of(str(node["_target_"]), path)
+            defaults = {key: parameters[key].default for key in node if key in parameters}
+            for key, default in defaults.items():
+                value = tuple(node[key]) if isinstance(node[key], list) else node[key]
+                if default is not parameters[key].empty and not isinstance(value, dict):
+                    assert value == default, f"{path}.{key} is {value} in YAML and {default} in {node['_target_']}"

@@ -144,9 +144,10 @@ class Save(Callback):
             trainer.save_checkpoint(self.path)
 
 
-def fit(accumulation: int, *, save: Save | None = None, resume: Path | None = None) -> Witness:
+def fit(accumulation: int, *, save: Save | None = None, resume: Path | None = None, limit: int | float = 1.0) -> Witness:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(accelerator="cpu", max_epochs=2, accumulate_grad_batches=accumulation, callbacks=save, **quiet)
+    settings = {"max_epochs": 2, "accumulate_grad_batches": accumulation, "limit_train_batches": limit}
+    trainer = Trainer(accelerator="cpu", callbacks=save, **settings, **quiet)
     model = Witness()
     data = Shapes(num_train=50, num_val=2, num_test=2, image_size=16, batch_size=12, augment=Augment(crop=2, flip=True))
     trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
@@ -165,3 +166,16 @@ def test_a_resumed_fit_takes_the_batches_that_the_uninterrupted_one_takes(
     resumed = fit(accumulation, resume=tmp_path / "saved.ckpt")
     assert resumed.seen == whole.seen[after:]
     assert torch.equal(resumed.weight, whole.weight)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # lightning 2.6 with torch 2.13
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_an_epoch_cut_short_by_a_limit_does_not_shift_the_next(tmp_path: Path, after: int) -> None:
+    whole = fit(1, save=Save(after, tmp_path / "saved.ckpt"), limit=2)
+    resumed = fit(1, resume=tmp_path / "saved.ckpt", limit=2)
+    assert resumed.seen == whole.seen[after:]
+
+
+def test_a_negative_seed_is_told() -> None:
+    with pytest.raises(InputError, match="seed=-1 must be 0 or more"):
+        Shapes(num_train=8, batch_size=4, seed=-1)

@@ -96,6 +96,9 @@ class ArrayDataModule(DataModule):
         augment: changes to training images; None is none.
         seed: of shuffling and augmentation.
         eval_batch_size: samples per process and batch of validation and test.
+
+    Raises:
+        InputError: when `eval_batch_size` is less than 1; from `load`, when the data does not fit the model behind `spec`.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from arclight.errors import InputError, nearest
+from arclight.errors import InputError
 
 LONGEST_LINE = 10_000  # characters; a longer line is no word with its tags but a file of another kind
 DOCUMENT_MARK = "-DOCSTART-"
@@ -131,7 +131,8 @@ def check_labels(sentences: Iterable[Sentence], labels: Sequence[str]) -> None:
     for sentence in sentences:
         for word, tag in enumerate(sentence.tags):
             if tag not in labels:
-                raise InputError(f"{sentence.place(word)}: label '{tag}' does not occur in training. {nearest(tag, labels)}")
+                known = ", ".join(labels)
+                raise InputError(f"{sentence.place(word)}: label '{tag}' does not occur in training, which has {known}")
 
 
 def _text(path: Path, encoding: str) -> str:

@@ -33,6 +33,8 @@ class DataModule(LightningDataModule):
         for name, value in (("batch_size", batch_size), ("max_batch_per_device", max_batch_per_device)):
             if value is not None and value < 1:
                 raise InputError(f"data.{name}={value} must be 1 or more")
+        if seed < 0:
+            raise InputError(f"seed={seed} must be 0 or more")
         self.root = None if root is None else Path(root).expanduser()
         self.batch_size = batch_size
         self.max_batch_per_device = max_batch_per_device

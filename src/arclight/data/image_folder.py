@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from arclight.data.arrays import ArrayDataModule, Arrays, for_each, free_memory, held_out, split
 from arclight.data.augment import Augment
 from arclight.errors import InputError, nearest
+from arclight.hardware import usable_cores
 from arclight.spec import ImageSpec
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    import PIL.Image
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +64,9 @@ class ImageFolder(ArrayDataModule):
         eval_batch_size: samples per process and batch of validation and test.
         num_workers: threads that decode; None is one per usable core, shared by the processes of this machine.
         memory_share: most of this machine's free memory, 0 to 1, that images may take.
+
+    Raises:
+        InputError: when a setting is out of its range.
     """
 
     def __init__(
@@ -182,11 +186,10 @@ class ImageFolder(ArrayDataModule):
         return Arrays(torch.from_numpy(images), torch.tensor(labels))
 
     def _in_threads(self, work: Callable[[int], None], num_files: int, title: str) -> None:
-        from PIL import Image
+        import PIL.Image
 
-        Image.init()  # here and not by the first file of a rarer kind, which threads would race for
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        num_threads = self.num_workers or max(1, cores // self._num_processes)
+        PIL.Image.init()  # here and not by the first file of a rarer kind, which threads would race for
+        num_threads = self.num_workers or max(1, usable_cores() // self._num_processes)
         for_each(work, num_files, num_threads=num_threads, title=title)
 
 
@@ -264,30 +267,29 @@ def check_header(path: Path) -> None:
 
 
 @contextmanager
-def _opened(file: Path | BinaryIO) -> Iterator[Image]:
+def _opened(file: Path | BinaryIO) -> Iterator[PIL.Image.Image]:
     """An image file, whose troubles inside are told as one InputError."""
-    from PIL import Image as images
-    from PIL import UnidentifiedImageError
+    import PIL.Image
 
     try:
-        with images.open(file) as image:
+        with PIL.Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise images.DecompressionBombError
+                raise PIL.Image.DecompressionBombError
             yield image
     except Exception as error:  # decoders raise whatever a broken file leads them to
         name = file if isinstance(file, Path) else getattr(file, "name", "the image")
-        if isinstance(error, images.DecompressionBombError | images.DecompressionBombWarning):
+        if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
             raise InputError(f"{name}: more than {MAX_PIXELS:,} pixels; make it smaller") from error
-        if isinstance(error, UnidentifiedImageError):
+        if isinstance(error, PIL.UnidentifiedImageError):
             raise InputError(f"{name}: no image that can be read") from error
         raise InputError(f"{name}: {str(error) or type(error).__name__}") from error
 
 
-def _rgb(image: Image) -> Image:
-    from PIL import Image as images
+def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    import PIL.Image
 
     if image.mode.startswith("I;16"):  # convert() would clip 16 bits to 255
-        return images.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        return PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise InputError(f"mode {image.mode} has no agreed range of values; save it with 8 bits per channel")
     return image.convert("RGBA").convert("RGB") if "transparency" in image.info else image.convert("RGB")

@@ -17,9 +17,9 @@ from torch import Tensor
 from arclight.errors import InputError
 
 
-def generator(*key: int) -> torch.Generator:
-    """A generator on the CPU whose stream depends on every number of the key, such as (seed, epoch, step)."""
-    state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+def generator(seed: int, epoch: int = 0, step: int = 0, purpose: int = 0) -> torch.Generator:
+    """A generator on the CPU whose stream depends on all four numbers, so that no two uses of one seed share a stream."""
+    state = int(np.random.SeedSequence((seed, epoch, step, purpose)).generate_state(1, np.uint64)[0])
     return torch.Generator().manual_seed(state & (2**63 - 1))
 
 
@@ -75,6 +75,7 @@ class TrainOrder:
         self.seed = seed
         self.epoch = 0
         self.start = 0  # part at which the next pass begins; not 0 only right after a resume
+        self.start_epoch = 0  # the epoch that `start` is meant for
         self.position = 0  # parts taken in this epoch
 
     @property
@@ -84,6 +85,8 @@ class TrainOrder:
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the shuffle of this epoch."""
+        if epoch != self.start_epoch:  # the saved epoch ended where it was saved, as one that a limit cuts short does
+            self.start = 0
         self.epoch = epoch
 
     def batches(self) -> Tensor:
@@ -105,12 +108,12 @@ class TrainOrder:
             yield Rows(batches[step, offset : offset + rows_per_part], batches[step], offset, step)
 
     def state_dict(self) -> dict[str, int]:
-        """Where in the epoch the next part begins."""
-        return {"position": self.position % len(self)}
+        """The epoch, and where in it the next part begins."""
+        return {"epoch": self.epoch, "position": self.position % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Makes the next pass begin where the saved one stopped."""
-        self.start = state["position"]
+        self.start, self.start_epoch = state["position"], state["epoch"]
 
 
 class EvalOrder:

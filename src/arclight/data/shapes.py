@@ -39,6 +39,9 @@ class Shapes(ArrayDataModule):
         seed: of shuffling and augmentation.
         data_seed: chooses the pictures; each split has its own stream, so its pictures do not depend on the others' number.
         eval_batch_size: samples per process and batch of validation and test.
+
+    Raises:
+        InputError: when a number is too small.
     """
 
     def __init__(

@@ -226,7 +226,8 @@ def _save_memory(encoder: PreTrainedModel, *, checkpoint: str | None) -> None:
             f"model.gradient_checkpointing=true: the encoder of model.checkpoint={checkpoint!r} cannot do that; set it to "
             "false, and data.max_batch_per_device to save memory"
         )
-    encoder.activation_checkpointing_enable()
+    # transformers 5.23 renamed it
+    getattr(encoder, "activation_checkpointing_enable", encoder.gradient_checkpointing_enable)()
     encoder.config.use_cache = False  # only decoders have one, but transformers would warn
 
 

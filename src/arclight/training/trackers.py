@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from arclight.build import build
 from arclight.errors import InputError
+from arclight.hardware import is_main_process
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
@@ -56,15 +57,17 @@ def wandb(
     offline = mode == "offline" or (mode == "auto" and not client.login(prompt=False, verify=False))
     if offline:
         log.info("W&B: offline; `wandb leet %s` shows the run, `wandb sync` uploads it", folder / "wandb")
-    return WandbLogger(
-        name=name,
-        save_dir=folder,
-        project=project,
-        entity=entity,
-        group=group,
-        offline=offline,
-        mode="offline" if offline else "online",  # Lightning sets an environment variable, which the login came before
-    )
+    run = None
+    if is_main_process():  # the others neither log nor ask
+        run = client.init(
+            name=name,
+            project=project,
+            entity=entity,
+            group=group,
+            dir=folder,
+            mode="offline" if offline else "online",
+        )
+    return WandbLogger(name=name, save_dir=folder, project=project, experiment=run)
 
 
 def build_trackers(chosen: Mapping[str, Any], folder: Path, name: str) -> list[Logger]:
