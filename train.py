@@ -9,10 +9,10 @@ from arclight.config import from_hydra, mistakes_told
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def train(config: DictConfig) -> float:
     """Hands sweepers the best value of the monitored metric."""
-    from arclight.experiment import run  # torch and lightning load here, so that --help and --cfg answer at once
+    with mistakes_told():
+        composed = from_hydra(config)
+        from arclight.experiment import run  # torch and lightning load here, so that --help and --cfg answer at once
 
-    composed = from_hydra(config)
-    with mistakes_told(in_grid=composed.in_grid):
         return run(composed).score
 
 

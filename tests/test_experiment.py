@@ -23,7 +23,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def train(*overrides: str) -> experiment.Run:
-    return arclight.run([*overrides, "trainer.max_epochs=2", "precision=fp32"])
+    return arclight.run(["precision=fp32", *overrides, "trainer.max_epochs=2"])
 
 
 @pytest.mark.parametrize(("overrides", "score"), [(TINY_IMAGES, "accuracy"), (TINY_TEXT, "f1")])
@@ -74,6 +74,20 @@ def test_accumulated_parts_train_like_one_batch(overrides: list[str]) -> None:
     assert parts.results["steps"] == whole.results["steps"]
     for name, weight in whole.model.net.named_parameters():
         torch.testing.assert_close(dict(parts.model.net.named_parameters())[name], weight, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("algorithm", ["null", "value"])
+def test_bf16_clips_with_the_fused_update(algorithm: str) -> None:
+    clip = [
+        "trainer.gradient_clip_val=1e-9",
+        f"+trainer.gradient_clip_algorithm={algorithm}",
+        "optimizer=sgd",
+        "optimizer.lr=1",
+    ]
+    run = train(*TINY_IMAGES, *clip, "precision=bf16")
+    before = arclight.run([*TINY_IMAGES, "optimizer=sgd", "optimizer.lr=0", "precision=fp32", "trainer.max_epochs=1"])
+    for name, weight in run.model.net.named_parameters():
+        torch.testing.assert_close(weight, dict(before.model.net.named_parameters())[name], rtol=0, atol=1e-2)
 
 
 def test_the_test_split_is_not_touched_by_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,8 @@ def test_tests_mirror_the_rooms() -> None:
     source = ROOT / "src" / "arclight"
     rooms = {path.relative_to(source).with_suffix("") for path in SOURCES if path.name not in ("__init__.py", "__main__.py")}
     tested = {
-        path.relative_to(ROOT / "tests").with_name(path.stem.removeprefix("test_")) for path in (ROOT / "tests").rglob("test_*.py")
+        path.relative_to(ROOT / "tests").with_name(path.stem.removeprefix("test_"))
+        for path in (ROOT / "tests").rglob("test_*.py")
     }
     # tested by the runs of test_experiment and by their neighbours' tests
     together = {
@@ -54,7 +55,7 @@ def test_every_model_and_data_set_has_its_option() -> None:
     for group, room in (("data", "data"), ("model", "models")):
         targets = "".join(path.read_text() for path in (CONF / group).glob("*.yaml"))
         for path in (ROOT / "src" / "arclight" / room).glob("*.py"):
-            shared = {"__init__", "datamodule", "order", "arrays", "augment", "download", "columns", "subwords"}
+            shared = {"__init__", "datamodule", "order", "arrays", "augment", "download", "columns", "subwords", "vocabulary"}
             if path.stem not in shared:
                 assert f"arclight.{room}.{path.stem}." in targets, f"conf/{group} has no option for {path.name}"
 

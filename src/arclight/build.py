@@ -62,7 +62,7 @@ def check(settings: Mapping[str, Any], path: str, given: Mapping[str, Any] | Non
             raise InputError(f"{path}.{key}: {name} takes no '{key}'. {nearest(key, parameters)}")
         if isinstance(value, Mapping) and "_target_" in value:
             check(value, f"{path}.{key}")
-        elif key in parameters and target.startswith("arclight."):
+        elif key in parameters:
             check_type(value, parameters[key].annotation, f"{path}.{key}")
     if not settings.get("_partial_", False):
         filled = {*arguments, *(given or {})}

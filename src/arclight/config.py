@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import itertools
 import os
@@ -9,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,7 +35,7 @@ class Composed:
     """One run's config: every interpolation resolved, plain dicts, lists, numbers and strings only.
 
     `data` and `model` are the options chosen in those groups; `folder` is where the run lives; `started` is when it began, in
-    seconds since the epoch: the start of the process on the command line, the call from Python or in a grid (`in_grid`).
+    seconds since the epoch: the start of the process on the command line, the call from Python or in a grid.
     """
 
     settings: dict[str, Any]
@@ -43,7 +44,6 @@ class Composed:
     model: str
     folder: Path
     started: float
-    in_grid: bool = False
 
 
 @functools.lru_cache
@@ -96,13 +96,29 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     return config
 
 
+def in_grid() -> bool:
+    """Whether this job is one of several of a `-m`."""
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+
+
 def from_hydra(config: DictConfig) -> Composed:
     """The config that `hydra.main` composed, and the folder it made for this job."""
     hydra = HydraConfig.get()
-    with mistakes_named(list(hydra.overrides.task)):
-        in_grid = hydra.mode is RunMode.MULTIRUN
-        started = time.time() if in_grid else psutil.Process().create_time()
-        return to_composed(config, lambda: claim_output_dir(hydra), started=started, in_grid=in_grid)
+    with mistakes_named(list(hydra.overrides.task)), empty_folder_removed(Path(hydra.runtime.output_dir)):
+        started = time.time() if in_grid() else psutil.Process().create_time()
+        return to_composed(config, lambda: claim_output_dir(hydra), started=started)
+
+
+@contextmanager
+def empty_folder_removed(folder: Path) -> Iterator[None]:
+    """Inside, a mistake takes the folder with it that Hydra made for the run."""
+    try:
+        yield
+    except (InputError, OmegaConfBaseException):
+        with suppress(OSError):
+            folder.rmdir()
+            folder.parent.rmdir()
+        raise
 
 
 def claim_output_dir(hydra: Any) -> Path:
@@ -116,7 +132,7 @@ def claim_output_dir(hydra: Any) -> Path:
     return folder
 
 
-def to_composed(config: DictConfig, folder: Callable[[], Path], *, started: float, in_grid: bool = False) -> Composed:
+def to_composed(config: DictConfig, folder: Callable[[], Path], *, started: float) -> Composed:
     """Resolves everything; the folder is asked for last, when the config is known to be whole."""
     hydra = HydraConfig.get()
     tasks_own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
@@ -132,7 +148,6 @@ def to_composed(config: DictConfig, folder: Callable[[], Path], *, started: floa
         model=str(choices["model"]),
         folder=folder(),
         started=started,
-        in_grid=in_grid,
     )
 
 
@@ -146,7 +161,7 @@ def mistakes_named(overrides: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def mistakes_told(*, in_grid: bool = False) -> Iterator[None]:
+def mistakes_told() -> Iterator[None]:
     """Inside, a mistake of the user ends the program with one message and exit status 2; no traceback.
 
     With ARCLIGHT_DEBUG=1 the traceback is shown. Everything else keeps it: it is a bug, and its trace is wanted. A mistake of
@@ -157,7 +172,7 @@ def mistakes_told(*, in_grid: bool = False) -> Iterator[None]:
         with mistakes_named(sys.argv[1:]):
             yield
     except InputError as mistake:
-        if in_grid or os.environ.get("ARCLIGHT_DEBUG") == "1":
+        if in_grid() or os.environ.get("ARCLIGHT_DEBUG") == "1":
             raise
         print(f"error: {mistake}", file=sys.stderr)
         sys.exit(2)
@@ -188,10 +203,10 @@ def explain_key(key: str, overrides: Sequence[str]) -> str:
         return f"{key}: the config has no such key"
     if not isinstance(node, DictConfig):
         return f"{key}: '{parent}' holds no keys. {nearest(parent, [str(known) for known in config if known != 'hydra'])}"
-    target = node.get("_target_")
-    from arclight.build import parameters_of  # imports the target: only to explain a mistake
-
-    if target is not None and name in parameters_of(str(target)):
-        return f"{key} stands in no file of conf/, but {target} takes it: write +{key}=..."
     known = [str(other) for other in node if other not in ("_target_", "_partial_", "hydra")]
+    if "_target_" in node and not difflib.get_close_matches(name, known):
+        from arclight.build import parameters_of  # imports the target, which takes seconds: only where no near name is known
+
+        if name in parameters_of(str(node["_target_"])):
+            return f"{key} stands in no file of conf/, but {node['_target_']} takes it: write +{key}=..."
     return f"{key}: {f'{parent} has' if parent else 'the config has'} no key '{name}'. {nearest(name, known)}"

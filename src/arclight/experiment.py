@@ -122,7 +122,8 @@ def put_together(composed: Composed, facts: hardware.Facts, loggers: list[Logger
     ]
     # null stands for Lightning's own default
     chosen = {key: value for key, value in settings["trainer"].items() if value is not None}
-    given = {key: choice.value for key, choice in choices.items()} | {
+    chosen |= {key: choice.value for key, choice in choices.items()}
+    given = {
         "logger": loggers,
         "callbacks": callbacks,
         "default_root_dir": str(composed.folder),

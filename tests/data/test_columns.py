@@ -175,7 +175,8 @@ def test_a_tag_of_another_form_is_told_with_its_place(tmp_path: Path, tag: str) 
 def test_labels_hold_both_prefixes_of_every_type() -> None:
     sentences = [Sentence(("a", "b"), ("B-PER", "O")), Sentence(("c",), ("B-LOC",))]
     assert find_labels(sentences) == ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")
-    assert find_labels([Sentence(("a",), ("O",))]) == ("O",)
+    with pytest.raises(InputError, match=r"t\.txt: holds no entity to learn from, every tag is O; is it the right column\?"):
+        find_labels([Sentence(("a",), ("O",), 0, "t.txt")])
 
 
 def test_a_label_that_training_lacks_is_told_with_its_place() -> None:

@@ -296,8 +296,7 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path: Path, member:
     archive = tar_of(tmp_path / "a.tar.gz", {"good": b"1", "bad": member})
     with pytest.raises(InputError, match=message):
         unpack(archive, place / "folder")
-    assert visible(place) == []
-    assert visible(tmp_path) == ["a.tar.gz", "place"]
+    assert visible(tmp_path) == ["a.tar.gz"]
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,9 +116,15 @@ def count_entities(sentences: Iterable[Sentence]) -> int:
     return sum(tag[:2] == "B-" for sentence in sentences for tag in sentence.tags)
 
 
-def find_labels(sentences: Iterable[Sentence]) -> tuple[str, ...]:
-    """All IOB2 labels that a tagger of these sentences needs: O first, then B-X and I-X for every type X seen."""
+def find_labels(sentences: Sequence[Sentence]) -> tuple[str, ...]:
+    """All IOB2 labels that a tagger of these sentences needs: O first, then B-X and I-X for every type X seen.
+
+    Raises:
+        InputError: when there is no entity.
+    """
     kinds = {tag[2:] for sentence in sentences for tag in sentence.tags if tag != "O"}
+    if not kinds:
+        raise InputError(f"{sentences[0].file}: holds no entity to learn from, every tag is O; is it the right column?")
     return ("O", *sorted(f"{prefix}-{kind}" for prefix in "BI" for kind in kinds))
 
 

@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
@@ -161,8 +161,9 @@ def progress(title: str, total: int | None, done: int = 0) -> Iterator[Callable[
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Inside, no other process of this machine makes `path`."""
+    """Inside, no other process makes `path`. When it could not be made, the lock and folders that are still empty go again."""
     lock = FileLock(path.with_name(f".{path.name}.lock"))
+    new_folders = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -172,6 +173,12 @@ def _locked(path: Path) -> Iterator[None]:
         ) from error
     try:
         yield
+    except InputError:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        with suppress(OSError):  # something is in it
+            for folder in new_folders:
+                folder.rmdir()
+        raise
     finally:
         lock.release()
 

@@ -151,20 +151,19 @@ class _Writer:
         """The type and the words that a piece of a clause becomes."""
         match piece:
             case "{PER}":
-                return "PER", self._one_of(["*"], [self._pick(GIVEN_NAMES), "*"])
+                return "PER", self._one_of(("*", f"{self._pick(GIVEN_NAMES)} *"))
             case "{FULL}":
                 return "PER", [self._pick(GIVEN_NAMES), self._name()]
             case "{LOC}":
-                return "LOC", self._one_of(["*"], ["*"], ["*"], ["New", "*"], ["*", "Bay"])
+                return "LOC", self._one_of(("*", "*", "*", "New *", "* Bay"))
             case "{PLACE}":
                 return "LOC", [self._name()]
             case "{ORG}":
-                trade = self._pick(TRADES)
-                return "ORG", self._one_of(["*"], ["*"], ["*", trade], ["*", "and", "*"], ["Bank", "of", "*"])
+                return "ORG", self._one_of(("*", "*", f"* {self._pick(TRADES)}", "* and *", "Bank of *"))
             case "{MISC}":
                 return "MISC", [self._name() + self._pick(("ian", "ese"))]
             case "{CUP}":
-                return "MISC", self._one_of(["*", "Cup"], ["*", "Open"], ["New", "*", "Cup"])
+                return "MISC", self._one_of(("* Cup", "* Open", "New * Cup"))
             case "{name}":
                 return "O", [self._name()]
             case "{day}":
@@ -176,9 +175,9 @@ class _Writer:
     def _pick(self, options: Sequence[T]) -> T:
         return options[int(self.random.integers(len(options)))]
 
-    def _one_of(self, *forms: list[str]) -> list[str]:
-        """One of the forms, with a name for each star."""
-        return [self._name() if word == "*" else word for word in self._pick(forms)]
+    def _one_of(self, forms: Sequence[str]) -> list[str]:
+        """The words of one of the forms, with a name for each star."""
+        return [self._name() if word == "*" else word for word in self._pick(forms).split()]
 
     def _name(self) -> str:
         if self.familiar and self.random.random() < FAMILIAR_SHARE:

@@ -130,6 +130,7 @@ class Throughput(Callback):
         }
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=trainer.global_step)
+            logger.save()
         self._loss_sum, self._num_losses = None, 0
         for field in fields(Window):
             setattr(self._recent, field.name, field.default)
