@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 from arclight import config
 from arclight.config import claim, compose, free_folder, mistakes_told
@@ -68,6 +69,16 @@ def test_this_machines_own_settings_come_before_the_command_line(monkeypatch: py
 def test_a_mistake_names_the_way_out(overrides: list[str], told: str) -> None:
     with pytest.raises(InputError, match=told):
         compose(overrides)
+
+
+def test_a_mistake_in_a_grid_names_the_way_out() -> None:
+    told = config.explain_key("data.batchsize", ["-m", "data=shapes,cifar10", "data.batchsize=3,4"])
+    assert told == "data.batchsize: data has no key 'batchsize'. Did you mean 'batch_size'?"
+
+
+def test_hydra_does_not_seem_to_have_started_a_call_from_python() -> None:
+    compose([])
+    assert not HydraConfig.initialized()
 
 
 def test_no_folder_is_made_for_a_config_that_is_wrong(tmp_path: Path) -> None:

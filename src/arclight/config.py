@@ -80,20 +80,29 @@ def compose(overrides: Sequence[str]) -> Composed:
     Raises:
         InputError: when a name or value in the overrides is wrong, or a mandatory value is missing.
     """
-    with mistakes_named(overrides):
-        config = compose_config(overrides)
+    with mistakes_named(overrides), composed_by_hydra(overrides) as config:
         wanted = Path(f"outputs/{config.name}/{datetime.now():%Y-%m-%d_%H-%M-%S}")
         return to_composed(config, lambda: claim(wanted), started=time.time())
 
 
-def compose_config(overrides: Sequence[str]) -> DictConfig:
-    """Hydra's config of these overrides, with its `hydra` node, as `hydra.main` would hand it over."""
+@contextmanager
+def composed_by_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
+    """Hydra's config of these overrides, with its `hydra` node, as `hydra.main` would hand it over.
+
+    Inside, HydraConfig holds it, from which `name` reads the chosen options; afterwards it is as it was: Lightning takes a
+    HydraConfig that is set for a sign that it was started by `hydra.main`.
+    """
     if not (CONF / "train.yaml").is_file():
         raise InputError(f"{CONF} holds no train.yaml: install arclight from its checkout with `pip install -e .`")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra_compose("train", list(overrides), return_hydra_config=True)
-    HydraConfig.instance().set_config(config)  # `name` reads the chosen options from it
-    return config
+    held = HydraConfig.instance()
+    before = held.cfg
+    held.set_config(config)
+    try:
+        yield config
+    finally:
+        held.cfg = before
 
 
 def in_grid() -> bool:
@@ -193,12 +202,13 @@ def explain(error: Exception, overrides: Sequence[str]) -> str:
 
 def explain_key(key: str, overrides: Sequence[str]) -> str:
     """Why `key` cannot be overridden: the nearest key of its node, or that its constructor takes it with a `+`."""
-    # the options chosen decide which keys there are; other overrides may be wrong, too, and wait for their turn
-    groups = [override for override in overrides if (CONF / override.split("=")[0]).is_dir()]
+    # The options chosen decide which keys there are: of a grid's options the first. Other overrides wait for their turn, as
+    # they may be wrong, too.
+    groups = [override.split(",")[0] for override in overrides if (CONF / override.split("=")[0]).is_dir()]
     parent, _, name = key.rpartition(".")
     try:
-        config = compose_config(groups)
-        node: Any = OmegaConf.select(config, parent) if parent else config
+        with composed_by_hydra(groups) as config:
+            node: Any = OmegaConf.select(config, parent) if parent else config
     except (HydraException, OmegaConfBaseException):
         return f"{key}: the config has no such key"
     if not isinstance(node, DictConfig):
