@@ -147,13 +147,13 @@ def fit(parts: Parts, results: dict[str, Any]) -> None:
     finally:
         results |= {
             **parts.epochs.best,
-            **parts.throughput.numbers(parts.trainer),
             "time/fit_s": time.time() - began,
             "memory/peak_mb": peak_memory_mb(),
             "epochs": parts.trainer.current_epoch,
             "steps": parts.trainer.global_step,
             "parameters": count_parameters(parts.task),
         }
+    results |= parts.throughput.numbers(parts.trainer)  # not above: the processes add up, and one that failed would not answer
 
 
 def test(parts: Parts, results: dict[str, Any], folder: Path) -> Scores:
