@@ -18,7 +18,7 @@ demo: $(VENV)/run ## train both tasks on data made on the spot; about a minute
 test: $(VENV)/dev ## the offline tests
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/dev ## tests on the real data in $ARCLIGHT_DATA; half an hour
+test-slow: $(VENV)/dev ## tests on the real data in $ARCLIGHT_DATA; about a minute
 	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/dev ## format, lint, types, import directions

@@ -168,6 +168,11 @@ def test_a_report_that_fails_does_not_cost_the_run(monkeypatch: pytest.MonkeyPat
         (["+trainer.max_epoch=3"], r"trainer.max_epoch: Trainer takes no 'max_epoch'. Did you mean 'max_epochs'\?"),
         (["callbacks.early_stopping=7"], "callbacks.early_stopping=7 must hold a _target_"),
         (["+tracker.wandb=1"], "tracker.wandb=1 must hold a _target_"),
+        (["seed=-1"], "seed=-1 must be a whole number from 0 to 4294967295"),
+        (["seed=abc"], "seed=abc must be a whole number"),
+        (["trainer.max_epochs=abc"], "trainer.max_epochs='abc' is not of type"),
+        (["optimizer.lr=abc"], "optimizer.lr='abc' is not of type"),
+        (["+data.roott=x", "+model.width=3"], r"(?s)data.roott: Shapes takes no 'roott'.*model.width: Cnn takes no 'width'"),
         (["trainer=gpu"], "trainer.accelerator=gpu: this machine has no GPU"),
     ],
 )
@@ -175,5 +180,5 @@ def test_a_mistake_is_told_and_leaves_nothing_behind(overrides: list[str], told:
     if "trainer=gpu" in overrides and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(InputError, match=told):
-        train(*TINY_IMAGES, *overrides)
+        arclight.run([*TINY_IMAGES, *overrides])
     assert not Path("outputs/shapes-small_cnn").exists()

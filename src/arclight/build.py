@@ -15,6 +15,8 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from arclight.errors import InputError, nearest
 
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
 # A `_target_` is code that runs. Whoever adds a package of their own puts its name here.
 ALLOWED_PACKAGES = ("arclight", "lightning", "torch", "torchmetrics", "transformers")
 
@@ -44,39 +46,47 @@ def build(settings: Mapping[str, Any], path: str, given: Mapping[str, Any] | Non
     return made(**given)
 
 
-def check(settings: Mapping[str, Any], path: str, given: Mapping[str, Any] | None = None) -> None:
+def check(settings: Mapping[str, Any], path: str, given: Mapping[str, Any]) -> None:
     """Tells what `build` would trip over, without building.
 
     Raises:
-        InputError: as `build`.
+        InputError: as `build`, naming every mistake.
     """
-    if "_target_" not in settings:
-        raise InputError(f"{path} needs a _target_: the dotted name of what to build")
+    if mistakes := find_mistakes(settings, path, given):
+        raise InputError("\n".join(mistakes))
+
+
+def find_mistakes(settings: Mapping[str, Any], path: str, given: Mapping[str, Any]) -> list[str]:
+    """Everything that `build` would trip over, one message each; arguments as of `build`."""
+    if not isinstance(settings, Mapping) or "_target_" not in settings:
+        return [f"{path} needs a _target_: the dotted name of what to build"]
     target = str(settings["_target_"])
-    parameters = parameters_of(target, path)
+    try:
+        parameters = parameters_of(target, path)
+    except InputError as mistake:
+        return [str(mistake)]
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     arguments = {key: value for key, value in settings.items() if key not in ("_target_", "_partial_")}
     name = target.rpartition(".")[2]
+    mistakes = []
     for key, value in arguments.items():
         if key not in parameters and not open_ended:
-            raise InputError(f"{path}.{key}: {name} takes no '{key}'. {nearest(key, parameters)}")
-        if isinstance(value, Mapping) and "_target_" in value:
-            check(value, f"{path}.{key}")
+            mistakes.append(f"{path}.{key}: {name} takes no '{key}'. {nearest(key, parameters)}")
+        elif isinstance(value, Mapping) and "_target_" in value:
+            mistakes += find_mistakes(value, f"{path}.{key}", {})
         elif key in parameters:
-            check_type(value, parameters[key].annotation, f"{path}.{key}")
+            mistakes += wrong_type(value, parameters[key].annotation, f"{path}.{key}")
     if not settings.get("_partial_", False):
-        filled = {*arguments, *(given or {})}
-        lacking = [
-            key
+        mistakes += [
+            f"{path}: {name} needs {key}; add {path}.{key}=... to the command"
             for key, parameter in parameters.items()
-            if parameter.default is parameter.empty and parameter.kind in (1, 3) and key not in filled
+            if parameter.default is parameter.empty and parameter.kind in NAMED and key not in {*arguments, *given}
         ]
-        if lacking:
-            raise InputError(f"{path}: {name} needs {', '.join(lacking)}; add {path}.{lacking[0]}=... to the command")
+    return mistakes
 
 
-def parameters_of(target: str, path: str = "_target_") -> dict[str, inspect.Parameter]:
-    """The parameters of what the dotted name stands for, annotations resolved.
+def find_target(target: str, path: str) -> Any:
+    """The class or function that the dotted name stands for.
 
     Raises:
         InputError: when the name is outside ALLOWED_PACKAGES or names nothing.
@@ -87,9 +97,14 @@ def parameters_of(target: str, path: str = "_target_") -> dict[str, inspect.Para
             f"ALLOWED_PACKAGES in src/arclight/build.py is the list to widen"
         )
     try:
-        made = hydra.utils.get_object(target)
+        return hydra.utils.get_object(target)
     except (HydraException, ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{path}: _target_ '{target}' names nothing that can be imported: {error}") from error
+
+
+def parameters_of(target: str, path: str = "_target_") -> dict[str, inspect.Parameter]:
+    """The parameters of what the dotted name stands for, annotations resolved; raises as `find_target`."""
+    made = find_target(target, path)
     # Lightning wraps the constructors it takes defaults for; the signature is that of what is wrapped
     parameters = dict(inspect.signature(inspect.unwrap(made)).parameters)
     function = made.__init__ if inspect.isclass(made) else made
@@ -109,16 +124,13 @@ def annotation_of(function: Any, name: str) -> Any:
         return Any
 
 
-def check_type(value: Any, annotation: Any, path: str) -> None:
-    """Refuses a value from YAML or the command line that is not of the annotated type.
-
-    Raises:
-        InputError: with the value, the type and the place.
-    """
+def wrong_type(value: Any, annotation: Any, path: str) -> list[str]:
+    """What is wrong with a value from YAML or the command line that is not of the annotated type; nothing if it is."""
     try:
         TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
     except ValidationError as error:
         wanted = getattr(annotation, "__name__", None) if inspect.isclass(annotation) else str(annotation)
-        raise InputError(f"{path}={value!r} is not of type {wanted}: {error.errors()[0]['msg']}") from error
+        return [f"{path}={value!r} is not of type {wanted}: {error.errors()[0]['msg']}"]
     except (PydanticSchemaGenerationError, TypeError):
-        return  # a dataclass or protocol of ours that pydantic has no schema for: the constructor judges
+        pass  # a dataclass or protocol that pydantic has no schema for: the constructor judges
+    return []

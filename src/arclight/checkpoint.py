@@ -58,17 +58,8 @@ def build_task(settings: Mapping[str, Any], spec: Spec, *, blueprint: Mapping[st
         blueprint: what overrides the net's settings when its weights come from a checkpoint.
 
     Raises:
-        InputError: when the model is for another kind of data, or any setting is wrong.
+        InputError: when any setting is wrong.
     """
-    kind = {"ImageSpec": "ImageClassifier", "TokenSpec": "TokenTagger"}[type(spec).__name__]
-    target = str(settings["task"]["_target_"])
-    if kind not in target and target.startswith("arclight."):
-        fitting = "data=cifar10" if kind == "TokenTagger" else "data=conll2003"
-        other = "model=bert_tagger" if kind == "TokenTagger" else "model=cnn"
-        raise InputError(
-            f"model and data are of different tasks: {target.rpartition('.')[2]} cannot train on this data; "
-            f"take {other} for this data, or {fitting} for this model"
-        )
     net = build({**settings["model"], **(blueprint or {})}, "model", {"spec": spec})
     given = {
         "spec": spec,

@@ -17,16 +17,19 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from arclight import hardware, run_folder
-from arclight.build import build
+from arclight.build import build, find_mistakes, find_target
 from arclight.checkpoint import CheckpointContents, build_task, restore
 from arclight.config import Composed
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
 from arclight.evaluation.report import write_report
+from arclight.spec import ImageSpec, TokenSpec
 from arclight.training.callbacks import EpochScores, build_callbacks, checkpoint_callbacks, progress_callback
 from arclight.training.task import Scores, Task
 from arclight.training.throughput import Throughput
 from arclight.training.trackers import build_trackers, close_trackers, record_facts
+
+KINDS = {ImageSpec: "images", TokenSpec: "tagged text"}
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +102,12 @@ def train_and_test(composed: Composed) -> Run:
 def put_together(composed: Composed, facts: hardware.Facts, loggers: list[Logger], console: Console) -> Parts:
     """Data first, because the net is built for its facts; then net, trackers, callbacks, trainer."""
     settings = composed.settings
-    seed_everything(settings["seed"], workers=True, verbose=False)
     choices = hardware.plan(facts, settings["trainer"])
+    # null stands for Lightning's own default
+    chosen = {key: value for key, value in settings["trainer"].items() if value is not None}
+    chosen |= {key: choice.value for key, choice in choices.items()}
+    check_settings({**settings, "trainer": chosen})
+    seed_everything(settings["seed"], workers=True, verbose=False)
     world_size = hardware.count_devices(choices["devices"].value) * settings["trainer"].get("num_nodes", 1)
 
     data: DataModule = build(settings["data"], "data", {"seed": settings["seed"]})
@@ -120,9 +127,6 @@ def put_together(composed: Composed, facts: hardware.Facts, loggers: list[Logger
         *build_callbacks(settings["callbacks"], task.monitor),
         *([] if console.quiet else [progress_callback(console, throughput)]),
     ]
-    # null stands for Lightning's own default
-    chosen = {key: value for key, value in settings["trainer"].items() if value is not None}
-    chosen |= {key: choice.value for key, choice in choices.items()}
     given = {
         "logger": loggers,
         "callbacks": callbacks,
@@ -137,6 +141,44 @@ def put_together(composed: Composed, facts: hardware.Facts, loggers: list[Logger
     trainer: Trainer = build(chosen, "trainer", given)
     record_facts(loggers, {**settings, "parameters": count_parameters(task)})
     return Parts(data, task, trainer, throughput, epochs, choices)
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Looks at all that will be built, before any of it is.
+
+    Raises:
+        InputError: naming every mistake, not only the first.
+    """
+    given = {
+        "data": ["seed"],
+        "model": ["spec"],
+        "task": ["spec", "net", "make_optimizer", "schedule"],
+        "optimizer": [],
+        "schedule": [],
+        "trainer": [],
+    }
+    check_kinds(settings)
+    mistakes = []
+    seed = settings["seed"]
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        mistakes.append(f"seed={seed} must be a whole number from 0 to {2**32 - 1}")
+    for group, objects in given.items():
+        mistakes += find_mistakes(settings[group], group, dict.fromkeys(objects))
+    if mistakes:
+        raise InputError("\n".join(mistakes))
+
+
+def check_kinds(settings: dict[str, Any]) -> None:
+    """Raises InputError when the model learns from another kind of data than the data set holds."""
+    wanted, offered = (
+        getattr(find_target(settings[group].get("_target_", ""), group), "spec_type", None) for group in ("task", "data")
+    )
+    if wanted and offered and wanted is not offered:
+        data, model = ("data=cifar10", "model=bert_tagger") if wanted is ImageSpec else ("data=conll2003", "model=cnn")
+        raise InputError(
+            f"model and data are of different tasks: the model learns from {KINDS[wanted]}, the data set holds "
+            f"{KINDS[offered]}; take {model} for this data, or {data} for this model"
+        )
 
 
 def fit(parts: Parts, results: dict[str, Any]) -> None:

@@ -51,6 +51,7 @@ def test_two_processes_train_and_count_like_one(tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         ([str(TRAIN), "data.batchsize=3"], "error: data.batchsize: data has no key 'batchsize'. Did you mean 'batch_size'?\n"),
+        ([str(TRAIN), "data=image_folder"], "error: data.root must be given: add data.root=... to the command\n"),
         ([str(TRAIN), "data=cifar11"], "error: data=cifar11: conf/data/ has no cifar11.yaml. Did you mean 'cifar10'?\n"),
         (
             [str(TRAIN), "experiment=demo", "data.batch_size=99999"],
@@ -77,6 +78,7 @@ def test_a_run_is_evaluated_from_the_command_line(tmp_path: Path) -> None:
     trained = type_in(tmp_path, str(TRAIN), *TINY_IMAGES, "trainer.max_epochs=1", "precision=fp32")
     assert trained.returncode == 0, trained.stderr
     (results,) = tmp_path.glob("outputs/*/*/results.json")
+    assert not (results.parent / ".hydra").exists()  # config.yaml and overrides.txt are the one truth
     accuracy = json.loads(results.read_text())["test/accuracy"]
     evaluated = type_in(tmp_path, "-m", "arclight", "evaluate", "latest")
     assert evaluated.returncode == 0, evaluated.stderr

@@ -101,6 +101,8 @@ class ArrayDataModule(DataModule):
         InputError: when `eval_batch_size` is less than 1; from `load`, when the data does not fit the model behind `spec`.
     """
 
+    spec_type = ImageSpec
+
     def __init__(
         self,
         *,

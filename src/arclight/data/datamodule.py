@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -27,6 +27,8 @@ class DataModule(LightningDataModule):
         max_batch_per_device: most samples that one process takes at once; None is no limit. What does not fit is accumulated.
         seed: of shuffling and augmentation; the train/validation split has its own.
     """
+
+    spec_type: ClassVar[type[Spec]]  # the kind of facts that this data promises
 
     def __init__(self, *, root: str | None, batch_size: int, max_batch_per_device: int | None = None, seed: int = 0) -> None:
         super().__init__()

@@ -145,6 +145,8 @@ class TokenDataModule(DataModule):
     its labels and its tokenizer are taken. Conll2003 tells what the arguments mean.
     """
 
+    spec_type = TokenSpec
+
     def __init__(
         self,
         *,

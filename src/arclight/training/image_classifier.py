@@ -23,6 +23,7 @@ class ImageClassifier(Task):
         channels_last: lays images and filters out as convolutions like them best; changes speed, not results.
     """
 
+    spec_type = ImageSpec
     monitor = Monitor("val/accuracy", "max")
     scale: Tensor
     shift: Tensor

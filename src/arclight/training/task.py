@@ -68,6 +68,7 @@ class Task(LightningModule):
         InputError: when `label_smoothing` is out of its range.
     """
 
+    spec_type: ClassVar[type[Spec]]  # the kind of data that it learns from
     monitor: ClassVar[Monitor]
 
     def __init__(

@@ -28,6 +28,7 @@ class TokenTagger(Task):
         layer_decay: factor on the learning rate from each layer of the encoder to the one below; 1 is none.
     """
 
+    spec_type = TokenSpec
     monitor = Monitor("val/f1", "max")
 
     def __init__(
