@@ -90,6 +90,23 @@ def test_bf16_clips_with_the_fused_update(algorithm: str) -> None:
         torch.testing.assert_close(weight, dict(before.model.net.named_parameters())[name], rtol=0, atol=1e-2)
 
 
+@pytest.mark.parametrize("overrides", [TINY_IMAGES, TINY_TEXT])
+def test_overfitting_sees_the_same_batches_in_every_epoch(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[int]] = []
+    real = experiment.Throughput.on_train_batch_end
+
+    def watch(self: Any, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        seen.append(batch.indices.tolist())
+        real(self, trainer, module, outputs, batch, batch_idx)
+
+    monkeypatch.setattr(experiment.Throughput, "on_train_batch_end", watch)
+    batch_size = ["data.batch_size=8"]
+    arclight.run(["debug=overfit", *overrides, *batch_size, "trainer.max_epochs=3", "precision=fp32"])
+    assert len(seen) == 6
+    assert seen[:2] == seen[2:4] == seen[4:]
+    assert seen[0] != seen[1]
+
+
 def test_the_test_split_is_not_touched_by_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     from arclight.data.shapes import Shapes
 

@@ -31,6 +31,7 @@ MAX_DIFF_CHARACTERS = 200_000
 HARMLESS = (
     r".*isinstance\(treespec, LeafSpec\).*",  # it asks torch 2.13's trees in the old way
     r"The number of training batches .* is smaller than the logging interval.*",  # what is left over is logged at the end
+    r"You requested to overfit but enabled .* dataloader shuffling.*",  # the order is fixed then; nothing needs turning off
     r"Experiment logs directory .* exists and is not empty.*",  # the run folder is new; metrics.csv lies beside config.yaml
 )
 

@@ -167,7 +167,7 @@ class ArrayDataModule(DataModule):
         return {split: len(arrays.labels) for split, arrays in self.arrays.items()}
 
     def train_dataloader(self) -> ArrayLoader:
-        order = TrainOrder(self.num_train, self.batch_size, seed=self.seed, shard=self.shard)
+        order = TrainOrder(self.num_train, self.batch_size, seed=self.seed, shard=self.shard, is_fixed=self.is_fixed)
         images, labels = self._on_device("train")
         return ArrayLoader(images, labels, order, augment=self.augment, seed=self.seed)
 

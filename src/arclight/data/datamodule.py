@@ -82,6 +82,11 @@ class DataModule(LightningDataModule):
         return Shard(self.shard.rank, self.shard.world_size)
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether every epoch is to have the same batches: `trainer.overfit_batches`."""
+        return self.trainer is not None and bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]  # set late
+
+    @property
     def device(self) -> torch.device:
         """Where batches are wanted."""
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device

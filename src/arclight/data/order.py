@@ -49,13 +49,16 @@ class Rows(NamedTuple):
 class TrainOrder:
     """Shuffled anew each epoch, cut into global batches; the rows of a last, incomplete batch wait for another epoch.
 
-    Lightning calls `set_epoch`, and `state_dict` when it saves inside an epoch: the position is all there is to save.
+    Lightning calls `set_epoch`, and `state_dict` when it saves inside an epoch: the position is all there is to save. With
+    `is_fixed` every epoch has the batches of epoch 0, as who wants to overfit a few of them needs it.
 
     Raises:
         InputError: when the batch is larger than the split, or does not divide over processes and parts.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, *, seed: int, shard: Shard | None = None) -> None:
+    def __init__(
+        self, num_samples: int, batch_size: int, *, seed: int, shard: Shard | None = None, is_fixed: bool = False
+    ) -> None:
         self.shard = shard or Shard()
         if batch_size > num_samples:
             raise InputError(
@@ -73,6 +76,7 @@ class TrainOrder:
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed
+        self.is_fixed = is_fixed
         self.epoch = 0
         self.start = 0  # part at which the next pass begins; not 0 only right after a resume
         self.start_epoch = 0  # the epoch that `start` is meant for
@@ -87,7 +91,7 @@ class TrainOrder:
         """Chooses the shuffle of this epoch."""
         if epoch != self.start_epoch:  # the saved epoch ended where it was saved, as one that a limit cuts short does
             self.start = 0
-        self.epoch = epoch
+        self.epoch = 0 if self.is_fixed else epoch
 
     def batches(self) -> Tensor:
         """The global batches of this epoch, int64 (num_steps, batch_size)."""

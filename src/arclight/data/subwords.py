@@ -105,8 +105,10 @@ class Subwords:
 class BucketOrder(TrainOrder):
     """Shuffled, sorted by length inside windows of 50 batches so that little is padding, cut, and the batches shuffled."""
 
-    def __init__(self, lengths: Tensor, batch_size: int, *, seed: int, shard: Shard | None = None) -> None:
-        super().__init__(len(lengths), batch_size, seed=seed, shard=shard)
+    def __init__(
+        self, lengths: Tensor, batch_size: int, *, seed: int, shard: Shard | None = None, is_fixed: bool = False
+    ) -> None:
+        super().__init__(len(lengths), batch_size, seed=seed, shard=shard, is_fixed=is_fixed)
         self.lengths = lengths
 
     def batches(self) -> Tensor:
@@ -218,7 +220,8 @@ class TokenDataModule(DataModule):
 
     def train_dataloader(self) -> TokenLoader:
         train = self._subwords["train"].to(self.device)
-        return TokenLoader(train, BucketOrder(train.lengths, self.batch_size, seed=self.seed, shard=self.shard))
+        order = BucketOrder(train.lengths, self.batch_size, seed=self.seed, shard=self.shard, is_fixed=self.is_fixed)
+        return TokenLoader(train, order)
 
     def val_dataloader(self) -> TokenLoader:
         return self._eval_loader("val")
