@@ -38,7 +38,7 @@ HARMLESS = (
 
 @contextmanager
 def logged(folder: Path) -> Iterator[None]:
-    """Inside, what arclight, Lightning and warnings say goes to `train.log`, warnings and worse to the terminal as well."""
+    """Inside, what arclight and Lightning say goes to `train.log`; what is a warning or worse, to the terminal as well."""
     to_terminal = logging.StreamHandler()
     to_terminal.setLevel(logging.WARNING)
     to_terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
@@ -75,8 +75,9 @@ def as_info(error: BaseException) -> tuple[type[BaseException], BaseException, T
 def write_inputs(composed: Composed, facts: Facts) -> None:
     """config.yaml (resolved), overrides.txt (one a line) and environment.json."""
     folder = composed.folder
-    (folder / "config.yaml").write_text(yaml.safe_dump(composed.settings, sort_keys=False, allow_unicode=True))
-    (folder / "overrides.txt").write_text("".join(f"{override}\n" for override in composed.overrides))
+    config = yaml.safe_dump(composed.settings, sort_keys=False, allow_unicode=True)
+    (folder / "config.yaml").write_text(config, encoding="utf-8")
+    (folder / "overrides.txt").write_text("".join(f"{override}\n" for override in composed.overrides), encoding="utf-8")
     write_json(folder / "environment.json", environment(facts))
 
 
