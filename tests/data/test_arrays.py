@@ -56,6 +56,7 @@ def in_process(rank: int, world_size: int, *, accumulation: int = 1, device: str
         global_rank=rank,
         world_size=world_size,
         accumulate_grad_batches=accumulation,
+        overfit_batches=0.0,
         strategy=SimpleNamespace(root_device=torch.device(device)),
     )
     data.setup("fit")

@@ -402,7 +402,9 @@ def test_each_process_of_a_trainer_takes_its_share() -> None:
         data = Made(val=VAL * 3)
         data.setup("fit")
         strategy = SimpleNamespace(root_device=torch.device("cpu"))
-        data.trainer = SimpleNamespace(global_rank=rank, world_size=2, accumulate_grad_batches=2, strategy=strategy)
+        data.trainer = SimpleNamespace(
+            global_rank=rank, world_size=2, accumulate_grad_batches=2, overfit_batches=0.0, strategy=strategy
+        )
         train, val = data.train_dataloader(), data.val_dataloader()
         assert (len(train), len(val)) == (6, 2)
         shares.append(([batch.indices.tolist() for batch in train], [batch.indices.tolist() for batch in val]))
