@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import arclight
-from arclight.checkpoint import find, restore
+from arclight.checkpoint import build_task, find, restore
 from arclight.errors import InputError
 
 TINY_IMAGES = [
@@ -115,3 +115,17 @@ def test_model_and_data_of_different_tasks_are_told(tmp_path: Path, monkeypatch:
     ):
         arclight.run(["experiment=demo_tagger", "model=cnn"])
     assert not list(tmp_path.glob("outputs/*/*"))
+
+
+def test_the_plans_layout_goes_to_a_task_that_asks_for_it(run: Any) -> None:
+    made, folder = run
+    settings = restore(folder).settings
+    for channels_last in (True, False):
+        task = build_task(
+            settings, made.model.spec, blueprint=getattr(made.model.net, "blueprint", {}), channels_last=channels_last
+        )
+        if hasattr(task, "memory_format"):
+            assert task.memory_format is (torch.channels_last if channels_last else torch.contiguous_format)
+    said_twice = {**settings, "task": {**settings["task"], "channels_last": True}}
+    with pytest.raises(InputError, match="write hardware.channels_last instead"):
+        build_task(said_twice, made.model.spec, channels_last=True)

@@ -23,7 +23,8 @@ def main(arguments: list[str] | None = None) -> None:
     verb.add_argument("run", metavar="RUN", help="run folder")
     verb.set_defaults(do=report)
 
-    verb = verbs.add_parser("doctor", help="what hardware is here and what `auto` takes on it, with reasons")
+    verb = verbs.add_parser("doctor", help="what hardware is here, what `auto` takes on it and why, what is missing")
+    verb.add_argument("--json", action="store_true", help="the same for other programs")
     verb.set_defaults(do=doctor)
 
     options = parser.parse_args(arguments)
@@ -65,16 +66,10 @@ def report(options: argparse.Namespace) -> None:
 
 
 def doctor(options: argparse.Namespace) -> None:
-    """Prints the facts and the plan."""
-    from dataclasses import asdict
+    """Prints facts, plan, trials and what is missing."""
+    from arclight.doctor import examine, to_json, to_text
 
-    from arclight import hardware
-
-    facts = hardware.probe()
-    for name, value in asdict(facts).items():
-        print(f"{name:20}{value}")
-    for name, choice in hardware.plan(facts, {}).items():
-        print(f"{name:20}{choice.value} ({choice.reason})")
+    print((to_json if options.json else to_text)(examine()))
 
 
 if __name__ == "__main__":

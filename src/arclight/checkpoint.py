@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from arclight.build import build
+from arclight.build import build, parameters_of
 from arclight.errors import InputError, nearest
 from arclight.spec import Spec, from_plain, to_plain
 from arclight.training.task import Task
@@ -49,24 +49,35 @@ class Restored:
     path: Path
 
 
-def build_task(settings: Mapping[str, Any], spec: Spec, *, blueprint: Mapping[str, Any] | None = None) -> Task:
+def build_task(
+    settings: Mapping[str, Any],
+    spec: Spec,
+    *,
+    blueprint: Mapping[str, Any] | None = None,
+    channels_last: bool | None = None,
+) -> Task:
     """The LightningModule of a config, its net built for the data's facts.
 
     Args:
         settings: the whole config.
         spec: the data's facts.
         blueprint: what overrides the net's settings when its weights come from a checkpoint.
+        channels_last: the plan's choice, for a task that asks for it; None leaves it to the task.
 
     Raises:
         InputError: when any setting is wrong.
     """
+    if channels_last is not None and "channels_last" in settings["task"]:
+        raise InputError("task.channels_last is set by the plan for the hardware; write hardware.channels_last instead")
     net = build({**settings["model"], **(blueprint or {})}, "model", {"spec": spec})
-    given = {
+    given: dict[str, Any] = {
         "spec": spec,
         "net": net,
         "make_optimizer": build(settings["optimizer"], "optimizer"),
         "schedule": build(settings["schedule"], "schedule"),
     }
+    if channels_last is not None and "channels_last" in parameters_of(settings["task"]["_target_"], "task"):
+        given["channels_last"] = channels_last
     task: Task = build(settings["task"], "task", given)
     return task
 

@@ -102,20 +102,24 @@ def train_and_test(composed: Composed) -> Run:
 def put_together(composed: Composed, facts: hardware.Facts, loggers: list[Logger], console: Console) -> Parts:
     """Data first, because the net is built for its facts; then net, trackers, callbacks, trainer."""
     settings = composed.settings
-    choices = hardware.plan(facts, settings["trainer"])
+    has_images = getattr(find_target(settings["data"].get("_target_", ""), "data"), "spec_type", None) is ImageSpec
+    choices = hardware.plan(facts, settings["trainer"] | settings["hardware"], has_fixed_shapes=has_images)
     # null stands for Lightning's own default
     chosen = {key: value for key, value in settings["trainer"].items() if value is not None}
-    chosen |= {key: choice.value for key, choice in choices.items()}
+    chosen |= hardware.for_trainer(choices)
     check_settings({**settings, "trainer": chosen})
     seed_everything(settings["seed"], workers=True, verbose=False)
-    world_size = hardware.count_devices(choices["devices"].value) * settings["trainer"].get("num_nodes", 1)
+    hardware.put_into_effect(choices)
+    world_size = hardware.count_devices(choices["devices"].value) * choices["num_nodes"].value
 
     data: DataModule = build(settings["data"], "data", {"seed": settings["seed"]})
     parts_per_step = hardware.accumulation(data.batch_size, world_size, data.max_batch_per_device)
     data.prepare_data()
     data.setup("fit")
     assert data.spec is not None
-    task = build_task(settings, data.spec)
+    task = build_task(settings, data.spec, channels_last=choices["channels_last"].value)
+    if choices["compile"].value:
+        task.net.compile()  # in place: names of weights stay as they are
 
     loggers += build_trackers(settings["tracker"], composed.folder, settings["name"])
     throughput, epochs = Throughput(composed.started), EpochScores(task.monitor)
@@ -227,9 +231,16 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
     data: DataModule = build({**restored.settings["data"], **overrides}, "data", {"seed": restored.settings["seed"]})
     data.spec = restored.spec
     data.prepare_data()
-    choices = hardware.plan(hardware.probe(), {**restored.settings["trainer"], "devices": 1, "num_nodes": 1})
-    given = {key: choice.value for key, choice in choices.items()}
-    trainer = Trainer(**given, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    wishes = {**restored.settings["trainer"], **restored.settings.get("hardware", {}), "devices": 1, "num_nodes": 1}
+    choices = hardware.plan(hardware.probe(), wishes)
+    hardware.put_into_effect(choices)
+    trainer = Trainer(
+        **hardware.for_trainer(choices),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     loop = {"test": trainer.test, "val": trainer.validate}[split]
     loop(restored.task, datamodule=data, verbose=False)
     assert restored.task.scores is not None
@@ -265,11 +276,12 @@ def show_start(console: Console, parts: Parts, composed: Composed) -> None:
         "model": f"{composed.model}: {count_parameters(parts.task):,} parameters",
         "batch": f"{parts.data.batch_size} = {parts.trainer.world_size} processes x "
         f"{parts.trainer.accumulate_grad_batches} parts x {parts.data.batch_size // parts.data.shard.num_parts}",
+        "lr": parts.task.learning_rate(parts.data.batch_size),
         **{key: f"{choice.value} ({choice.reason})" for key, choice in parts.choices.items()},
         "folder": str(composed.folder),
     }
     for key, line in lines.items():
-        console.print(f"{key:12}{line}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"{key:18}{line}", highlight=False, soft_wrap=True, markup=False)
 
 
 def show_end(console: Console, results: dict[str, Any], scores: Scores, folder: Path) -> None:

@@ -42,7 +42,7 @@ def test_option(group: str, option: str) -> None:
 def test_every_key_of_a_target_is_read(group: str, option: str) -> None:
     """What stands at the top of a composed config is what the experiment reads, nothing else."""
     settings = compose([f"{group}={option}", *NEEDED.get((group, option), [])]).settings
-    known = {"seed", "name", "data", "model", "task", "optimizer", "schedule", "trainer", "callbacks", "tracker"}
+    known = {"seed", "name", "data", "model", "task", "optimizer", "schedule", "trainer", "hardware", "callbacks", "tracker"}
     assert set(settings) == known
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from arclight.errors import InputError
-from arclight.training.optimizers import configure, parameter_groups
+from arclight.training.optimizers import configure, lr_factor, parameter_groups
 from arclight.training.schedules import warmup_linear
 
 
@@ -108,3 +108,29 @@ def test_a_rate_that_is_none_is_told(key: str, value: float) -> None:
     make = functools.partial(torch.optim.AdamW, **{key: value})
     with pytest.raises(InputError, match=f"optimizer.{key}={value} must be a finite number of 0 or more"):
         configure(module(), nn.Linear(2, 2), make, lambda step, total: 1.0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "batch_size", "lr_batch_size", "factor"),
+    [
+        *[("none", 256, 64, 1.0), ("none", 256, None, 1.0), ("linear", 256, 64, 4.0), ("linear", 64, 64, 1.0)],
+        *[("linear", 32, 64, 0.5), ("sqrt", 256, 64, 2.0), ("sqrt", 16, 64, 0.5)],
+    ],
+)
+def test_the_rate_follows_the_batch(rule: Any, batch_size: int, lr_batch_size: int | None, factor: float) -> None:
+    assert lr_factor(rule, batch_size, lr_batch_size) == factor
+
+
+@pytest.mark.parametrize("rule", ["linear", "sqrt"])
+def test_a_rule_wants_the_batch_that_it_starts_from(rule: Any) -> None:
+    with pytest.raises(InputError, match=f"task.lr_rule={rule} wants task.lr_batch_size: the global batch"):
+        lr_factor(rule, 64, None)
+    with pytest.raises(InputError, match="task.lr_batch_size=0 must be 1 or more"):
+        lr_factor(rule, 64, 0)
+
+
+def test_the_factor_is_on_every_group() -> None:
+    make = functools.partial(torch.optim.AdamW, lr=0.1)
+    made = configure(module(), Layered(), make, lambda step, total: 1.0, layer_decay=0.5, factor=4.0)
+    rates = sorted({group["lr"] for group in made["optimizer"].param_groups})
+    assert rates == pytest.approx([0.05, 0.1, 0.2, 0.4])

@@ -143,3 +143,12 @@ def test_dropout_is_on_in_training_and_off_in_scoring() -> None:
 def test_a_smoothing_out_of_range_is_told(make: Any) -> None:
     with pytest.raises(InputError, match="task.label_smoothing=1.0 must be 0 or more and below 1"):
         make(label_smoothing=1.0)
+
+
+@pytest.mark.parametrize("make", [classifier, tagger])
+def test_the_learning_rate_is_told_with_its_rule(make: Any) -> None:
+    assert make().learning_rate(256) == "0.1 (as you said; no rule for the batch)"
+    assert make(lr_rule="linear", lr_batch_size=64).learning_rate(256) == "0.4 (0.1 x 4, linear: batch 256, chosen for 64)"
+    assert make(lr_rule="sqrt", lr_batch_size=64).learning_rate(256) == "0.2 (0.1 x 2, sqrt: batch 256, chosen for 64)"
+    with pytest.raises(InputError, match="task.lr_rule=sqrt wants task.lr_batch_size"):
+        make(lr_rule="sqrt")

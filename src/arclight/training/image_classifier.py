@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from arclight.evaluation.confusion import accuracy, class_table
 from arclight.spec import ImageBatch, ImageSpec
-from arclight.training.optimizers import MakeOptimizer, Schedule
+from arclight.training.optimizers import LrRule, MakeOptimizer, Schedule
 from arclight.training.task import Monitor, Scores, Task
 
 
@@ -20,6 +20,8 @@ class ImageClassifier(Task):
         make_optimizer: wants the parameter groups.
         schedule: (step, total_steps) -> factor on the learning rate.
         label_smoothing: share of each target spread over all classes, 0 or more and below 1.
+        lr_rule: how the learning rate follows the global batch: "none", "linear" or "sqrt" of its quotient by `lr_batch_size`.
+        lr_batch_size: the global batch that the optimizer's learning rate was chosen for; every rule but "none" wants it.
         channels_last: lays images and filters out as convolutions like them best; changes speed, not results.
     """
 
@@ -36,6 +38,8 @@ class ImageClassifier(Task):
         make_optimizer: MakeOptimizer,
         schedule: Schedule,
         label_smoothing: float = 0.0,
+        lr_rule: LrRule = "none",
+        lr_batch_size: int | None = None,
         channels_last: bool = True,
     ) -> None:
         super().__init__(
@@ -45,6 +49,8 @@ class ImageClassifier(Task):
             make_optimizer=make_optimizer,
             schedule=schedule,
             label_smoothing=label_smoothing,
+            lr_rule=lr_rule,
+            lr_batch_size=lr_batch_size,
         )
         self.classes = spec.classes
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format

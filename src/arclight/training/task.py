@@ -17,7 +17,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from arclight.errors import InputError
 from arclight.evaluation.tables import Table
 from arclight.spec import IGNORED, Spec
-from arclight.training.optimizers import MakeOptimizer, Schedule, configure
+from arclight.training.optimizers import LrRule, MakeOptimizer, Schedule, configure, lr_factor, read_rates
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,11 @@ class Task(LightningModule):
         schedule: (step, total_steps) -> factor on the learning rate.
         label_smoothing: share of each target spread over all labels, 0 or more and below 1.
         layer_decay: factor on the learning rate from each layer of the net to the one below; 1 is none.
+        lr_rule: how the learning rate follows the global batch: "none", "linear" or "sqrt" of its quotient by `lr_batch_size`.
+        lr_batch_size: the global batch that the optimizer's learning rate was chosen for; every rule but "none" wants it.
 
     Raises:
-        InputError: when `label_smoothing` is out of its range.
+        InputError: when `label_smoothing` is out of its range, or a rule lacks the batch that it starts from.
     """
 
     spec_type: ClassVar[type[Spec]]  # the kind of data that it learns from
@@ -81,16 +83,21 @@ class Task(LightningModule):
         schedule: Schedule,
         label_smoothing: float,
         layer_decay: float = 1.0,
+        lr_rule: LrRule = "none",
+        lr_batch_size: int | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise InputError(f"task.label_smoothing={label_smoothing} must be 0 or more and below 1")
+        lr_factor(lr_rule, 1, lr_batch_size)  # tells what is wrong with them before anything is trained
         self.spec = spec
         self.net = net
         self.make_optimizer = make_optimizer
         self.schedule = schedule
         self.label_smoothing = label_smoothing
         self.layer_decay = layer_decay
+        self.lr_rule: LrRule = lr_rule
+        self.lr_batch_size = lr_batch_size
         # No look for nan in each batch: on a GPU it would make the host wait. Two sums, because MeanMetric of torchmetrics 1.9
         # drops its weights when it does not look.
         self.loss_sum = SumMetric(nan_strategy="disable")
@@ -107,7 +114,16 @@ class Task(LightningModule):
         """The scores of what has been counted."""
 
     def configure_optimizers(self) -> Any:
-        return configure(self, self.net, self.make_optimizer, self.schedule, layer_decay=self.layer_decay)
+        factor = lr_factor(self.lr_rule, self.trainer.datamodule.batch_size, self.lr_batch_size)  # type: ignore[attr-defined]
+        return configure(self, self.net, self.make_optimizer, self.schedule, layer_decay=self.layer_decay, factor=factor)
+
+    def learning_rate(self, batch_size: int) -> str:
+        """The learning rate at which training with this global batch starts from, and how it came about, in words."""
+        lr, _ = read_rates(self.make_optimizer)
+        if self.lr_rule == "none":
+            return f"{lr:g} (as you said; no rule for the batch)"
+        factor = lr_factor(self.lr_rule, batch_size, self.lr_batch_size)
+        return f"{lr * factor:g} ({lr:g} x {factor:g}, {self.lr_rule}: batch {batch_size}, chosen for {self.lr_batch_size})"
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

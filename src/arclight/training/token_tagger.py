@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from arclight.evaluation.confusion import accuracy, class_table
 from arclight.evaluation.entities import EntityCounts, entity_table, words
 from arclight.spec import TokenBatch, TokenSpec
-from arclight.training.optimizers import MakeOptimizer, Schedule
+from arclight.training.optimizers import LrRule, MakeOptimizer, Schedule
 from arclight.training.task import Monitor, Scores, Task
 
 OUTSIDE = 0  # a TokenSpec's labels begin with "O"
@@ -26,6 +26,8 @@ class TokenTagger(Task):
         schedule: (step, total_steps) -> factor on the learning rate.
         label_smoothing: share of each target spread over all labels, 0 or more and below 1.
         layer_decay: factor on the learning rate from each layer of the encoder to the one below; 1 is none.
+        lr_rule: how the learning rate follows the global batch: "none", "linear" or "sqrt" of its quotient by `lr_batch_size`.
+        lr_batch_size: the global batch that the optimizer's learning rate was chosen for; every rule but "none" wants it.
     """
 
     spec_type = TokenSpec
@@ -40,6 +42,8 @@ class TokenTagger(Task):
         schedule: Schedule,
         label_smoothing: float = 0.0,
         layer_decay: float = 1.0,
+        lr_rule: LrRule = "none",
+        lr_batch_size: int | None = None,
     ) -> None:
         super().__init__(
             spec,
@@ -49,6 +53,8 @@ class TokenTagger(Task):
             schedule=schedule,
             label_smoothing=label_smoothing,
             layer_decay=layer_decay,
+            lr_rule=lr_rule,
+            lr_batch_size=lr_batch_size,
         )
         self.labels = spec.labels
         self.entities = EntityCounts(spec.labels)

@@ -1,0 +1,31 @@
+"""What machine this is (`probe`) and what to do with it (`plan`): facts on one side, a pure function on the other.
+
+No module of this room imports torch before a function needs it: who starts the processes of a run asks for the plan first.
+"""
+
+from __future__ import annotations
+
+from arclight.hardware.batch import accumulation
+from arclight.hardware.choice import Choice
+from arclight.hardware.devices import count_devices
+from arclight.hardware.facts import Facts, Gpu, is_main_process, probe
+from arclight.hardware.launch import Launch, detect_launch
+from arclight.hardware.limits import usable_cores
+from arclight.hardware.plan import for_trainer, plan
+from arclight.hardware.speed import put_into_effect
+
+__all__ = [
+    "Choice",
+    "Facts",
+    "Gpu",
+    "Launch",
+    "accumulation",
+    "count_devices",
+    "detect_launch",
+    "for_trainer",
+    "is_main_process",
+    "plan",
+    "probe",
+    "put_into_effect",
+    "usable_cores",
+]

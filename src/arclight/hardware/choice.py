@@ -1,0 +1,29 @@
+"""A setting that was chosen or wished for, with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+AS_SAID = "as you said"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting and why; `is_wish` when the user set it and nothing was chosen."""
+
+    value: Any
+    reason: str
+    is_wish: bool = False
+
+
+def wish_for(wishes: Mapping[str, Any], name: str) -> Any:
+    """What the user wants of `name`; None when it is left to the plan, by "auto", by null or by silence."""
+    wish = wishes.get(name)
+    return None if wish == "auto" else wish
+
+
+def granted(value: Any, remark: str = "") -> Choice:
+    """A wish that is kept, with a remark if it costs something."""
+    return Choice(value, f"{AS_SAID}, {remark}" if remark else AS_SAID, is_wish=True)

@@ -1,0 +1,135 @@
+"""Who started this process and how many others with it: torchrun, SLURM, MPI or nobody, read from the environment alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from arclight.errors import InputError
+
+# Source: the variables that Lightning 2.6.6 reads in lightning/fabric/plugins/environments/, and those that torchrun sets
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
+INTERACTIVE = ("bash", "interactive")  # names of SLURM jobs in which a person types
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A process among those that were started with it; of kind "none" it is alone, and may start others itself.
+
+    `local_rank` and `local_world_size` count the processes of this node, `node_rank` and `num_nodes` the nodes. `restart_count`
+    is how often the launcher has started the run again, `run_id` the name that all its processes share.
+    """
+
+    kind: Literal["none", "torchrun", "slurm", "mpi"] = "none"
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+    local_world_size: int = 1
+    node_rank: int = 0
+    num_nodes: int = 1
+    restart_count: int = 0
+    run_id: str = ""
+
+    @property
+    def fixes_processes(self) -> bool:
+        """Whether the processes of a node are all there; SLURM with one task per node leaves it to the task to start more."""
+        return self.kind in ("torchrun", "mpi") or (self.kind == "slurm" and self.local_world_size > 1)
+
+
+def detect_launch(environment: Mapping[str, str]) -> Launch:
+    """The launch that the variables tell of; torchrun inside a SLURM job is torchrun.
+
+    Raises:
+        InputError: when a variable that should be a number is none.
+    """
+    if "TORCHELASTIC_RUN_ID" in environment or all(name in environment for name in TORCHRUN):
+        return torchrun(environment)
+    is_interactive = environment.get("SLURM_JOB_NAME") in INTERACTIVE
+    if "SLURM_PROCID" in environment and "SLURM_NTASKS" in environment and not is_interactive:
+        return slurm(environment)
+    if "OMPI_COMM_WORLD_RANK" in environment or "PMI_RANK" in environment:
+        return mpi(environment)
+    return Launch()
+
+
+def torchrun(environment: Mapping[str, str]) -> Launch:
+    """What torchrun, static or elastic, says of this process."""
+    world_size = number(environment, "WORLD_SIZE", default=1)
+    num_nodes = number(environment, "GROUP_WORLD_SIZE", default=1) or 1
+    return Launch(
+        kind="torchrun",
+        rank=number(environment, "RANK", default=0),
+        local_rank=number(environment, "LOCAL_RANK", default=0),
+        world_size=world_size,
+        local_world_size=number(environment, "LOCAL_WORLD_SIZE", default=max(1, world_size // num_nodes)),
+        node_rank=number(environment, "GROUP_RANK", default=0),
+        num_nodes=num_nodes,
+        restart_count=number(environment, "TORCHELASTIC_RESTART_COUNT", default=0),
+        run_id=environment.get("TORCHELASTIC_RUN_ID", ""),
+    )
+
+
+def slurm(environment: Mapping[str, str]) -> Launch:
+    """What srun says of this task."""
+    world_size = number(environment, "SLURM_NTASKS", default=1)
+    num_nodes = number(environment, "SLURM_NNODES", "SLURM_JOB_NUM_NODES", default=1) or 1
+    node_rank = number(environment, "SLURM_NODEID", default=0)
+    local_world_size = (
+        tasks_of_node(environment.get("SLURM_STEP_TASKS_PER_NODE", ""), node_rank)
+        or number(environment, "SLURM_NTASKS_PER_NODE", default=0)
+        or tasks_of_node(environment.get("SLURM_TASKS_PER_NODE", ""), node_rank)
+        or max(1, world_size // num_nodes)
+    )
+    return Launch(
+        kind="slurm",
+        rank=number(environment, "SLURM_PROCID", default=0),
+        local_rank=number(environment, "SLURM_LOCALID", default=0),
+        world_size=world_size,
+        local_world_size=min(local_world_size, world_size),
+        node_rank=node_rank,
+        num_nodes=num_nodes,
+        restart_count=number(environment, "SLURM_RESTART_COUNT", default=0),
+        run_id=environment.get("SLURM_JOB_ID", ""),
+    )
+
+
+def tasks_of_node(tasks: str, node_rank: int) -> int | None:
+    """How many tasks a node has by SLURM's list, such as "8(x2),4": 8 on the first two nodes, 4 on the third; else None."""
+    first = 0
+    for count, repeats in re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks):
+        first += int(repeats or 1)
+        if node_rank < first:
+            return int(count)
+    return None
+
+
+def mpi(environment: Mapping[str, str]) -> Launch:
+    """What Open MPI or a launcher that speaks PMI (MPICH, Intel MPI) says of this process; ranks fill node after node."""
+    world_size = number(environment, "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", default=1)
+    local_size = number(environment, "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", default=world_size)
+    rank = number(environment, "OMPI_COMM_WORLD_RANK", "PMI_RANK", default=0)
+    local_size = max(1, local_size)
+    return Launch(
+        kind="mpi",
+        rank=rank,
+        local_rank=number(environment, "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", default=rank % local_size),
+        world_size=world_size,
+        local_world_size=local_size,
+        node_rank=rank // local_size,
+        num_nodes=-(-world_size // local_size),
+    )
+
+
+def number(environment: Mapping[str, str], name: str, other: str = "", *, default: int) -> int:
+    """The variable `name`, or else `other`, as a whole number of 0 or more; `default` if neither is set.
+
+    Raises:
+        InputError: when it is something else.
+    """
+    name = name if environment.get(name, "").strip() else other
+    text = environment.get(name, "").strip()
+    if text and not text.isdigit():
+        raise InputError(f"the environment says {name}={text}, which must be a whole number of 0 or more; unset it")
+    return int(text) if text else default

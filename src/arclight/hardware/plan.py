@@ -1,0 +1,124 @@
+"""What to do with this machine: `plan`, a pure function from facts and wishes to choices with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from arclight.errors import InputError, nearest
+from arclight.hardware.choice import Choice, granted, wish_for
+from arclight.hardware.devices import choose_accelerator, choose_devices, choose_num_nodes, count_devices, used_indices
+from arclight.hardware.facts import Facts
+from arclight.hardware.precision import choose_matmul_precision, choose_precision
+from arclight.hardware.speed import (
+    choose_channels_last,
+    choose_compile,
+    choose_cudnn_benchmark,
+    choose_threads,
+    choose_workers,
+)
+
+FOR_TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")
+# Lightning's own names begin so; those of packages that register strategies are not known here
+STRATEGIES = ("ddp", "fsdp", "deepspeed", "single_device", "single_tpu", "single_xla", "xla")
+BYTES_PER_PARAMETER = 16  # fp32: weight, gradient and Adam's two moments
+SHARE_FOR_STATES = 0.8  # of a GPU's memory; the rest is for activations
+
+
+def plan(
+    facts: Facts, wishes: Mapping[str, Any], num_parameters: int | None = None, *, has_fixed_shapes: bool = False
+) -> dict[str, Choice]:
+    """Every setting that depends on the machine, with its reason; a wish is kept, or told why it cannot be had.
+
+    Pure: every process of a run works it out again and gets the same.
+
+    Args:
+        facts: what there is.
+        wishes: the settings of `trainer` and `hardware` in one mapping; "auto", null and silence leave it to the plan.
+        num_parameters: of the net, where it is known; decides whether its states fit one GPU.
+        has_fixed_shapes: whether every batch has the same shape, as those of images do.
+
+    Raises:
+        InputError: when a wish cannot be had on this machine.
+    """
+    accelerator = choose_accelerator(facts, wishes)
+    devices = choose_devices(facts, accelerator.value, wishes)
+    num_nodes = choose_num_nodes(facts, wishes)
+    num_local = count_devices(devices.value)
+    indices = used_indices(accelerator.value, devices.value)
+    gpus = tuple(facts.gpus[index] for index in indices)
+    world_size = facts.launch.world_size if facts.launch.fixes_processes else num_local * num_nodes.value
+    strategy = choose_strategy(facts, accelerator.value, indices, world_size, wishes, num_parameters)
+    precision = choose_precision(facts, accelerator.value, gpus, wishes, is_sharded=is_sharded(strategy.value))
+    matmul = choose_matmul_precision(facts, accelerator.value, gpus, wishes, str(precision.value))
+    check_sync_batchnorm(accelerator.value, wishes)
+    return {
+        "accelerator": accelerator,
+        "devices": devices,
+        "num_nodes": num_nodes,
+        "precision": precision,
+        "strategy": strategy,
+        "matmul_precision": matmul,
+        "cudnn_benchmark": choose_cudnn_benchmark(accelerator.value, gpus, wishes, has_fixed_shapes),
+        "channels_last": choose_channels_last(accelerator.value, gpus, wishes, str(precision.value), matmul.value),
+        "compile": choose_compile(facts, accelerator.value, gpus, wishes),
+        "threads": choose_threads(facts, num_local, wishes),
+        "workers": choose_workers(facts, num_local, wishes),
+    }
+
+
+def for_trainer(choices: Mapping[str, Choice]) -> dict[str, Any]:
+    """The values of those choices that are arguments of Lightning's Trainer."""
+    return {name: choices[name].value for name in FOR_TRAINER}
+
+
+def choose_strategy(
+    facts: Facts, accelerator: str, indices: list[int], world_size: int, wishes: Mapping[str, Any], num_parameters: int | None
+) -> Choice:
+    """One process: none. More: ddp, or fsdp when what the net needs while training does not fit one GPU."""
+    wish = wish_for(wishes, "strategy")
+    if wish is not None:
+        check_strategy(accelerator, wish)
+        return granted(wish)
+    needed = BYTES_PER_PARAMETER * (num_parameters or 0)
+    has_room = not indices or needed <= SHARE_FOR_STATES * min(facts.gpus[index].memory_bytes for index in indices)
+    sizes = f"weights, gradients and Adam's moments are {needed / 1e9:.0f} GB"
+    if world_size == 1:
+        advice = "" if has_room else f"; {sizes}, which this GPU has not: more GPUs would share them"
+        return Choice("auto", f"one process{advice}")
+    if not has_room:
+        return Choice("fsdp", f"{sizes}, more than {SHARE_FOR_STATES:.0%} of a GPU's memory: {world_size} processes share them")
+    is_linked = len(indices) < 2 or any(set(link) <= set(indices) for link in facts.peer_links)
+    return Choice(
+        "ddp",
+        f"{world_size} processes, each with the whole model"
+        + ("" if is_linked else "; the GPUs have no peer links, so gradients go through the host's memory"),
+    )
+
+
+def is_sharded(strategy: Any) -> bool:
+    """Whether the strategy, a name or the settings of a `_target_`, spreads the net's weights over the processes."""
+    if isinstance(strategy, Mapping):
+        return str(strategy.get("_target_", "")).endswith(("ModelParallelStrategy", "FSDPStrategy"))
+    return str(strategy).startswith("fsdp")
+
+
+def check_strategy(accelerator: str, wish: Any) -> None:
+    """Raises InputError for a name that Lightning does not know, or one that the accelerator cannot do."""
+    name = str(wish)
+    if accelerator == "mps" and (is_sharded(wish) or name.startswith(("ddp", "deepspeed"))):
+        raise InputError(
+            f"trainer.strategy={name}: there is one Apple GPU, and torch cannot talk between processes on it; "
+            f"take strategy=auto, or trainer=cpu to try processes out"
+        )
+    if isinstance(wish, str) and not wish.startswith(STRATEGIES):
+        raise InputError(f"trainer.strategy={wish} is no strategy of Lightning. {nearest(wish, ('auto', *STRATEGIES))}")
+
+
+def check_sync_batchnorm(accelerator: str, wishes: Mapping[str, Any]) -> None:
+    """Raises InputError where torch has no batch norm over processes."""
+    if wishes.get("sync_batchnorm") and accelerator in ("cpu", "mps"):
+        raise InputError(
+            f"trainer.sync_batchnorm=true: torch has it for GPUs of CUDA only, and this run is on {accelerator}; "
+            f"leave trainer.sync_batchnorm out, or take trainer=gpu"
+        )

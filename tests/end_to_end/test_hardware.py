@@ -1,0 +1,78 @@
+"""The plan in a whole run: choices reach net, torch and the start panel; wishes that cannot be had leave nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import arclight
+from arclight.errors import InputError
+from arclight.training import task
+from tests.test_checkpoint import TINY_IMAGES
+
+SHORT = [*TINY_IMAGES, "trainer.max_epochs=1"]
+WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@WITHOUT_GPU
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["precision=tf32"], "hardware.matmul_precision=high: TF32 is of GPUs of CUDA"),
+        (["precision=fp16"], "trainer.precision=16-mixed: CPUs do not train in fp16"),
+        (["trainer.devices=999999"], "trainer.devices=999999: .* cores would carry 999999 processes"),
+        (["trainer.sync_batchnorm=true"], "trainer.sync_batchnorm=true: torch has it for GPUs"),
+        (["hardware.threads=0"], "hardware.threads=0 must be a whole number of 1 or more, or auto"),
+        (["task.lr_rule=linear"], "task.lr_rule=linear wants task.lr_batch_size"),
+        (["task.lr_rule=cubic"], "task.lr_rule='cubic' is not of type"),
+        (["+task.channels_last=true"], "task.channels_last is set by the plan for the hardware; write hardware.channels_last"),
+    ],
+)
+def test_a_wish_that_cannot_be_had_leaves_nothing_behind(overrides: list[str], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        arclight.run([*SHORT, *overrides])
+    assert not list(Path().glob("outputs/*/*"))
+
+
+@WITHOUT_GPU
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_plan_lays_out_the_images(channels_last: bool) -> None:
+    run = arclight.run([*SHORT, "precision=fp32", *([] if channels_last else ["hardware.channels_last=false"])])
+    format_ = torch.channels_last if channels_last else torch.contiguous_format
+    assert getattr(run.model, "memory_format", None) is format_
+
+
+def test_a_wish_to_compile_compiles_the_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    monkeypatch.setattr("arclight.hardware.facts.has_compiler", lambda environment: True)
+    run = arclight.run([*SHORT, "precision=fp32", "hardware.compile=true"])
+    assert [id(net) for net in compiled] == [id(run.model.net)]
+
+
+def test_the_learning_rate_follows_the_batch_and_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates: list[set[float]] = []
+    real = task.configure
+
+    def watch(*given: Any, **settings: Any) -> Any:
+        made = real(*given, **settings)
+        rates.append({group["initial_lr"] for group in made["optimizer"].param_groups})
+        return made
+
+    monkeypatch.setattr(task, "configure", watch)
+    parts = "data.max_batch_per_device=8"  # the global batch counts, not its parts
+    rule = ["task.lr_rule=linear", "task.lr_batch_size=4", "optimizer.lr=1e-3"]
+    arclight.run([*SHORT, "precision=fp32", parts, *rule])
+    assert "0.004 (0.001 x 4, linear: batch 16, chosen for 4)" in capsys.readouterr().out
+    assert rates == [{0.004}]

@@ -1,0 +1,25 @@
+"""The global batch over processes and parts."""
+
+from __future__ import annotations
+
+import pytest
+
+from arclight.errors import InputError
+from arclight.hardware import accumulation
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "world_size", "max_per_device", "parts"),
+    [(64, 1, None, 1), (64, 8, None, 1), (64, 1, 16, 4), (64, 2, 16, 2), (60, 1, 16, 4), (7, 1, 3, 7), (64, 1, 100, 1)],
+)
+def test_the_batch_is_spread_evenly(batch_size: int, world_size: int, max_per_device: int | None, parts: int) -> None:
+    assert accumulation(batch_size, world_size, max_per_device) == parts
+
+
+def test_a_batch_that_does_not_divide_names_those_that_do() -> None:
+    with pytest.raises(
+        InputError, match="data.batch_size=30 does not divide over 4 processes; the nearest that do are 28 or 32"
+    ):
+        accumulation(30, 4, None)
+    with pytest.raises(InputError, match="the nearest that do are 4"):
+        accumulation(2, 4, None)

@@ -1,0 +1,106 @@
+"""What makes a run faster, and how it reaches torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from arclight.errors import InputError
+from arclight.hardware import Choice, Facts, plan, put_into_effect
+from tests.hardware.test_plan import A100, CPU, CPU_BF16, GTX_1080, H100, MAC, MI300, TORCHRUN
+
+
+@pytest.mark.parametrize(
+    ("facts", "wishes", "has_fixed_shapes", "value"),
+    [
+        (H100, {}, True, True),
+        (H100, {}, False, False),
+        (H100, {"deterministic": True}, True, False),
+        (H100, {"cudnn_benchmark": True}, False, True),
+        (H100, {"benchmark": True}, False, True),  # as Lightning calls it
+        (H100, {"cudnn_benchmark": False}, True, False),
+        (CPU, {}, True, False),
+    ],
+)
+def test_cudnn_searches_where_one_search_is_enough(
+    facts: Facts, wishes: dict[str, Any], has_fixed_shapes: bool, value: bool
+) -> None:
+    assert plan(facts, wishes, has_fixed_shapes=has_fixed_shapes)["cudnn_benchmark"].value is value
+
+
+def test_compiling_is_a_wish() -> None:
+    assert plan(H100, {})["compile"].value is False
+    assert plan(H100, {"compile": True})["compile"].value is True
+    assert plan(CPU_BF16, {"compile": True})["compile"].value is True
+    assert plan(CPU, {"compile": False})["compile"].value is False
+
+
+def test_threads_and_workers_share_the_cores() -> None:
+    for devices, share in ((1, 16), (3, 5), (32, 1)):
+        choices = plan(CPU_BF16, {"devices": devices})
+        assert (choices["threads"].value, choices["workers"].value) == (share, share)
+
+
+@pytest.mark.parametrize(
+    ("facts", "wishes", "threads"),
+    [
+        (replace(CPU_BF16, omp_num_threads=5), {}, 5),
+        (replace(CPU_BF16, omp_num_threads=5), {"threads": 3}, 3),
+        (replace(TORCHRUN, num_cores=8), {}, 4),  # OMP_NUM_THREADS=1 is torchrun's own
+        (replace(TORCHRUN, num_cores=8, omp_num_threads=2), {}, 2),
+    ],
+)
+def test_whose_number_of_threads_wins(facts: Facts, wishes: dict[str, Any], threads: int) -> None:
+    assert plan(facts, wishes)["threads"].value == threads
+
+
+@pytest.mark.parametrize(
+    ("facts", "wishes", "told"),
+    [
+        (CPU, {"matmul_precision": "high"}, "TF32 is of GPUs of CUDA from compute capability 8.0 on, and this run is on cpu"),
+        (GTX_1080, {"matmul_precision": "high"}, "on, and this run is on compute capability 6.1; take precision=fp32"),
+        (MI300, {"matmul_precision": "high"}, "this run is on gfx942"),
+        (MAC, {"matmul_precision": "medium"}, "this run is on mps"),
+        (CPU, {"matmul_precision": "low"}, "hardware.matmul_precision=low is none of highest, high, medium, auto"),
+        (CPU, {"cudnn_benchmark": True}, "cuDNN is of GPUs, and this run is on cpu"),
+        (H100, {"cudnn_benchmark": True, "deterministic": True}, "lets the clock choose algorithms, and trainer.deterministic"),
+        (CPU, {"compile": True}, r"hardware.compile=true wants a C\+\+ compiler and Python's headers"),
+        (replace(A100, has_compiler=True), {"compile": True}, "wants the package triton on GPUs: pip install triton"),
+        (
+            replace(GTX_1080, has_compiler=True, has_triton=True),
+            {"compile": True},
+            "GPUs from compute capability 7.0 on, and GTX 1080 is older",
+        ),
+        (CPU, {"compile": "yes"}, "hardware.compile=yes must be true, false or auto"),
+        (CPU, {"channels_last": 1}, "hardware.channels_last=1 must be true, false or auto"),
+        (CPU, {"threads": 0}, "hardware.threads=0 must be a whole number of 1 or more, or auto"),
+        (CPU, {"workers": True}, "hardware.workers=True must be a whole number of 1 or more, or auto"),
+    ],
+)
+def test_a_wish_that_cannot_be_had_is_told(facts: Facts, wishes: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        plan(facts, wishes)
+
+
+def test_cpus_multiply_fp32_in_bf16_where_they_can() -> None:
+    assert plan(CPU_BF16, {"matmul_precision": "medium"})["matmul_precision"].value == "medium"
+
+
+@pytest.mark.parametrize("matmul_precision", ["highest", "high"])
+def test_the_choices_reach_torch(matmul_precision: str) -> None:
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    chosen = {"matmul_precision": matmul_precision, "cudnn_benchmark": True, "threads": before[0] + 1}
+    try:
+        put_into_effect({name: Choice(value, "a test") for name, value in chosen.items()})
+        assert torch.get_float32_matmul_precision() == matmul_precision
+        assert torch.backends.cudnn.allow_tf32 is (matmul_precision == "high")
+        assert torch.backends.cudnn.benchmark is True
+        assert torch.get_num_threads() == before[0] + 1
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
+        torch.backends.cudnn.allow_tf32 = before[2]
+        torch.backends.cudnn.benchmark = False
