@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from arclight import hardware, run_folder
-from arclight.build import build, find_mistakes, find_target
+from arclight.build import build, find_mistakes, find_target, parameters_of
 from arclight.checkpoint import CheckpointContents, build_task, restore
 from arclight.config import Composed
 from arclight.data.datamodule import DataModule
@@ -25,6 +25,7 @@ from arclight.errors import InputError
 from arclight.evaluation.report import write_report
 from arclight.spec import ImageSpec, TokenSpec
 from arclight.training.callbacks import EpochScores, build_callbacks, checkpoint_callbacks, progress_callback
+from arclight.training.optimizers import lr_factor
 from arclight.training.task import Scores, Task
 from arclight.training.throughput import Throughput
 from arclight.training.trackers import build_trackers, close_trackers, record_facts
@@ -108,11 +109,13 @@ def put_together(composed: Composed, facts: hardware.Facts, loggers: list[Logger
     chosen = {key: value for key, value in settings["trainer"].items() if value is not None}
     chosen |= hardware.for_trainer(choices)
     check_settings({**settings, "trainer": chosen})
+    for problem in facts.problems if hardware.is_main_process() else ():
+        log.warning(problem)
     seed_everything(settings["seed"], workers=True, verbose=False)
     hardware.put_into_effect(choices)
     world_size = hardware.count_devices(choices["devices"].value) * choices["num_nodes"].value
 
-    data: DataModule = build(settings["data"], "data", {"seed": settings["seed"]})
+    data = build_data(settings, workers=choices["workers"].value)
     parts_per_step = hardware.accumulation(data.batch_size, world_size, data.max_batch_per_device)
     data.prepare_data()
     data.setup("fit")
@@ -147,6 +150,16 @@ def put_together(composed: Composed, facts: hardware.Facts, loggers: list[Logger
     return Parts(data, task, trainer, throughput, epochs, choices)
 
 
+def build_data(settings: dict[str, Any], *, workers: int) -> DataModule:
+    """The data set; one that decodes files does so in as many threads as the plan says, unless its own settings say."""
+    given = {"seed": settings["seed"]}
+    takes = "num_workers" in parameters_of(settings["data"]["_target_"], "data")
+    if takes and settings["data"].get("num_workers") is None:
+        given["num_workers"] = workers
+    data: DataModule = build(settings["data"], "data", given)
+    return data
+
+
 def check_settings(settings: dict[str, Any]) -> None:
     """Looks at all that will be built, before any of it is.
 
@@ -162,12 +175,14 @@ def check_settings(settings: dict[str, Any]) -> None:
         "trainer": [],
     }
     check_kinds(settings)
-    mistakes = []
+    mistakes: list[str] = []
     seed = settings["seed"]
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         mistakes.append(f"seed={seed} must be a whole number from 0 to {2**32 - 1}")
     for group, objects in given.items():
         mistakes += find_mistakes(settings[group], group, dict.fromkeys(objects))
+    if not mistakes:  # the types are right then
+        lr_factor(settings["task"].get("lr_rule", "none"), 1, settings["task"].get("lr_batch_size"))
     if mistakes:
         raise InputError("\n".join(mistakes))
 
@@ -232,7 +247,12 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
     data.spec = restored.spec
     data.prepare_data()
     wishes = {**restored.settings["trainer"], **restored.settings.get("hardware", {}), "devices": 1, "num_nodes": 1}
-    choices = hardware.plan(hardware.probe(), wishes)
+    facts = hardware.probe()
+    try:
+        choices = hardware.plan(facts, wishes)
+    except InputError as mistake:  # it was trained elsewhere
+        log.warning("%s; scored with what this machine has", mistake)
+        choices = hardware.plan(facts, {"devices": 1, "num_nodes": 1})
     hardware.put_into_effect(choices)
     trainer = Trainer(
         **hardware.for_trainer(choices),

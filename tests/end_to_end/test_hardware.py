@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 import arclight
+from arclight import experiment, hardware
 from arclight.errors import InputError
 from arclight.training import task
 from tests.test_checkpoint import TINY_IMAGES
@@ -76,3 +78,32 @@ def test_the_learning_rate_follows_the_batch_and_is_told(
     arclight.run([*SHORT, "precision=fp32", parts, *rule])
     assert "0.004 (0.001 x 4, linear: batch 16, chosen for 4)" in capsys.readouterr().out
     assert rates == [{0.004}]
+
+
+def test_files_are_decoded_in_as_many_threads_as_the_plan_says(tmp_path: Path) -> None:
+    images = {"_target_": "arclight.data.image_folder.ImageFolder", "root": str(tmp_path)}
+    for own, expected in (({}, 3), ({"num_workers": None}, 3), ({"num_workers": 2}, 2)):
+        data = experiment.build_data({"seed": 0, "data": images | own}, workers=3)
+        assert vars(data)["num_workers"] == expected
+
+
+@WITHOUT_GPU
+def test_a_run_from_another_machine_is_scored_here(caplog: pytest.LogCaptureFixture) -> None:
+    run = arclight.run([*SHORT, "precision=fp32"])
+    best = run.folder / "checkpoints" / "best.ckpt"
+    contents = torch.load(best, weights_only=True)
+    contents["arclight"]["settings"]["trainer"]["accelerator"] = "cuda"
+    torch.save(contents, best)
+    scores = experiment.evaluate(str(run.folder), {})
+    assert scores.numbers["accuracy"] == run.results["test/accuracy"]
+    assert "this machine has no GPU that torch can use; take trainer=cpu; scored with what this machine has" in caplog.text
+
+
+def test_problems_of_the_machine_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe() -> hardware.Facts:
+        return replace(real(), problems=("the driver is too old",))
+
+    real = hardware.probe
+    monkeypatch.setattr(hardware, "probe", probe)
+    run = arclight.run([*SHORT, "precision=fp32"])
+    assert "WARNING arclight.experiment: the driver is too old" in (run.folder / "train.log").read_text()

@@ -50,7 +50,7 @@ class Gpu:
         support = {
             "has_fp16": of_rocm if self.architecture else self.capability >= VOLTA,
             "has_bf16": of_rocm if self.architecture else self.capability >= AMPERE,
-            # Source: torch's documentation of ROCm; MI300 has it behind an environment variable that torch does not set
+            # Source: allowTF32CuBLAS in torch's ATen/Context.cpp; ROCm wants HIPBLASLT_ALLOW_TF32 besides, which nobody sets
             "has_tf32": not self.architecture and self.capability >= AMPERE,
         }
         for name, value in support.items():

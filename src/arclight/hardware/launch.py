@@ -73,8 +73,8 @@ def torchrun(environment: Mapping[str, str]) -> Launch:
 
 def slurm(environment: Mapping[str, str]) -> Launch:
     """What srun says of this task."""
-    world_size = number(environment, "SLURM_NTASKS", default=1)
-    num_nodes = number(environment, "SLURM_NNODES", "SLURM_JOB_NUM_NODES", default=1) or 1
+    world_size = number(environment, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", default=1)
+    num_nodes = number(environment, "SLURM_STEP_NUM_NODES", "SLURM_NNODES", default=1) or 1
     node_rank = number(environment, "SLURM_NODEID", default=0)
     local_world_size = (
         tasks_of_node(environment.get("SLURM_STEP_TASKS_PER_NODE", ""), node_rank)

@@ -61,6 +61,8 @@ def choose_channels_last(
         return Choice(True, "convolutions on the CPU are faster so")
     if uses_tensor_cores(gpus, precision, matmul_precision):
         return Choice(True, "tensor cores read images so")
+    if any(gpu.architecture for gpu in gpus):
+        return Choice(False, "ROCm reads images so only under PYTORCH_MIOPEN_SUGGEST_NHWC=1")
     return Choice(False, "no tensor cores take part" if gpus else "nothing gained on this device")
 
 
@@ -96,7 +98,7 @@ def choose_threads(facts: Facts, num_local: int, wishes: Mapping[str, Any]) -> C
 
 
 def choose_workers(facts: Facts, num_local: int, wishes: Mapping[str, Any]) -> Choice:
-    """Threads of each process that decode files, where a data set reads files while training."""
+    """Threads of each process that decode image files; a data set's own num_workers goes before it."""
     wish = read_count(wishes, "workers")
     return share_of_cores(facts, num_local) if wish is None else granted(wish)
 
