@@ -53,7 +53,7 @@ def phrases() -> tuple[TokenSpec, list[Any]]:
     data = Phrases(num_train=40, num_val=2, num_test=13, vocab_size=150)
     data.setup("fit")
     assert isinstance(data.spec, TokenSpec)
-    return dataclasses.replace(data.spec, max_length=9), data.sentences("test")
+    return dataclasses.replace(data.spec, max_length=24), data.sentences("test")
 
 
 def task(kind: str) -> Task:
