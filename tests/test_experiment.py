@@ -32,7 +32,7 @@ def test_the_run_folder(overrides: list[str], score: str) -> None:
     names = {path.name for path in run.folder.iterdir()}
     assert names == {
         *("config.yaml", "overrides.txt", "environment.json", "metrics.csv", "results.json", "scores.json", "report.html"),
-        *("checkpoints", "train.log"),
+        *("checkpoints", "train.log", "predictions.jsonl"),
     }
     assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     results = json.loads((run.folder / "results.json").read_text())

@@ -66,7 +66,7 @@ def test_the_commands_of_the_readme_name_what_there_is() -> None:
     for group, option in re.findall(r"\b(experiment|data|model|optimizer|schedule|strategy|precision|debug)=(\w+)", readme):
         assert (CONF / group / f"{option}.yaml").is_file(), f"{group}={option}"
     verbs = (ROOT / "src" / "arclight" / "__main__.py").read_text()
-    for verb in re.findall(r"python -m arclight (\w+)", readme):
+    for verb in re.findall(r"python -m arclight ([\w-]+)", readme):
         assert f'add_parser("{verb}"' in verbs, verb
     targets = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make ([\w-]+)", readme, re.MULTILINE):

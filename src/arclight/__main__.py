@@ -27,6 +27,11 @@ def main(arguments: list[str] | None = None) -> None:
     verb.add_argument("--json", action="store_true", help="the same for other programs")
     verb.set_defaults(do=doctor)
 
+    verb = verbs.add_parser("largest-batch", help="how many samples a device trains on at once without running out of memory")
+    verb.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as of `python train.py`")
+    verb.add_argument("--write", action="store_true", help="keep the limit in conf/local/default.yaml, for every run here")
+    verb.set_defaults(do=largest_batch)
+
     options = parser.parse_args(arguments)
     with mistakes_told():
         options.do(options)
@@ -70,6 +75,26 @@ def doctor(options: argparse.Namespace) -> None:
     from arclight.doctor import examine, to_json, to_text
 
     print((to_json if options.json else to_text)(examine()))
+
+
+def largest_batch(options: argparse.Namespace) -> None:
+    """Prints what fits and the override to use; with --write, keeps it."""
+    from rich.console import Console
+
+    from arclight import local_settings
+    from arclight.largest_batch import find_largest_batch
+
+    found = find_largest_batch(options.overrides)
+    print(found.described)
+    Console().print(found.to_rich(), highlight=False)
+    if not found.needs_limit:
+        print(f"no limit is needed: a device's whole share of {found.share} samples fits")
+        return
+    print(f"data.max_batch_per_device={found.size}")
+    if options.write:
+        comment = f"found by largest-batch: {found.described}"
+        local_settings.set_local("data", "max_batch_per_device", found.size, comment=comment, path=local_settings.PATH)
+        print(f"written to {local_settings.PATH}: every run on this machine takes it, unless its command says else")
 
 
 if __name__ == "__main__":

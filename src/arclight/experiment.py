@@ -228,6 +228,9 @@ def test(parts: Parts, results: dict[str, Any], folder: Path) -> Scores:
     results |= {f"test/{name}": value for name, value in scores.numbers.items()}
     results |= {f"test/f1/{name}": value for name, value in scores.per_class.items()}
     run_folder.write_json(folder / "scores.json", scores.to_plain())
+    assert parts.task.predictions is not None
+    if hardware.is_main_process():
+        parts.task.predictions.write(folder / "predictions.jsonl")
     return scores
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from arclight.evaluation.confusion import accuracy, class_table
+from arclight.evaluation.predictions import KeptPredictions
 from arclight.spec import ImageBatch, ImageSpec
 from arclight.training.optimizers import LrRule, MakeOptimizer, Schedule
 from arclight.training.task import Monitor, Scores, Task
@@ -71,10 +72,13 @@ class ImageClassifier(Task):
         logits = self(batch.images).float()
         return nn.functional.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
 
-    def count(self, batch: ImageBatch) -> None:
+    def count(self, batch: ImageBatch, kept: KeptPredictions | None = None) -> None:
         logits = self(batch.images).float()
+        predicted = logits.argmax(dim=1)
         self.count_losses(logits, batch.labels)
-        self.confusion.update(logits.argmax(dim=1), batch.labels)
+        self.confusion.update(predicted, batch.labels)
+        if kept is not None:
+            kept.add(batch.indices, batch.labels, predicted, logits.softmax(dim=1).amax(dim=1))
 
     def score(self) -> Scores:
         counts = self.confusion.compute()

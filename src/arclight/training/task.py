@@ -15,8 +15,9 @@ from torchmetrics import Metric, SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from arclight.errors import InputError
+from arclight.evaluation.predictions import KeptPredictions, Predictions
 from arclight.evaluation.tables import Table
-from arclight.spec import IGNORED, Spec
+from arclight.spec import IGNORED, Spec, TokenSpec
 from arclight.training.optimizers import LrRule, MakeOptimizer, Schedule, configure, lr_factor, read_rates
 
 
@@ -53,7 +54,8 @@ class Scores:
 class Task(LightningModule):
     """A net in training. A subclass says how a batch becomes a loss, what is counted, and which scores the counts give.
 
-    Scores come of sums over all samples and processes, never of means over batches. `scores` are those of the last pass.
+    Scores come of sums over all samples and processes, never of means over batches. `scores` are those of the last pass,
+    `predictions` those of the last test, of all processes.
 
     Args:
         spec: the data's facts.
@@ -104,10 +106,12 @@ class Task(LightningModule):
         self.num_losses = SumMetric(nan_strategy="disable")
         self.confusion = MulticlassConfusionMatrix(len(labels), ignore_index=IGNORED, validate_args=False)
         self.scores: Scores | None = None
+        self.predictions: Predictions | None = None
+        self._kept = KeptPredictions(labels, is_per_word=isinstance(spec, TokenSpec))
 
     @abstractmethod
-    def count(self, batch: Any) -> None:
-        """Adds a batch to the metrics."""
+    def count(self, batch: Any, kept: KeptPredictions | None = None) -> None:
+        """Adds a batch to the metrics, and what is predicted for each of its rows to `kept`."""
 
     @abstractmethod
     def score(self) -> Scores:
@@ -140,13 +144,20 @@ class Task(LightningModule):
         self.count(batch)
 
     def test_step(self, batch: Any) -> None:
-        self.count(batch)
+        self.count(batch, self._kept)
 
     def on_validation_epoch_end(self) -> None:
         self._finish("val")
 
+    def on_test_epoch_start(self) -> None:
+        self._kept = KeptPredictions(self._kept.labels, is_per_word=self._kept.is_per_word)
+
     def on_test_epoch_end(self) -> None:
         self._finish("test")
+        limit = self.trainer.limit_test_batches
+        is_whole = isinstance(limit, float) and limit == 1.0  # the number 1 is one batch
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.predictions = self._kept.gather(data.sizes["test"] if is_whole and data is not None else None)
 
     def count_losses(self, logits: Tensor, labels: Tensor) -> None:
         """Adds the losses of logits (N, labels) at labels (N,) to the mean, those at IGNORED left out."""

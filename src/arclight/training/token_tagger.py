@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 from arclight.evaluation.confusion import accuracy, class_table
 from arclight.evaluation.entities import EntityCounts, entity_table, words
+from arclight.evaluation.predictions import KeptPredictions
 from arclight.spec import TokenBatch, TokenSpec
 from arclight.training.optimizers import LrRule, MakeOptimizer, Schedule
 from arclight.training.task import Monitor, Scores, Task
@@ -76,12 +79,16 @@ class TokenTagger(Task):
         logits = self(batch.input_ids, batch.attention_mask)
         return words(logits.argmax(dim=-1), batch.word_starts, outside=OUTSIDE)
 
-    def count(self, batch: TokenBatch) -> None:
+    def count(self, batch: TokenBatch, kept: KeptPredictions | None = None) -> None:
         logits = self(batch.input_ids, batch.attention_mask).float()
         self.count_losses(logits.flatten(0, 1), batch.labels.flatten())
         predicted = words(logits.argmax(dim=-1), batch.word_starts, outside=OUTSIDE)  # (B, W)
         self.entities.update(predicted, batch.word_labels)
         self.confusion.update(predicted.flatten(), batch.word_labels.flatten())
+        if kept is not None:
+            seen = batch.word_starts >= 0
+            confidence = logits.softmax(dim=-1).amax(dim=-1).gather(1, batch.word_starts.clamp(min=0))  # (B, W)
+            kept.add(batch.indices, batch.word_labels, predicted, confidence.masked_fill(~seen, math.nan))
 
     def score(self) -> Scores:
         lenient, strict = self.entities.compute()
