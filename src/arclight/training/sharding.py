@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 
 from arclight.training.checkpoint_folder import Stored, commit, own_rows, read, take_apart
 from arclight.training.task import Task
@@ -62,6 +63,8 @@ class ShardedStrategy(ModelParallelStrategy):
         self.precision_plugin.convert_module(self.model)  # in place
         for net in self._nets():
             shard(net, self.mesh)
+            # right for layers whose output a net changes in place; no task changes the logits so
+            warnings.filterwarnings("ignore", message=rf"FSDP2-wrapped module \({type(net).__name__}\) returned a view")
         self.model_to_device()
         self.barrier()
         if trainer.state.fn == TrainerFn.FITTING:
@@ -69,6 +72,17 @@ class ShardedStrategy(ModelParallelStrategy):
         self.setup_precision_plugin()
         if trainer.state.fn == TrainerFn.FITTING:
             _optimizers_to_device(self.optimizers, self.root_device)
+
+    def setup_optimizers(self, trainer: Trainer) -> None:
+        super().setup_optimizers(trainer)
+        self._unfuse()
+
+    def _unfuse(self) -> None:
+        """Leaves the fused update to Adam and AdamW: torch 2.13 has it for no other optimizer whose weights are spread."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                if group.get("fused") and not isinstance(optimizer, Adam):  # AdamW is an Adam
+                    group["fused"] = None
 
     def on_validation_start(self) -> None:
         self._share_buffers()
@@ -101,6 +115,7 @@ class ShardedStrategy(ModelParallelStrategy):
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             optimizer.load_state_dict(state)
         _optimizers_to_device(self.optimizers, self.root_device)
+        self._unfuse()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None) -> None:
         folder = Path(filepath)

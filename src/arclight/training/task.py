@@ -6,6 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
@@ -107,7 +108,9 @@ class Task(LightningModule):
         """The scores of what has been counted."""
 
     def configure_optimizers(self) -> Any:
-        return configure(self, self.net, self.make_optimizer, self.schedule, layer_decay=self.layer_decay)
+        configured = configure(self, self.net, self.make_optimizer, self.schedule, layer_decay=self.layer_decay)
+        configured["optimizer"].register_load_state_dict_post_hook(lay_out_like_parameters)
+        return configured
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -147,3 +150,15 @@ class Task(LightningModule):
         for metric in self.children():
             if isinstance(metric, Metric):
                 metric.reset()
+
+
+def lay_out_like_parameters(optimizer: Optimizer) -> None:
+    """Lays the optimizer's states out in memory as the parameters that they belong to.
+
+    A fused update reads both in the order of memory, without a look at the strides, and a checkpoint that was written in parts
+    has lost the layout of channels-last filters.
+    """
+    for parameter, states in optimizer.state.items():
+        for key, value in states.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                states[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
