@@ -51,7 +51,23 @@ class EveryEpoch(Callback):
         trainer.save_checkpoint(self.folder / f"{trainer.current_epoch}.ckpt")
 
 
-def train(case: str, folder: Path, *, devices: int = 1, fsdp: bool = False, resume: Path | None = None) -> dict[str, Any]:
+class FailsAlone(Callback):
+    """The second process fails in its second epoch."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_rank == 1 and trainer.current_epoch == 1:
+            raise OSError("the disk is on fire")
+
+
+def train(
+    case: str,
+    folder: Path,
+    *,
+    devices: int = 1,
+    fsdp: bool = False,
+    resume: Path | None = None,
+    also: tuple[Callback, ...] = (),
+) -> dict[str, Any]:
     """What two epochs end with; a run that is resumed is not tested."""
     composed = compose([*CASES[case], "precision=fp32"])
     settings = composed.settings
@@ -74,6 +90,7 @@ def train(case: str, folder: Path, *, devices: int = 1, fsdp: bool = False, resu
             *checkpoint_callbacks(folder, task.monitor),
             EveryEpoch(folder),
             *build_callbacks(settings["callbacks"], task.monitor),
+            *also,
         ],
         logger=False,
         enable_progress_bar=False,
@@ -118,6 +135,10 @@ def work(place: str) -> None:
     for case in LIKE_ONE:
         first = folder / "one" / case / "0.ckpt"
         found[f"{case} from one"] = train(case, folder / "from_one" / case, devices=2, fsdp=True, resume=first)
+    try:
+        train("text", folder / "failed", devices=2, fsdp=True, also=(FailsAlone(),))
+    except Exception as error:
+        found["failed"] = str(error)
     torch.save(found, folder / f"{os.environ['LOCAL_RANK']}.pt")
 
 
@@ -240,3 +261,12 @@ def test_a_folder_holds_one_checkpoint_and_no_code(name: str, two: list[dict[str
     files = torch.load(checkpoint / "contents.pt", weights_only=True)["files"]
     assert {path.name for path in checkpoint.iterdir()} == {"contents.pt", *files}
     assert [file[8:] for file in files] == [f"-{rank:05}-of-00002.safetensors" for rank in range(2)]
+
+
+def test_a_process_that_fails_ends_the_others_and_leaves_the_last_checkpoint(two: list[dict[str, Any]], folder: Path) -> None:
+    assert two[1]["failed"] == "the disk is on fire"
+    assert "failed" in two[0]
+    assert_equal(
+        restore(folder / "failed" / "last.ckpt").task.state_dict(),
+        restore(folder / "two" / "text" / "0.ckpt").task.state_dict(),
+    )

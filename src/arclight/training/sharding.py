@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
+import sys
 import warnings
 from collections.abc import Mapping
 from datetime import timedelta
@@ -15,7 +17,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -25,6 +28,8 @@ from torch.optim import Adam, Optimizer
 
 from arclight.training.checkpoint_folder import Stored, commit, own_rows, read, take_apart
 from arclight.training.task import Task
+
+log = logging.getLogger(__name__)
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -117,7 +122,22 @@ class ShardedStrategy(ModelParallelStrategy):
         _optimizers_to_device(self.optimizers, self.root_device)
         self._unfuse()
 
+    def barrier(self, name: str | None = None) -> None:
+        if not self._fails:
+            super().barrier(name)
+
+    @property
+    def _fails(self) -> bool:
+        """Whether this process is on its way out, so that what it would wait for may never come."""
+        trainer = None if self.lightning_module is None else self.lightning_module._trainer
+        interrupted = trainer is not None and trainer.state.status == TrainerStatus.INTERRUPTED
+        # all processes see a SIGTERM after the same step
+        return interrupted and not isinstance(sys.exception(), SIGTERMException)
+
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None) -> None:
+        if self._fails:
+            log.warning("no checkpoint of the moment of the failure: it would need all processes; %s stays", filepath)
+            return
         folder = Path(filepath)
         # a file of that name, by a strategy that the run began with, stays until the folder is whole
         build = folder.with_name(f"{folder.name}.part") if folder.is_file() else folder
