@@ -52,10 +52,10 @@ class EveryEpoch(Callback):
 
 
 class FailsAlone(Callback):
-    """The second process fails in its second epoch."""
+    """The second process fails after a step that no checkpoint has."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if trainer.global_rank == 1 and trainer.current_epoch == 1:
+        if trainer.global_rank == 1 and trainer.global_step == 3:
             raise OSError("the disk is on fire")
 
 
