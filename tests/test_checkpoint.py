@@ -78,6 +78,23 @@ def test_without_a_best_the_last_is_taken(tmp_path: Path) -> None:
     assert find(tmp_path).name == "last.ckpt"
 
 
+def test_a_folder_is_a_checkpoint_once_its_save_has_ended(tmp_path: Path) -> None:
+    best, last = (tmp_path / "runs" / "run" / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    best.mkdir(parents=True)
+    (best / "ab-00000-of-00001.safetensors").touch()
+    with pytest.raises(InputError, match="best.ckpt is no whole checkpoint: contents.pt lacks; its first save was cut short"):
+        find(best)
+    with pytest.raises(InputError, match="no epoch of this run has ended"):
+        find(tmp_path / "runs" / "run")
+    with pytest.raises(InputError, match="holds no run with a checkpoint"):
+        find("latest", outputs=tmp_path)
+    last.mkdir()
+    (last / "contents.pt").touch()
+    assert find(last) == find(tmp_path / "runs" / "run") == find("latest", outputs=tmp_path) == last
+    (best / "contents.pt").touch()
+    assert find(tmp_path / "runs" / "run") == best
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [

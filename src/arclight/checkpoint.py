@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from arclight.build import build, parameters_of
 from arclight.errors import InputError, nearest
 from arclight.spec import Spec, from_plain, to_plain
+from arclight.training import checkpoint_folder
 from arclight.training.task import Task
 
 VERSION = 1
@@ -83,16 +84,13 @@ def build_task(
 
 
 def restore(run: str | Path) -> Restored:
-    """The model of a run folder, a checkpoint file, or `latest`.
+    """The model of a run folder, a checkpoint (the folder that strategy=fsdp writes is one, too), or `latest`.
 
     Raises:
         InputError: when there is no such checkpoint, or it is damaged or not one of ours.
     """
     path = find(run)
-    try:
-        contents = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises a different class for each way in which a file can be broken
-        raise InputError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    contents = read(path)
     ours = contents.get("arclight") if isinstance(contents, dict) else None
     if not isinstance(ours, dict):
         raise InputError(f"{path} is no checkpoint of arclight: it holds no config and no facts of its data")
@@ -105,25 +103,46 @@ def restore(run: str | Path) -> Restored:
     return Restored(task, spec, ours["settings"], ours["options"]["data"], ours["options"]["model"], path)
 
 
+def read(path: Path) -> Any:
+    """What a checkpoint holds, on the CPU; optimizer states may be without values, since nobody here goes on training.
+
+    Raises:
+        InputError: when it is damaged, or a part of it lacks.
+    """
+    if path.is_dir():
+        return checkpoint_folder.read(path, leave_out=("optimizer_states", "current_model_state"))
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises a different class for each way in which a file can be broken
+        raise InputError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a checkpoint lies there whole: a file, or a folder whose save came to its end."""
+    return path.is_file() or (path / checkpoint_folder.CONTENTS).is_file()
+
+
 def find(run: str | Path, outputs: Path = Path("outputs")) -> Path:
-    """The checkpoint file that RUN stands for: a file, the best (else the last) of a run folder, or of the newest run.
+    """The checkpoint that RUN stands for: itself, the best (else the last) of a run folder, or of the newest run.
 
     Raises:
         InputError: when there is none; names what is there.
     """
     if str(run) == "latest":
         # grids keep their runs one folder deeper
-        files = [*outputs.glob("*/*/checkpoints/*.ckpt"), *outputs.glob("*/*/*/checkpoints/*.ckpt")]
-        if not files:
+        paths = [*outputs.glob("*/*/checkpoints/*.ckpt"), *outputs.glob("*/*/*/checkpoints/*.ckpt")]
+        if not (files := [path for path in paths if is_checkpoint(path)]):
             raise InputError(f"latest: {outputs.resolve()} holds no run with a checkpoint; train one with `python train.py`")
         run = max(files, key=lambda file: file.stat().st_mtime).parent.parent
     path = Path(run)
-    if path.is_file():
+    if is_checkpoint(path):
         return path
+    if path.suffix == ".ckpt" and path.is_dir():
+        raise InputError(f"{path} is no whole checkpoint: {checkpoint_folder.CONTENTS} lacks; its first save was cut short")
     if not path.is_dir():
         siblings = [str(other) for other in path.parent.glob("*")] if path.parent.is_dir() else []
         raise InputError(f"{path}: no such run folder or checkpoint file. {nearest(str(path), siblings) if siblings else ''}")
     for name in ("best", "last"):
-        if (file := path / "checkpoints" / f"{name}.ckpt").is_file():
-            return file
+        if is_checkpoint(checkpoint := path / "checkpoints" / f"{name}.ckpt"):
+            return checkpoint
     raise InputError(f"{path} holds no checkpoints/best.ckpt and no checkpoints/last.ckpt: no epoch of this run has ended")

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
@@ -119,7 +120,11 @@ class Task(LightningModule):
 
     def configure_optimizers(self) -> Any:
         factor = lr_factor(self.lr_rule, self.trainer.datamodule.batch_size, self.lr_batch_size)  # type: ignore[attr-defined]
-        return configure(self, self.net, self.make_optimizer, self.schedule, layer_decay=self.layer_decay, factor=factor)
+        configured = configure(
+            self, self.net, self.make_optimizer, self.schedule, layer_decay=self.layer_decay, factor=factor
+        )
+        configured["optimizer"].register_load_state_dict_post_hook(lay_out_like_parameters)
+        return configured
 
     def learning_rate(self, batch_size: int) -> str:
         """The learning rate at which training with this global batch starts from, and how it came about, in words."""
@@ -174,3 +179,15 @@ class Task(LightningModule):
         for metric in self.children():
             if isinstance(metric, Metric):
                 metric.reset()
+
+
+def lay_out_like_parameters(optimizer: Optimizer) -> None:
+    """Lays the optimizer's states out in memory as the parameters that they belong to.
+
+    A fused update reads both in the order of memory, without a look at the strides, and a checkpoint that was written in parts
+    has lost the layout of channels-last filters.
+    """
+    for parameter, states in optimizer.state.items():
+        for key, value in states.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                states[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

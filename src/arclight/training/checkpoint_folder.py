@@ -1,0 +1,150 @@
+"""Checkpoints in parts: a folder with a file from each process, and reading it with any number of processes.
+
+`contents.pt` is what a checkpoint of one file would be, with a tensor without values in place of each that is spread over the
+processes; the values lie in `*-00000-of-00002.safetensors` and its like, each with the rows of one process. A save writes files
+of new names and then replaces `contents.pt`, which names those that belong to it: whatever happens, the folder holds the old
+checkpoint whole or the new one whole. Nothing in it is a pickle that runs code.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from arclight.errors import InputError
+
+CONTENTS = "contents.pt"
+
+
+def take_apart(node: Any, rows: dict[str, Tensor], path: str = "") -> Any:
+    """A copy with a tensor without values in place of each that is spread; this process's rows of it go into `rows`."""
+    if isinstance(node, DTensor):
+        assert path not in rows
+        rows[path] = node.to_local().detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        return torch.empty(node.shape, dtype=node.dtype, device="meta")
+    if isinstance(node, Mapping):
+        return {key: take_apart(value, rows, f"{path}/{key}") for key, value in node.items()}
+    if isinstance(node, list):
+        return [take_apart(value, rows, f"{path}/{position}") for position, value in enumerate(node)]
+    return node
+
+
+def take_whole(stored: Stored, name: str, like: Tensor) -> Tensor:
+    """All rows."""
+    return stored.rows(name, like, 0, len(like))
+
+
+def own_rows(num_rows: int, rank: int, world_size: int) -> tuple[int, int]:
+    """Which rows of a tensor torch gives to a process: from the first number to before the second."""
+    share = -(-num_rows // world_size)
+    return min(rank * share, num_rows), min((rank + 1) * share, num_rows)
+
+
+def commit(folder: Path, contents: dict[str, Any]) -> None:
+    """Makes the files that `contents` names the checkpoint, in one step, and removes those of the last one."""
+    part = folder / f"{CONTENTS}.part"
+    torch.save(contents, part)
+    part.replace(folder / CONTENTS)
+    for left_over in folder.glob("*.safetensors"):
+        if left_over.name not in contents["files"]:
+            left_over.unlink()
+
+
+class Stored:
+    """The open files of a checkpoint folder.
+
+    Raises:
+        InputError: for a file that lacks or is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not (folder / CONTENTS).is_file():
+            raise InputError(f"{folder} is no whole checkpoint: {CONTENTS} lacks; its first save was cut short")
+        try:
+            saved = torch.load(folder / CONTENTS, map_location="cpu", weights_only=True)
+            names, self.contents = saved["files"], saved["contents"]
+        except Exception as error:  # torch raises a different class for each way in which a file can be broken
+            raise damaged(folder / CONTENTS, error) from error
+        self.files = {name: self._open(name) for name in names}
+
+    def _open(self, name: str) -> Any:
+        if not (self.folder / name).is_file():
+            raise InputError(f"{self.folder} is no whole checkpoint: {name} lacks, the part of one process")
+        try:
+            return safe_open(self.folder / name, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise damaged(self.folder / name, error) from error
+
+    def rows(self, name: str, like: Tensor, start: int, stop: int) -> Tensor:
+        """The rows from `start` to before `stop` of a tensor; each file holds some, and those of the next file follow them."""
+        parts, first = [like.new_empty((0, *like.shape[1:]), device="cpu")], 0
+        for file_name, file in self.files.items():
+            try:
+                part = file.get_slice(name)
+                length = part.get_shape()[0]
+                if max(start, first) < min(stop, first + length):
+                    parts.append(part[max(start - first, 0) : min(stop - first, length)])
+            except SafetensorError as error:
+                raise damaged(self.folder / file_name, error) from error
+            first += length
+        if first != len(like):
+            raise InputError(f"{self.folder} cannot be read as a checkpoint: {name} has {first} rows instead of {len(like)}")
+        return torch.cat(parts)
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """What to raise for a file that cannot be read."""
+    return InputError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}")
+
+
+def read(
+    folder: Path, *, take: Callable[[Stored, str, Tensor], Tensor] = take_whole, leave_out: Collection[str] = ()
+) -> dict[str, Any]:
+    """What a checkpoint folder holds, as the dictionary that a checkpoint of one file would be.
+
+    Args:
+        folder: the checkpoint.
+        take: (files, name, a tensor without values of its shape) -> what to hand out for a tensor that is spread; all of it.
+        leave_out: entries whose tensors nobody wants: they stay without values.
+
+    Raises:
+        InputError: when a file lacks or is damaged; names it.
+    """
+    stored = Stored(folder)
+
+    def fill(node: Any, path: str) -> Any:
+        if isinstance(node, Tensor) and node.is_meta:
+            return take(stored, path, node)
+        if isinstance(node, Mapping):
+            return {key: fill(value, f"{path}/{key}") for key, value in node.items()}
+        if isinstance(node, list):
+            return [fill(value, f"{path}/{position}") for position, value in enumerate(node)]
+        return node
+
+    return {key: value if key in leave_out else fill(value, f"/{key}") for key, value in stored.contents.items()}
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Checkpoints of one file for the other strategies, which with this go on from a folder of fsdp, too."""
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
+        return read(Path(path)) if Path(path).is_dir() else super().load_checkpoint(path, map_location, weights_only)
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        file = Path(path)
+        if not file.is_dir():
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        part = file.with_name(f"{file.name}.part")
+        super().save_checkpoint(checkpoint, part, storage_options)
+        shutil.rmtree(file)
+        part.rename(file)
