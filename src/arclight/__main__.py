@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from arclight.benchmark.command_line import add_verbs as add_benchmark_verbs
 from arclight.config import mistakes_told
 from arclight.errors import InputError
 
@@ -25,6 +26,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     verb = verbs.add_parser("doctor", help="what hardware is here and what `auto` takes on it, with reasons")
     verb.set_defaults(do=doctor)
+
+    add_benchmark_verbs(verbs.add_parser("benchmark", help="how fast it is on this machine"))
 
     options = parser.parse_args(arguments)
     with mistakes_told():
