@@ -132,7 +132,7 @@ def gather_facts(machine: Machine, plan: Mapping[str, Any], settings: Mapping[st
         num_rounds: how often each case was measured.
     """
     known = environment(hardware.probe())
-    return {
+    facts = {
         "command": shlex.join(["python", "-m", "arclight", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "num_rounds": num_rounds,
@@ -146,6 +146,8 @@ def gather_facts(machine: Machine, plan: Mapping[str, Any], settings: Mapping[st
         "git": {"commit": known["git"]["commit"], "is_clean": not ask_git(["status", "--porcelain"])},
         "settings": dict(settings),
     }
+    plain: dict[str, Any] = json.loads(json.dumps(facts, default=str))  # as it will come back from the file
+    return plain
 
 
 def check_output(output: Path | None) -> None:

@@ -248,10 +248,10 @@ def to_table(result: Result) -> Table:
 
 def to_row(case: Case) -> list[Text]:
     """The cells of one setting that was measured."""
-    names = ("factor", "step", "samples", "flops")
-    cells = [case.figures[name].to_text() for name in names]
+    medians = [significant(case.figures[name].median, 3) for name in ("step", "samples", "flops")]
     share = f"{case.figures['peak_share'].median:.0%}"
-    return [Text(cell) for cell in (case.name, *cells, share, case.figures["first_step"].to_text())]
+    cells = (case.name, case.figures["factor"].to_text(), *medians, share, case.figures["first_step"].to_text())
+    return [Text(cell) for cell in cells]
 
 
 def limits(machine: Mapping[str, Any]) -> str:

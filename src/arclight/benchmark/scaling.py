@@ -85,7 +85,8 @@ def measure_scaling(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     batch_size = wish.batch_size or int(TASKS[wish.task]["data.batch_size"])
     jobs = plan_jobs(wish, is_cpu=device.type == "cpu", facts=facts, batch_size=batch_size)
     common = common_overrides(wish, max(job.batch_size for job in jobs))
-    settings = compose([*common, *jobs[0].overrides])  # tells mistakes before anything is started
+    one = next(job for job in jobs if job.kind == "one")
+    settings = compose([*untouched(common, one), *one.overrides])  # tells mistakes before anything is started
     sample = make_sample([*common, f"data.batch_size={batch_size}"]) if is_made(common) else None
     tell("the machine's own matrix products and copies")
     machine = measure_machine(device, facts)
@@ -131,7 +132,8 @@ def plan_jobs(wish: Wish, *, is_cpu: bool, facts: hardware.Facts, batch_size: in
         )
 
     def single(threads: int) -> Job:
-        return job(f"1 process, {threads} threads" if is_cpu else "1 GPU", "one", 1, threads, batch_size)
+        name = f"1 process, {threads} {'thread' if threads == 1 else 'threads'}" if is_cpu else "1 GPU"
+        return job(name, "one", 1, threads, batch_size)
 
     if wish.only_overhead:
         return [single(cores), job("ddp, 1 process", "ddp", 1, cores, batch_size, several)]
@@ -254,7 +256,7 @@ def to_cases(
         figures |= communication_figures([run.communication for run in measured[job.name]])
         if "exposed" in figures:
             figures["exposed_share"] = ratio(figures["exposed"], step[job.name])
-        cases.append(Case(job.name, asdict(job), figures))
+        cases.append(Case(job.name, {**asdict(job), "overrides": list(job.overrides)}, figures))
     return tuple(cases)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from rich.table import Table
 from rich.text import Text
 
-from arclight.benchmark.measurement import Case, Result
+from arclight.benchmark.measurement import Case, Result, significant
 from arclight.benchmark.precision import limits
 
 OVERHEAD_TARGET = 1.03
@@ -27,6 +27,7 @@ COMMUNICATION = {
     "all_reduce": "all-reduce, GB/s",
 }
 SHARES = {"peak_share", "exposed_share"}
+WITH_SPREAD = {"samples", "speedup", "efficiency", "overhead", "exposed"}
 
 
 def to_table(result: Result) -> Table:
@@ -82,4 +83,6 @@ def cell(case: Case, name: str) -> Text:
     if name not in case.figures:
         return Text("")
     figure = case.figures[name]
-    return Text(f"{figure.median:.0%}" if name in SHARES else figure.to_text())
+    if name in SHARES:
+        return Text(f"{figure.median:.0%}")
+    return Text(figure.to_text() if name in WITH_SPREAD else significant(figure.median, 3))
