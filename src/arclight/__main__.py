@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from arclight.benchmark.command_line import add_verbs as add_benchmark_verbs
 from arclight.config import mistakes_told
 from arclight.errors import InputError
 
@@ -31,6 +32,8 @@ def main(arguments: list[str] | None = None) -> None:
     verb.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as of `python train.py`")
     verb.add_argument("--write", action="store_true", help="keep the limit in conf/local/default.yaml, for every run here")
     verb.set_defaults(do=largest_batch)
+
+    add_benchmark_verbs(verbs.add_parser("benchmark", help="how fast it is on this machine"))
 
     options = parser.parse_args(arguments)
     with mistakes_told():

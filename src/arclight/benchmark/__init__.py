@@ -1,0 +1,1 @@
+"""How fast it is on this machine: measured side by side in one call, every raw value kept in benchmarks/results/."""

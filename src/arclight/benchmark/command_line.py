@@ -1,0 +1,105 @@
+"""The verbs below `python -m arclight benchmark`. Nothing heavy is imported before one of them is chosen."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from arclight.errors import InputError
+
+FILE_WIDTH = 140  # characters of a table that goes to a file or another program
+
+
+def add_verbs(parser: argparse.ArgumentParser) -> None:
+    """Gives `parser` a sub-command for each benchmark."""
+    verbs = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
+    verb = verbs.add_parser("scaling", help="1 to N devices: throughput, efficiency, time in communication")
+    verb.add_argument("--task", choices=("images", "text"), default="images", help="whose net and made data are trained")
+    verb.add_argument("--devices", metavar="N,N...", help="numbers of devices; every number of GPUs, or 1,2 processes")
+    verb.add_argument("--steps", type=int, default=40, help="measured in each run (%(default)s)")
+    verb.add_argument("--table", action="store_true", help="also one device with nothing tuned, and a short table with it")
+    verb.add_argument("--overhead", action="store_true", help="instead: ddp with one process over a single one")
+    add_common(verb, num_rounds=3)
+    verb.set_defaults(do=scaling)
+
+    verb = verbs.add_parser("precision", help="the training step by precision, cuDNN, memory layout and compilation")
+    verb.add_argument("--model", default="cnn", help="an option of conf/model (%(default)s)")
+    verb.add_argument("--without", action="append", default=[], choices=("compile",), help="leave a switch out")
+    add_common(verb, num_rounds=5)
+    verb.set_defaults(do=precision)
+
+
+def add_common(verb: argparse.ArgumentParser, *, num_rounds: int) -> None:
+    """What all benchmarks take."""
+    verb.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings as of `python train.py`")
+    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    verb.add_argument("--batch-size", type=int, help="samples per step, over all devices; 64 images or 16 sentences")
+    verb.add_argument("--repeats", type=int, default=num_rounds, help="rounds (%(default)s)")
+    verb.add_argument("--output", type=Path, help="result file; one in benchmarks/results/ otherwise")
+
+
+def scaling(options: argparse.Namespace) -> None:
+    """Prints the tables and where the result lies."""
+    from rich.console import Console
+
+    from arclight.benchmark.measurement import check_output, write_result
+    from arclight.benchmark.scaling import Wish, measure_scaling
+    from arclight.benchmark.scaling_table import to_communication_table, to_short_table, to_table
+
+    check_output(options.output)
+    console = Console(log_path=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
+    wish = Wish(
+        task=options.task,
+        overrides=tuple(options.overrides),
+        devices=read_devices(options.devices),
+        device=options.device,
+        batch_size=options.batch_size,
+        num_steps=options.steps,
+        num_rounds=options.repeats,
+        with_untuned=options.table,
+        only_overhead=options.overhead,
+    )
+    result = measure_scaling(wish, tell=console.log)
+    console.print(to_table(result))
+    if any("exposed" in case.figures for case in result.cases):
+        console.print(to_communication_table(result))
+    if options.table and not options.overhead:
+        console.print(to_short_table(result))
+    console.print(f"result: {write_result(result, options.output)}", highlight=False, soft_wrap=True, markup=False)
+
+
+def precision(options: argparse.Namespace) -> None:
+    """Prints the table and where the result lies."""
+    from rich.console import Console
+
+    from arclight.benchmark.measurement import check_output, write_result
+    from arclight.benchmark.precision import measure_precision, to_table
+
+    check_output(options.output)
+    console = Console(log_path=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
+    result = measure_precision(
+        options.model,
+        options.overrides,
+        device_wish=options.device,
+        batch_size=options.batch_size,
+        num_rounds=options.repeats,
+        skip=options.without,
+        tell=console.log,
+    )
+    console.print(to_table(result))
+    console.print(f"result: {write_result(result, options.output)}", highlight=False, soft_wrap=True, markup=False)
+
+
+def read_devices(text: str | None) -> tuple[int, ...] | None:
+    """The numbers of "1,2,4", each once, rising.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(sorted({int(number) for number in text.split(",")}))
+    except ValueError:
+        raise InputError(f"--devices {text} must be whole numbers with commas between them, such as 1,2,4") from None
