@@ -276,8 +276,7 @@ class Steps(Callback):
 
     def __init__(self, device: torch.device, *, holds_buckets: bool) -> None:
         self.device, self.holds_buckets = device, holds_buckets
-        self.step_s, self.peak_bytes = 0.0, 0
-        self._began = 0.0
+        self.step_s, self.peak_bytes, self._began = 0.0, 0, 0.0
         self._buckets: Tensor | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
