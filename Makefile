@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format clean
+.PHONY: help setup demo test test-processes test-slow check format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -17,6 +17,9 @@ demo: $(VENV)/run ## train both tasks on data made on the spot; about a minute
 
 test: $(VENV)/dev ## the offline tests
 	$(BIN)/python -m pytest
+
+test-processes: $(VENV)/dev ## runs of several processes: ddp, fsdp, torchrun, grids, processes that die; about two minutes
+	$(BIN)/python -m pytest -m processes
 
 test-slow: $(VENV)/dev ## tests on the real data in $ARCLIGHT_DATA; about a minute
 	$(BIN)/python -m pytest -m slow

@@ -1,14 +1,14 @@
 """The config that a command line stands for, and what a wrong one is told."""
 
-from concurrent.futures import ThreadPoolExecutor
+import json
 from pathlib import Path
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
 from arclight import config
-from arclight.config import claim, compose, free_folder, mistakes_told
-from arclight.errors import InputError
+from arclight.config import Composed, compose, free_folder, merged, mistakes_told
+from arclight.errors import InputError, ProcessError
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +24,32 @@ def test_composition_is_a_function_of_the_overrides() -> None:
     assert (first.data, first.model, first.overrides) == ("cifar10", "cnn", ("seed=3", "optimizer.lr=0.5"))
 
 
-def test_each_run_gets_a_folder_of_its_own() -> None:
-    folders = {compose([]).folder for _ in range(3)}
-    assert len(folders) == 3
-    assert {folder.parent for folder in folders} == {Path("outputs/cifar10-cnn")}
+def test_composition_makes_no_folder(tmp_path: Path) -> None:
+    assert compose([]).folder.parent == Path("outputs/cifar10-cnn")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_config_is_handed_over_whole() -> None:
+    composed = compose(["seed=3", "tracker=[csv,tensorboard]", "resume=auto"])
+    assert Composed.from_json(composed.to_json()) == composed
+    assert composed.resume == "auto"
+    assert "resume" not in json.dumps(composed.settings)
+    assert composed.overrides == ("seed=3", "tracker=[csv,tensorboard]")
+
+
+def test_a_run_that_is_gone_on_with_brings_its_overrides(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").touch()
+    (run / "overrides.txt").write_text("experiment=demo\ndata.num_train=64\nseed=3\n")
+    for name in (run, run / "checkpoints" / "last.ckpt"):
+        composed = compose([f"resume={name}", "seed=4"])
+        assert (composed.data, composed.settings["data"]["num_train"], composed.settings["seed"]) == ("shapes", 64, 4)
+        assert composed.overrides == ("experiment=demo", "data.num_train=64", "seed=4")
+
+
+def test_later_overrides_replace_earlier_ones() -> None:
+    assert merged(["data=shapes", "seed=1", "+a.b=1"], ["seed=2", "data=cifar10"]) == ["+a.b=1", "seed=2", "data=cifar10"]
 
 
 def test_settings_are_plain_and_resolved() -> None:
@@ -96,10 +118,11 @@ def test_a_free_folder_stays_the_same_within_a_process(tmp_path: Path) -> None:
     assert free_folder(wanted) == f"{wanted}_2"
 
 
-def test_two_runs_of_one_second_do_not_share_a_folder(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(claim, [tmp_path / "run"] * 20))
-    assert sorted(folders) == sorted(tmp_path / name for name in ["run", *(f"run_{n}" for n in range(2, 21))])
+def test_of_processes_started_together_the_first_chooses_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    assert not free_folder(str(tmp_path / "elsewhere")).startswith(str(tmp_path / "elsewhere"))
 
 
 def test_conf_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -116,6 +139,18 @@ def test_a_mistake_is_one_message_and_exit_status_2(
         raise InputError("seed=x is no number")
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: seed=x is no number\n"
+
+
+def test_a_process_that_died_is_one_message_and_exit_status_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setenv("PMI_RANK", "3")
+    monkeypatch.setenv("PMI_SIZE", "4")
+    with pytest.raises(SystemExit) as ended, mistakes_told():
+        raise ProcessError("process 1 of 2 was ended by SIGKILL")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "process 3: error: process 1 of 2 was ended by SIGKILL\n"
 
 
 def test_the_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:

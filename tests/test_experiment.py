@@ -14,6 +14,8 @@ import torch
 import arclight
 from arclight import experiment
 from arclight.errors import InputError
+from arclight.run_folder import Run
+from arclight.training.throughput import Throughput
 from tests.test_checkpoint import TINY_IMAGES, TINY_TEXT
 
 
@@ -22,7 +24,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-def train(*overrides: str) -> experiment.Run:
+def train(*overrides: str) -> Run:
     return arclight.run(["precision=fp32", *overrides, "trainer.max_epochs=2"])
 
 
@@ -93,13 +95,13 @@ def test_bf16_clips_with_the_fused_update(algorithm: str) -> None:
 @pytest.mark.parametrize("overrides", [TINY_IMAGES, TINY_TEXT])
 def test_overfitting_sees_the_same_batches_in_every_epoch(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
-    real = experiment.Throughput.on_train_batch_end
+    real = Throughput.on_train_batch_end
 
     def watch(self: Any, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         seen.append(batch.indices.tolist())
         real(self, trainer, module, outputs, batch, batch_idx)
 
-    monkeypatch.setattr(experiment.Throughput, "on_train_batch_end", watch)
+    monkeypatch.setattr(Throughput, "on_train_batch_end", watch)
     batch_size = ["data.batch_size=8"]
     arclight.run(["debug=overfit", *overrides, *batch_size, "trainer.max_epochs=3", "precision=fp32"])
     assert len(seen) == 6
@@ -115,8 +117,8 @@ def test_the_test_split_is_not_touched_by_fit(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Shapes, "load", lambda self, part: (loaded.append(part), real(self, part)))
     fit = experiment.fit
 
-    def watch(parts: Any, results: Any) -> None:
-        fit(parts, results)
+    def watch(parts: Any, results: Any, folder: Path) -> None:
+        fit(parts, results, folder)
         assert loaded == ["fit"]
 
     monkeypatch.setattr(experiment, "fit", watch)

@@ -3,7 +3,9 @@
 The floors of the house, from the door down; imports run down only:
 
     train.py, __main__          what the user types
+    launch, grid                the processes of a run, the runs of a grid
     experiment                  config -> data, net, trainer -> fit, test -> results
+    resume                      which folder a run lives in, new or gone on with
     checkpoint                  what a checkpoint holds; model back from a file alone
     training                    LightningModules, optimizers, schedules, callbacks, trackers
     data | models | evaluation  batches | nets | scores and reports
@@ -16,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from arclight.experiment import Run
+    from arclight.run_folder import Run
 
 __version__ = "0.1.0"
 __all__ = ["run"]
@@ -30,7 +32,8 @@ def run(overrides: list[str]) -> Run:
 
     Raises:
         InputError: when a name or a value in the overrides, the data or the config is wrong.
+        ProcessError: when a process of a run on several devices died.
     """
-    from arclight import config, experiment  # torch and lightning load here, not with the package
+    from arclight import config, launch  # torch and lightning load here, not with the package
 
-    return experiment.run(config.compose(overrides))
+    return launch.run(config.compose(overrides))

@@ -91,16 +91,49 @@ def restore(run: str | Path) -> Restored:
     """
     path = find(run)
     contents = read(path)
-    ours = contents.get("arclight") if isinstance(contents, dict) else None
-    if not isinstance(ours, dict):
-        raise InputError(f"{path} is no checkpoint of arclight: it holds no config and no facts of its data")
-    if ours["version"] != VERSION:
-        raise InputError(f"{path} is of checkpoint version {ours['version']}; this arclight reads version {VERSION}")
+    ours = ours_in(contents, path)
     spec = from_plain(ours["spec"])
     task = build_task(ours["settings"], spec, blueprint=ours["blueprint"])
     task.load_state_dict(contents["state_dict"])
     task.eval()
     return Restored(task, spec, ours["settings"], ours["options"]["data"], ours["options"]["model"], path)
+
+
+def load_weights(task: Task, path: Path) -> None:
+    """Gives a task the weights of a checkpoint, whole or spread over processes as the task's own are; raises as `read`."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+    state: dict[str, Any] = read(path)["state_dict"]
+    set_model_state_dict(task, state, options=StateDictOptions(full_state_dict=True))
+
+
+def ours_in(contents: Any, path: Path) -> dict[str, Any]:
+    """What `CheckpointContents` put into a checkpoint.
+
+    Raises:
+        InputError: when it is not one of ours, or of another version.
+    """
+    ours = contents.get("arclight") if isinstance(contents, dict) else None
+    if not isinstance(ours, dict):
+        raise InputError(f"{path} is no checkpoint of arclight: it holds no config and no facts of its data")
+    if ours["version"] != VERSION:
+        raise InputError(f"{path} is of checkpoint version {ours['version']}; this arclight reads version {VERSION}")
+    return ours
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """Where a run keeps the state that it can go on from."""
+    return folder / "checkpoints" / "last.ckpt"
+
+
+def steps_done(folder: Path) -> int:
+    """Optimizer steps that the run of this folder has behind it; 0 of a new one."""
+    path = last_checkpoint(folder)
+    if not is_checkpoint(path):
+        return 0
+    contents = read(path)
+    ours_in(contents, path)
+    return int(contents["global_step"])
 
 
 def read(path: Path) -> Any:

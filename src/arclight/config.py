@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import functools
 import itertools
+import json
 import os
 import re
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,11 @@ from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from arclight.errors import InputError, nearest
+from arclight.errors import InputError, ProcessError, nearest
+from arclight.hardware.launch import detect_launch
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -34,8 +37,9 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 class Composed:
     """One run's config: every interpolation resolved, plain dicts, lists, numbers and strings only.
 
-    `data` and `model` are the options chosen in those groups; `folder` is where the run lives; `started` is when it began, in
-    seconds since the epoch: the start of the process on the command line, the call from Python or in a grid.
+    `data` and `model` are the options chosen in those groups; `folder` is where the run is to live; `started` is when it began,
+    in seconds since the epoch: the start of the process on the command line, the call from Python or in a grid. `resume` says
+    which run to go on with: "none", "auto" or a RUN; `resume_with_changes` lets its config be another one now.
     """
 
     settings: dict[str, Any]
@@ -44,11 +48,29 @@ class Composed:
     model: str
     folder: Path
     started: float
+    resume: str = "none"
+    resume_with_changes: bool = False
+
+    def to_json(self) -> str:
+        """As text that the processes of a run are started with; `from_json` is its inverse."""
+        return json.dumps({**asdict(self), "folder": str(self.folder)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Composed:
+        """What `to_json` wrote."""
+        plain = json.loads(text)
+        return cls(**{**plain, "folder": Path(plain["folder"]), "overrides": tuple(plain["overrides"])})
 
 
 @functools.lru_cache
 def free_folder(wanted: str) -> str:
-    """`wanted`, or the first of `wanted_2`, `wanted_3`, ... that is not there yet; within one process always the same."""
+    """`wanted`, or the first of `wanted_2`, `wanted_3`, ... that is not there yet; within one process always the same.
+
+    Of processes that something else started together (torchrun, srun), the first chooses; the others get a place to forget.
+    """
+    launch = detect_launch(os.environ)
+    if launch.rank or launch.node_rank:
+        return tempfile.mkdtemp(prefix="arclight-")
     return str(next(path for path in alternatives(Path(wanted)) if not path.exists()))
 
 
@@ -57,18 +79,6 @@ def alternatives(wanted: Path) -> Iterator[Path]:
     yield wanted
     for number in itertools.count(2):
         yield wanted.with_name(f"{wanted.name}_{number}")
-
-
-def claim(wanted: Path) -> Path:
-    """Makes the run folder and marks it as taken: of two runs started in the same second each gets its own."""
-    for folder in alternatives(wanted):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            (folder / "overrides.txt").touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        return folder
-    raise AssertionError("there is always a next name")
 
 
 OmegaConf.register_new_resolver("free_folder", free_folder)
@@ -82,7 +92,7 @@ def compose(overrides: Sequence[str]) -> Composed:
     """
     with mistakes_named(overrides), composed_by_hydra(overrides) as config:
         wanted = Path(f"outputs/{config.name}/{datetime.now():%Y-%m-%d_%H-%M-%S}")
-        return to_composed(config, lambda: claim(wanted), started=time.time())
+        return to_composed(config, wanted, started=time.time())
 
 
 @contextmanager
@@ -113,9 +123,10 @@ def in_grid() -> bool:
 def from_hydra(config: DictConfig) -> Composed:
     """The config that `hydra.main` composed, and the folder it made for this job."""
     hydra = HydraConfig.get()
-    with mistakes_named(list(hydra.overrides.task)), empty_folder_removed(Path(hydra.runtime.output_dir)):
+    folder = Path(hydra.runtime.output_dir)
+    with mistakes_named(list(hydra.overrides.task)), empty_folder_removed(folder):
         started = time.time() if in_grid() else psutil.Process().create_time()
-        return to_composed(config, lambda: claim_output_dir(hydra), started=started)
+        return to_composed(config, folder, started=started)
 
 
 @contextmanager
@@ -130,20 +141,16 @@ def empty_folder_removed(folder: Path) -> Iterator[None]:
         raise
 
 
-def claim_output_dir(hydra: Any) -> Path:
-    """Hydra's folder for this job, claimed; the processes that Lightning starts for a run find theirs claimed already."""
-    wanted = Path(hydra.runtime.output_dir)
-    if os.environ.get("LOCAL_RANK", "0") != "0":
-        return wanted
-    folder = claim(wanted)
-    with read_write(hydra), open_dict(hydra):
-        hydra.runtime.output_dir = str(folder)  # Lightning hands it to the processes that it starts
-    return folder
-
-
-def to_composed(config: DictConfig, folder: Callable[[], Path], *, started: float) -> Composed:
-    """Resolves everything; the folder is asked for last, when the config is known to be whole."""
+def to_composed(config: DictConfig, folder: Path, *, started: float) -> Composed:
+    """Resolves everything; with `resume=RUN`, the overrides that RUN was started with come before those of now."""
     hydra = HydraConfig.get()
+    overrides = tuple(hydra.overrides.task)
+    resume = str(config.get("resume") or "none")
+    if resume not in ("none", "auto"):
+        whole = merged(overrides_of(find_run(resume)), overrides)
+        if len(whole) > len(overrides):
+            with composed_by_hydra(whole) as config:
+                return to_composed(config, folder, started=started)
     tasks_own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     if missing := sorted(OmegaConf.missing_keys(tasks_own)):
         raise InputError(f"{', '.join(missing)} must be given: add {missing[0]}=... to the command")
@@ -151,13 +158,49 @@ def to_composed(config: DictConfig, folder: Callable[[], Path], *, started: floa
     assert isinstance(settings, dict)
     choices = hydra.runtime.choices
     return Composed(
-        settings={str(key): value for key, value in settings.items()},
-        overrides=tuple(hydra.overrides.task),
+        settings={str(key): value for key, value in settings.items() if key not in ("resume", "resume_with_changes")},
+        overrides=tuple(override for override in overrides if not override.startswith(("resume=", "resume_with_changes="))),
         data=str(choices["data"]),
         model=str(choices["model"]),
-        folder=folder(),
+        folder=folder,
         started=started,
+        resume=resume,
+        resume_with_changes=bool(settings["resume_with_changes"]),
     )
+
+
+def find_run(run: str, outputs: Path = Path("outputs")) -> Path:
+    """The run folder that RUN stands for: a folder, that of a checkpoint, or the newest one for `latest`.
+
+    Raises:
+        InputError: when there is none.
+    """
+    if run == "latest":
+        folders = [file.parent for file in [*outputs.glob("*/*/config.yaml"), *outputs.glob("grid/*/*/config.yaml")]]
+        if not folders:
+            raise InputError(f"latest: {outputs.resolve()} holds no run; start one with `python train.py`")
+        return max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime)
+    path = Path(run)
+    folder = path.parent.parent if path.suffix == ".ckpt" else path
+    if not (folder / "config.yaml").is_file():
+        raise InputError(
+            f"{run} is no run folder: it holds no config.yaml; outputs/ is where runs live, `latest` is the newest"
+        )
+    return folder
+
+
+def overrides_of(folder: Path) -> tuple[str, ...]:
+    """The overrides that the run of this folder was started with; none where the file is not there."""
+    try:
+        return tuple((folder / "overrides.txt").read_text(encoding="utf-8").splitlines())
+    except OSError:
+        return ()
+
+
+def merged(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
+    """Both lists of overrides in one; of two for the same key the later counts, as Hydra wants options of a group only once."""
+    keys = {override.partition("=")[0] for override in later}
+    return [*(override for override in earlier if override.partition("=")[0] not in keys), *later]
 
 
 @contextmanager
@@ -171,20 +214,25 @@ def mistakes_named(overrides: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def mistakes_told() -> Iterator[None]:
-    """Inside, a mistake of the user ends the program with one message and exit status 2; no traceback.
+    """Inside, a mistake of the user ends the program with one message and exit status 2, a process that died with status 1.
 
-    With ARCLIGHT_DEBUG=1 the traceback is shown. Everything else keeps it: it is a bug, and its trace is wanted. A mistake of
-    one run of a grid is handed on, so that the other runs are made before it is told.
+    With ARCLIGHT_DEBUG=1 the traceback is shown. Everything else keeps it: it is a bug, and its trace is wanted.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra.main hands errors on instead of printing them its own way
     try:
         with mistakes_named(sys.argv[1:]):
             yield
-    except InputError as mistake:
-        if in_grid() or os.environ.get("ARCLIGHT_DEBUG") == "1":
+    except (InputError, ProcessError) as mistake:
+        if os.environ.get("ARCLIGHT_DEBUG") == "1":
             raise
-        print(f"error: {mistake}", file=sys.stderr)
-        sys.exit(2)
+        tell(mistake)
+        sys.exit(2 if isinstance(mistake, InputError) else 1)
+
+
+def tell(mistake: Exception) -> None:
+    """Prints what went wrong; of several processes, the first needs no name."""
+    rank = detect_launch(os.environ).rank
+    print(f"{f'process {rank}: ' if rank else ''}error: {mistake}", file=sys.stderr)
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:

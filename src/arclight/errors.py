@@ -14,6 +14,10 @@ class InputError(ValueError):
     """
 
 
+class ProcessError(RuntimeError):
+    """A process that this one started for a run ended before its work was done; the message names it and how it ended."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """A sentence that offers the name most like `name`, or all of them when none is near."""
     names = sorted(allowed)

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from arclight import experiment, hardware, memory
+from arclight import assembly, hardware, memory
 from arclight.config import Composed, composed_by_hydra, mistakes_named, to_composed
 from arclight.data.datamodule import DataModule
 from arclight.data.order import TrainOrder
@@ -88,11 +88,11 @@ def find_largest_batch(overrides: Sequence[str], *, free: Callable[[], int] | No
         InputError: for a mistake in the config or the data, and when not even one sample fits.
     """
     with mistakes_named(overrides), composed_by_hydra(overrides) as config:
-        composed = to_composed(config, lambda: Path(tempfile.gettempdir()), started=time.time())
+        composed = to_composed(config, Path(tempfile.mkdtemp()), started=time.time())
     facts = hardware.probe()
     settings, world_size = settings_of_one_device(composed.settings, facts)
     with quiet_lightning():
-        parts = experiment.put_together(replace(composed, settings=settings), facts, [], Console(quiet=True))
+        parts = assembly.put_together(replace(composed, settings=settings), facts, [], Console(quiet=True))
         share = parts.data.batch_size // world_size
         trials = Trials(parts.task, parts.data, parts.trainer, world_size=world_size, free=free or memory.free_bytes)
         tries = search(share, trials)
@@ -116,7 +116,7 @@ def quiet_lightning() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def describe(composed: Composed, parts: experiment.Parts, facts: hardware.Facts) -> str:
+def describe(composed: Composed, parts: assembly.Parts, facts: hardware.Facts) -> str:
     """Data, model, precision and device that a limit is found for, and the day."""
     device, precision = parts.trainer.strategy.root_device, parts.choices["precision"].value
     name = facts.gpus[device.index or 0].name if device.type == "cuda" else device.type
@@ -129,14 +129,14 @@ def settings_of_one_device(settings: Mapping[str, Any], facts: hardware.Facts) -
     Raises:
         InputError: when the strategy spreads the model itself, which one device cannot try out; as `hardware.accumulation`.
     """
-    choices = hardware.plan(facts, settings["trainer"])
+    choices = assembly.plan_for(settings, facts)
     strategy, devices = choices["strategy"].value, choices["devices"].value
     if not isinstance(strategy, str) or not strategy.startswith(("auto", "single", "ddp")):
         raise InputError(
             f"trainer.strategy={strategy!r} spreads the model over devices, and largest-batch tries on one of them; halve "
             "data.max_batch_per_device by hand until a step fits, or try with strategy=ddp"
         )
-    world_size = hardware.count_devices(devices) * settings["trainer"].get("num_nodes", 1)
+    world_size = hardware.count_devices(devices) * choices["num_nodes"].value
     hardware.accumulation(settings["data"]["batch_size"], world_size, None)
     one = devices[:1] if isinstance(devices, list) else f"{devices.split(',')[0]}," if "," in str(devices) else 1
     trainer = {**settings["trainer"], **STEPS_ONLY, "devices": one}
@@ -244,7 +244,7 @@ class LargestSamples(LightningDataModule):
     def __init__(self, data: DataModule, size: int) -> None:
         super().__init__()
         self.data, self.size = data, size
-        self.steps_per_epoch = NUM_STEPS
+        self.batch_size, self.seed, self.steps_per_epoch = data.batch_size, data.seed, NUM_STEPS  # a task asks for these
 
     def train_dataloader(self) -> Any:
         self.data.trainer = self.trainer  # from which it knows its device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import logging
@@ -12,15 +13,14 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import yaml
-from lightning.pytorch.utilities import rank_zero_only
 
 from arclight.config import CONF, Composed
 from arclight.hardware import Facts, is_main_process
@@ -32,6 +32,8 @@ HARMLESS = (
     r".*isinstance\(treespec, LeafSpec\).*",  # it asks torch 2.13's trees in the old way
     r"The number of training batches .* is smaller than the logging interval.*",  # what is left over is logged at the end
     r"You requested to overfit but enabled .* dataloader shuffling.*",  # the order is fixed then; nothing needs turning off
+    r"It is recommended to use `self.log\(.*sync_dist=True.*",  # scores come of sums over all processes and are alike on each
+    r"Checkpoint directory .* exists and is not empty.*",  # the run goes on
     r"Experiment logs directory .* exists and is not empty.*",  # the run folder is new; metrics.csv lies beside config.yaml
 )
 
@@ -71,9 +73,62 @@ def as_info(error: BaseException) -> tuple[type[BaseException], BaseException, T
     return type(error), error, error.__traceback__
 
 
-@rank_zero_only
+@dataclass(frozen=True)
+class Run:
+    """What a run leaves: `results` as in results.json, and its folder.
+
+    `score` is the best value of the task's monitored metric, which sweeps steer by; nan when nothing was validated. `load`
+    gives `model`, the LightningModule with its best weights.
+    """
+
+    results: dict[str, Any]
+    folder: Path
+    load: Callable[[], Any]
+
+    @property
+    def score(self) -> float:
+        value = self.results.get(str(self.results.get("monitor")))
+        return math.nan if value is None else float(value)
+
+    @functools.cached_property
+    def model(self) -> Any:
+        return self.load()
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The config that a run was made with; empty where its file is half written."""
+    try:
+        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    """What results.json holds; nothing where it is not there, as on any machine of a run but its first."""
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return results if isinstance(results, dict) else {}
+
+
+def status_of(folder: Path) -> str:
+    """How a run ended, as results.json has it; "running" while nothing has written how."""
+    return str(results_of(folder).get("status", "running"))
+
+
+def mark_ended(folder: Path, status: str, message: str = "") -> None:
+    """Makes results.json say how a run ended where its own process could not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    error = {"error": message} if message else {}
+    write_json(folder / "results.json", {**results_of(folder), "status": status, **error})
+
+
 def write_inputs(composed: Composed, facts: Facts) -> None:
     """config.yaml (resolved), overrides.txt (one a line) and environment.json."""
+    if not is_main_process():
+        return
     folder = composed.folder
     config = yaml.safe_dump(composed.settings, sort_keys=False, allow_unicode=True)
     (folder / "config.yaml").write_text(config, encoding="utf-8")
@@ -81,7 +136,6 @@ def write_inputs(composed: Composed, facts: Facts) -> None:
     write_json(folder / "environment.json", environment(facts))
 
 
-@rank_zero_only
 def discard_unless_trained(folder: Path) -> None:
     """Removes the folder of a run that a mistake stopped before its first checkpoint: the message says all that it holds."""
     if not any(folder.glob("checkpoints/*.ckpt")):
@@ -90,9 +144,10 @@ def discard_unless_trained(folder: Path) -> None:
             folder.parent.rmdir()
 
 
-@rank_zero_only
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """The content as JSON, in place whole or not at all; a number that JSON lacks (nan, inf) becomes null."""
+    if not is_main_process():
+        return
     finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in content.items()}
     part = path.with_suffix(".part")
     part.write_text(json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
@@ -102,13 +157,17 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def environment(facts: Facts) -> dict[str, Any]:
     """Versions, git commit and uncommitted changes of the project, hardware."""
     return {
-        "python": platform.python_version(),
         "system": platform.platform(),
         "command": sys.argv,
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        **versions(),
         "git": {"commit": ask_git(["rev-parse", "HEAD"]), "diff": ask_git(["diff", "HEAD"])[:MAX_DIFF_CHARACTERS]},
         "hardware": asdict(facts),
     }
+
+
+def versions() -> dict[str, Any]:
+    """Of Python and of the packages that results depend on."""
+    return {"python": platform.python_version(), "packages": {name: importlib.metadata.version(name) for name in PACKAGES}}
 
 
 def ask_git(arguments: list[str]) -> str:

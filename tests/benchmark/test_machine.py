@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+import typing
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ CPU = torch.device("cpu")
 def test_the_limits_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "LARGEST_MATRIX", {"cpu": 512})
     monkeypatch.setattr(machine, "COPIED_BYTES", {"cpu": 1 << 20})
+    monkeypatch.setattr(machine, "NUM_IMAGES", {"cpu": 1})
     monkeypatch.setattr(machine, "BLOCK_S", 0.001)
     facts = hardware.Facts(num_cores=2, memory_bytes=2**30)
     measured = measure_machine(CPU, facts)
@@ -27,7 +30,7 @@ def test_the_limits_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_a_cpu_lacks_is_said() -> None:
-    old, new = (hardware.Facts(num_cores=2, memory_bytes=1, has_fast_bf16_cpu=fast) for fast in (False, True))
+    old, new = (typing.cast("hardware.Facts", types.SimpleNamespace(has_fast_bf16_cpu=fast)) for fast in (False, True))
     assert precisions(CPU, old)["bf16"] == "this CPU emulates it, hundreds of times slower than fp32"
     assert precisions(CPU, new)["bf16"] is None
     assert precisions(CPU, new)["tf32"] == "a mode of NVIDIA's tensor cores"

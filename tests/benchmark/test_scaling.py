@@ -53,7 +53,7 @@ def test_the_runs_on_gpus() -> None:
         *("untuned", "1 GPU", "2 GPUs, strong", "2 GPUs, weak", "3 GPUs, strong", "3 GPUs, weak", "4 GPUs, strong"),
         "4 GPUs, weak",
     ]
-    assert jobs[0].overrides[-2:] == ("precision=fp32", "++task.channels_last=false")
+    assert jobs[0].overrides[-4::3] == ("precision=fp32", "++hardware.compile=false")
     assert jobs[2].overrides[:3] == ("trainer=gpu", "strategy=ddp", "trainer.devices=2")
 
 
@@ -71,8 +71,8 @@ def test_every_command_composes(task: str, extra: tuple[str, ...]) -> None:
     for job in jobs_of(wish, LAPTOP, is_cpu=True):
         with composed_by_hydra([*untouched(common, job), *job.overrides]) as config:
             assert config.data.batch_size == job.batch_size
-            assert config.data.num_train == 50 * 128
-            assert config.trainer.limit_train_batches == 50
+            assert config.data.num_train == 70 * 128
+            assert config.trainer.limit_train_batches == 70
             assert not config.tracker
     assert (CONF.parent / "train.py").is_file()
 

@@ -22,6 +22,7 @@ def stand_in(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_process, "CONF", folder / "conf")
 
 
+@pytest.mark.processes
 def test_two_processes_say_what_they_spend_on_each_other() -> None:
     watched = "+callbacks.communication._target_=arclight.benchmark.communication.CommunicationTime"
     two = ["strategy=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1", "precision=fp32", "tracker=none"]

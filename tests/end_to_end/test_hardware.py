@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import arclight
-from arclight import experiment, hardware
+from arclight import assembly, experiment, hardware
 from arclight.errors import InputError
 from arclight.training import task
 from tests.test_checkpoint import TINY_IMAGES
@@ -83,7 +83,7 @@ def test_the_learning_rate_follows_the_batch_and_is_told(
 def test_files_are_decoded_in_as_many_threads_as_the_plan_says(tmp_path: Path) -> None:
     images = {"_target_": "arclight.data.image_folder.ImageFolder", "root": str(tmp_path)}
     for own, expected in (({}, 3), ({"num_workers": None}, 3), ({"num_workers": 2}, 2)):
-        data = experiment.build_data({"seed": 0, "data": images | own}, workers=3)
+        data = assembly.build_data({"seed": 0, "data": images | own}, workers=3)
         assert vars(data)["num_workers"] == expected
 
 

@@ -204,6 +204,7 @@ def test_counts_add_up_over_processes_to_those_of_one(kind: str, num_samples: in
     assert list(kept.gather(num_samples)) == list(alone_kept.gather(num_samples))
 
 
+@pytest.mark.processes
 def test_two_processes_score_and_gather_what_one_does(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.evaluation.counted"]

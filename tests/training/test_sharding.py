@@ -24,6 +24,8 @@ from arclight.training.callbacks import build_callbacks, checkpoint_callbacks
 from arclight.training.checkpoint_folder import CheckpointFiles
 from arclight.training.sharding import ShardedStrategy
 
+pytestmark = pytest.mark.processes
+
 IMAGES = ["experiment=demo", "data.num_train=64", "data.num_val=33", "data.num_test=31", "data.batch_size=16"]
 CNN = [*IMAGES, "model.hidden=8", "model.widths=[3,5]"]  # of odd sizes, so that the processes do not share evenly
 TEXT = ["experiment=demo_tagger", "data.num_train=32", "data.num_val=15", "data.num_test=15", "data.batch_size=16"]

@@ -11,7 +11,7 @@ import torch
 
 
 class Precision(NamedTuple):
-    """`dtype` of a matrix product, `has_tf32` whether float32 may be cut to TF32 for it."""
+    """`dtype` of what is multiplied, `has_tf32` whether float32 may be cut to TF32 for it."""
 
     dtype: torch.dtype
     has_tf32: bool = False

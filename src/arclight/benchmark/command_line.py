@@ -17,25 +17,25 @@ def add_verbs(parser: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser("scaling", help="1 to N devices: throughput, efficiency, time in communication")
     verb.add_argument("--task", choices=("images", "text"), default="images", help="whose net and made data are trained")
     verb.add_argument("--devices", metavar="N,N...", help="numbers of devices; every number of GPUs, or 1,2 processes")
-    verb.add_argument("--steps", type=int, default=40, help="measured in each run (%(default)s)")
+    verb.add_argument("--steps", type=int, default=60, help="measured in each run (%(default)s)")
     verb.add_argument("--table", action="store_true", help="also one device with nothing tuned, and a short table with it")
     verb.add_argument("--overhead", action="store_true", help="instead: ddp with one process over a single one")
-    add_common(verb, num_rounds=3)
+    add_common(verb)
     verb.set_defaults(do=scaling)
 
     verb = verbs.add_parser("precision", help="the training step by precision, cuDNN, memory layout and compilation")
     verb.add_argument("--model", default="cnn", help="an option of conf/model (%(default)s)")
     verb.add_argument("--without", action="append", default=[], choices=("compile",), help="leave a switch out")
-    add_common(verb, num_rounds=5)
+    add_common(verb)
     verb.set_defaults(do=precision)
 
 
-def add_common(verb: argparse.ArgumentParser, *, num_rounds: int) -> None:
+def add_common(verb: argparse.ArgumentParser) -> None:
     """What all benchmarks take."""
     verb.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings as of `python train.py`")
     verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     verb.add_argument("--batch-size", type=int, help="samples per step, over all devices; 64 images or 16 sentences")
-    verb.add_argument("--repeats", type=int, default=num_rounds, help="rounds (%(default)s)")
+    verb.add_argument("--repeats", type=int, default=5, help="rounds (%(default)s)")
     verb.add_argument("--output", type=Path, help="result file; one in benchmarks/results/ otherwise")
 
 

@@ -1,4 +1,4 @@
-"""What this machine can do at most, by its own matrix product and its own copy: what every speed is a share of."""
+"""What this machine can do at most, by its own matrix products, convolutions and copies: what every speed is a share of."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from arclight.benchmark.backend import PRECISIONS, Backend, applied
 from arclight.errors import InputError
-from arclight.hardware import AMPERE, Facts
+from arclight.hardware import Facts
 
+VOLTA, AMPERE = (7, 0), (8, 0)  # compute capabilities from which there are tensor cores for fp16, and for bf16 and TF32
 NUM_BLOCKS = 5
-BLOCK_S = 0.1  # of matrix products or copies in a block
+BLOCK_S = 0.1  # of calls in a block
 SMALLEST_MATRIX = 512
 LARGEST_MATRIX = {"cpu": 4096, "cuda": 8192}
+NUM_IMAGES = {"cpu": 4, "cuda": 64}
 COPIED_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}  # more than any cache holds
 
 
@@ -25,8 +28,8 @@ COPIED_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}  # more than any cache holds
 class Machine:
     """The device that is measured on and its measured limits.
 
-    `flops` is FLOP/s of a square matrix product by precision, only those that the device has; `copy_bytes_per_s` counts what is
-    read and what is written.
+    `flops` is FLOP/s of its fastest matrix product or convolution by precision, only those that the device has;
+    `copy_bytes_per_s` counts what is read and what is written.
     """
 
     device: str
@@ -54,7 +57,7 @@ def measure_machine(device: torch.device, facts: Facts) -> Machine:
         device=device.type,
         name=device_name(device),
         num_threads=torch.get_num_threads(),
-        flops={name: matrix_flops(device, name) for name in there},
+        flops={name: most_flops(device, name) for name in there},
         copy_bytes_per_s=copy_speed(device),
     )
 
@@ -76,23 +79,45 @@ def precisions(device: torch.device, facts: Facts) -> dict[str, str | None]:
         "fp32": None,
         "tf32": is_old,
         "bf16": is_old,
-        "fp16": None if capability >= (7, 0) else f"compute capability {capability[0]}.{capability[1]}; it wants 7.0",
+        "fp16": None if capability >= VOLTA else f"compute capability {capability[0]}.{capability[1]}; it wants 7.0",
     }
 
 
-def matrix_flops(device: torch.device, precision: str) -> float:
-    """FLOP/s of the fastest block of square matrix products, of the size that suits the device best."""
-    size, most = SMALLEST_MATRIX, 0.0
-    with applied(Backend(precision=precision)):
+def most_flops(device: torch.device, precision: str) -> float:
+    """FLOP/s of the fastest block of matrix products or convolutions, of the sizes that suit the device best.
+
+    Both, because they can be two libraries': on some processors the convolutions' reaches what the products' does not.
+    """
+    dtype = PRECISIONS[precision].dtype
+    size = SMALLEST_MATRIX
+    with applied(Backend(precision=precision)), torch.no_grad():
+        most = speed_of(*convolution(device, dtype), device)
         while size <= LARGEST_MATRIX[device.type]:
-            call = product(device, size, PRECISIONS[precision].dtype)
-            call()
-            seconds = fastest(call, device)
-            most = max(most, 2 * size**3 / seconds)
-            if seconds > BLOCK_S:
+            call = product(device, size, dtype)
+            most = max(most, speed_of(call, 2 * size**3, device))
+            if seconds_of(call, 1, device) > BLOCK_S:
                 break
             size *= 2
     return most
+
+
+def speed_of(call: Callable[[], object], flops: float, device: torch.device) -> float:
+    """FLOP/s of a call that does so many."""
+    call()
+    return flops / fastest(call, device)
+
+
+def convolution(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], float]:
+    """A call that filters images 3x3, each pixel's channels side by side, and its FLOPs."""
+    generator = torch.Generator().manual_seed(0)
+    num, channels, side = NUM_IMAGES[device.type], 256, 32
+
+    def make(shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device, dtype, memory_format=torch.channels_last)
+
+    images, filters = make((num, channels, side, side)), make((channels, channels, 3, 3))
+    flops = 2.0 * num * side**2 * channels**2 * 9
+    return lambda: torch.conv2d(images, filters, padding=1), flops
 
 
 def product(device: torch.device, size: int, dtype: torch.dtype) -> Callable[[], object]:

@@ -8,7 +8,7 @@ A result file holds, under these keys:
     num_rounds    how often each case was measured (n)
     device        name of the processor or GPU
     hardware      facts of the machine, as hardware.probe gives them
-    machine       what it can do at most, measured in the same call: threads, FLOP/s of a matrix product by precision, bytes/s
+    machine       what it can do at most, measured in the same call: threads, FLOP/s of its products by precision, bytes/s
     plan          what `auto` takes on this machine: by setting, value and reason
     python, system, packages, git       versions; commit, and whether files differed from it
     settings      of the benchmark: overrides, sizes, FLOPs

@@ -19,7 +19,7 @@ from arclight import hardware
 from arclight.benchmark.backend import SWITCHES, Backend
 from arclight.benchmark.machine import Machine, choose_device, measure_machine, precisions, seconds_of
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
-from arclight.benchmark.training_step import Sample, TrainingStep, made_data, make_sample, with_defaults
+from arclight.benchmark.training_step import Sample, TrainingStep, made_data, make_sample, wishes_of, with_defaults
 from arclight.errors import InputError
 from arclight.spec import ImageSpec
 
@@ -65,7 +65,7 @@ def measure_precision(
     # a learning rate of 0, so that every step does the same work: a net that has learned its batch works with denormal numbers
     defaults = {**made_data(model), "optimizer.lr": "0"} | ({} if batch_size is None else {"data.batch_size": str(batch_size)})
     sample = make_sample(with_defaults(overrides, defaults))
-    tell("the machine's own matrix products and copies")
+    tell("what the machine can do at most")
     machine = measure_machine(device, facts)
     missing = not_here(precisions(device, facts), device, has_images=isinstance(sample.spec, ImageSpec), skip=skip)
     cases = measure_backends(sample, machine, device, missing, num_rounds=num_rounds, round_s=round_s, tell=tell)
@@ -76,7 +76,7 @@ def measure_precision(
         "flops_per_step": sample.flops,
         **sample.work._asdict(),
     }
-    plan = hardware.plan(facts, sample.settings["trainer"])
+    plan = hardware.plan(facts, wishes_of(sample.settings))
     return Result(f"precision-{model}", gather_facts(machine, plan, settings, num_rounds=num_rounds), tuple(cases))
 
 
@@ -257,4 +257,4 @@ def to_row(case: Case) -> list[Text]:
 def limits(machine: Mapping[str, Any]) -> str:
     """What the machine can do at most, in a sentence."""
     flops = ", ".join(f"{name} {significant(value / 1e9, 3)}" for name, value in machine["flops"].items())
-    return f"matrix product at most, GFLOP/s: {flops}; copy {significant(machine['copy_bytes_per_s'] / 1e9, 3)} GB/s"
+    return f"products at most, GFLOP/s: {flops}; copy {significant(machine['copy_bytes_per_s'] / 1e9, 3)} GB/s"

@@ -11,16 +11,26 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from arclight import hardware
+from arclight.benchmark.backend import SWITCHES
 from arclight.benchmark.machine import Machine, choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio
 from arclight.benchmark.train_process import Trained, train
-from arclight.benchmark.training_step import MADE_IMAGES, MADE_TEXT, Sample, compose, make_sample, with_defaults
+from arclight.benchmark.training_step import (
+    MADE_IMAGES,
+    MADE_TEXT,
+    Sample,
+    compose,
+    key_of,
+    make_sample,
+    wishes_of,
+    with_defaults,
+)
 from arclight.errors import InputError
 
 TASKS = {"images": {**MADE_IMAGES, "model": "cnn"}, "text": {**MADE_TEXT, "model": "bert_tagger"}}
 COMMUNICATION = "arclight.benchmark.communication.CommunicationTime"
-# one device with nothing tuned; ++ because the file of the task need not hold the key
-UNTUNED = {"images": ("precision=fp32", "++task.channels_last=false"), "text": ("precision=fp32",)}
+# one device with nothing that the plan would choose
+UNTUNED = ("precision=fp32", *(f"++hardware.{switch}=false" for switch in SWITCHES))
 MOST_PROCESSES_PER_CORE = 8
 NUM_LEFT_OUT = 10  # first steps that training/throughput.py leaves out
 
@@ -55,8 +65,8 @@ class Wish:
     devices: tuple[int, ...] | None = None
     device: str = "auto"
     batch_size: int | None = None
-    num_steps: int = 40
-    num_rounds: int = 3
+    num_steps: int = 60
+    num_rounds: int = 5
     with_untuned: bool = False
     only_overhead: bool = False
 
@@ -88,7 +98,7 @@ def measure_scaling(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     one = next(job for job in jobs if job.kind == "one")
     settings = compose([*untouched(common, one), *one.overrides])  # tells mistakes before anything is started
     sample = make_sample([*common, f"data.batch_size={batch_size}"]) if is_made(common) else None
-    tell("the machine's own matrix products and copies")
+    tell("what the machine can do at most")
     machine = measure_machine(device, facts)
 
     def run(job: Job) -> Callable[[], Trained]:
@@ -99,18 +109,12 @@ def measure_scaling(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
         return once
 
     measured = interleave({job.name: run(job) for job in jobs}, wish.num_rounds)
-    choices = hardware.plan(facts, settings["trainer"])
-    precision = str(choices["precision"].value)
-    described = {
-        "task": wish.task,
-        "overrides": common,
-        "num_steps": wish.num_steps,
-        "flops_per_step": sample.flops if sample else None,
-    }
+    precision = str(hardware.plan(facts, wishes_of(settings))["precision"].value)
     cases = to_cases(jobs, measured, flops=flops_of(sample), machine=machine, precision=precision)
+    described = {"task": wish.task, "overrides": common, "num_steps": wish.num_steps}
+    plan = hardware.plan(facts, wishes_of(compose(common)))
     name = "overhead" if wish.only_overhead else "scaling"
-    facts_told = gather_facts(machine, hardware.plan(facts, compose(common)["trainer"]), described, num_rounds=wish.num_rounds)
-    return Result(f"{name}-{settings['name']}", facts_told, cases)
+    return Result(f"{name}-{settings['name']}", gather_facts(machine, plan, described, num_rounds=wish.num_rounds), cases)
 
 
 def plan_jobs(wish: Wish, *, is_cpu: bool, facts: hardware.Facts, batch_size: int) -> list[Job]:
@@ -140,7 +144,7 @@ def plan_jobs(wish: Wish, *, is_cpu: bool, facts: hardware.Facts, batch_size: in
     jobs = [single(cores)]
     if wish.with_untuned:
         untuned = single(cores)
-        jobs.insert(0, replace(untuned, name="untuned", kind="untuned", overrides=untuned.overrides + UNTUNED[wish.task]))
+        jobs.insert(0, replace(untuned, name="untuned", kind="untuned", overrides=untuned.overrides + UNTUNED))
     for count in counts:
         threads = max(1, cores // count)
         if count == 1:
@@ -195,8 +199,8 @@ def common_overrides(wish: Wish, largest_batch: int) -> list[str]:
 
 def untouched(common: Sequence[str], job: Job) -> list[str]:
     """The common overrides, less those that the job's own replace."""
-    groups = {override.partition("=")[0] for override in job.overrides}
-    return [override for override in common if override.partition("=")[0] not in groups]
+    groups = {key_of(override) for override in job.overrides}
+    return [override for override in common if key_of(override) not in groups]
 
 
 def is_made(overrides: Sequence[str]) -> bool:

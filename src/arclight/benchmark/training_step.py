@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,9 +62,19 @@ class Sample:
 
 def with_defaults(overrides: Sequence[str], defaults: dict[str, str]) -> list[str]:
     """The overrides, after those defaults that they leave standing: `data=...` drops the defaults below `data`, too."""
-    given = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    given = {key_of(override) for override in overrides}
     kept = [f"{key}={value}" for key, value in defaults.items() if key not in given and key.partition(".")[0] not in given]
     return [*kept, *overrides]
+
+
+def key_of(override: str) -> str:
+    """What it overrides, without the signs of Hydra before it."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def wishes_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What hardware.plan is asked for."""
+    return {**settings["trainer"], **settings.get("hardware", {})}
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
@@ -74,7 +84,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
         InputError: for a mistake in the overrides.
     """
     with mistakes_named(overrides), composed_by_hydra(overrides) as config:
-        return to_composed(config, Path, started=0.0).settings
+        return to_composed(config, Path(), started=0.0).settings
 
 
 def made_data(model: str) -> dict[str, str]:

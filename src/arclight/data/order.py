@@ -17,10 +17,14 @@ from torch import Tensor
 from arclight.errors import InputError
 
 
+def stream(key: tuple[int, ...]) -> int:
+    """A seed that depends on all numbers of the key, 0 or more each, so that no two uses of one seed share a stream."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) & (2**63 - 1)
+
+
 def generator(seed: int, epoch: int = 0, step: int = 0, purpose: int = 0) -> torch.Generator:
-    """A generator on the CPU whose stream depends on all four numbers, so that no two uses of one seed share a stream."""
-    state = int(np.random.SeedSequence((seed, epoch, step, purpose)).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(state & (2**63 - 1))
+    """A generator on the CPU with the `stream` of these four numbers."""
+    return torch.Generator().manual_seed(stream((seed, epoch, step, purpose)))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator, Mapping
@@ -110,24 +111,19 @@ def probe(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> Fac
         InputError: when a variable of the launcher that should be a number is none.
     """
     import psutil
-    import torch
 
     problems: list[str] = []
     gpus: list[Gpu] = []
     links: list[tuple[int, int]] = []
-    apple = {"has_mps": False, "has_mps_bf16": False}
+    apple: dict[str, bool] = {}
     with told("the CUDA driver", problems):
         gpus += ask_gpus()
     with told("peer links between GPUs", problems):
         links += ask_peer_links(len(gpus))
     with told("Apple's GPU", problems):
-        apple["has_mps"] = torch.backends.mps.is_available()
-        apple["has_mps_bf16"] = apple["has_mps"] and torch.backends.mps.is_macos_or_newer(14, 0)
-    build = torch_build()
-    if build == "cpu" and ((root / "proc/driver/nvidia/version").exists() or (root / "dev/kfd").exists()):
-        problems.append("this machine has a GPU driver, but this torch is built for CPUs only: install a build for GPUs")
-    if is_left_without_srun(environment):
-        problems.append("SLURM reserved several tasks, but this process was not started by srun: the others will never come")
+        apple |= ask_apple()
+    build, launch = torch_build(), detect_launch(environment)
+    problems += find_contradictions(environment, root, build, launch)
     return Facts(
         num_cores=usable_cores(root),
         memory_bytes=usable_memory(psutil.virtual_memory().total, root),
@@ -140,7 +136,7 @@ def probe(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> Fac
         has_compiler=has_compiler(environment),
         has_triton=importlib.util.find_spec("triton") is not None,
         omp_num_threads=number(environment, "OMP_NUM_THREADS", default=0) or None,
-        launch=detect_launch(environment),
+        launch=launch,
         problems=tuple(problems),
         **apple,
     )
@@ -166,6 +162,14 @@ def ask_gpus() -> Iterator[Gpu]:
         properties = torch.cuda.get_device_properties(index)
         architecture = str(getattr(properties, "gcnArchName", "")).partition(":")[0] if torch.version.hip else ""
         yield Gpu(properties.name, properties.total_memory, (properties.major, properties.minor), architecture)
+
+
+def ask_apple() -> dict[str, bool]:
+    """What torch can do on Apple's GPU."""
+    import torch
+
+    is_there = torch.backends.mps.is_available()
+    return {"has_mps": is_there, "has_mps_bf16": is_there and torch.backends.mps.is_macos_or_newer(14, 0)}
 
 
 def ask_peer_links(num_gpus: int) -> Iterator[tuple[int, int]]:
@@ -220,14 +224,19 @@ def has_compiler(environment: Mapping[str, str]) -> bool:
     return found and (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
 
 
-def is_left_without_srun(environment: Mapping[str, str]) -> bool:
-    """Whether a job of several tasks runs its script itself, as `sbatch` does when nothing in the script says srun."""
-    launch = detect_launch(environment)
-    return launch.kind == "slurm" and launch.world_size > 1 and not any(name.startswith("SLURM_STEP") for name in environment)
+def find_contradictions(environment: Mapping[str, str], root: Path, build: str, launch: Launch) -> Iterator[str]:
+    """A driver that this torch cannot use; a job of several tasks whose script, run by sbatch, has started one by itself."""
+    if build == "cpu" and ((root / "proc/driver/nvidia/version").exists() or (root / "dev/kfd").exists()):
+        yield "this machine has a GPU driver, but this torch is built for CPUs only: install a build for GPUs"
+    if launch.kind == "slurm" and launch.world_size > 1 and not any(name.startswith("SLURM_STEP") for name in environment):
+        yield "SLURM reserved several tasks, but this process was not started by srun: the others will never come"
 
 
 def is_main_process() -> bool:
     """Whether this process speaks and writes for all processes of the run."""
-    from lightning.pytorch.utilities import rank_zero_only
+    launch = detect_launch(os.environ)
+    if launch.kind == "none" and "lightning.pytorch" in sys.modules:  # strategies of Lightning that start processes themselves
+        from lightning.pytorch.utilities import rank_zero_only
 
-    return getattr(rank_zero_only, "rank", 0) == 0
+        return getattr(rank_zero_only, "rank", 0) == 0
+    return launch.rank == 0

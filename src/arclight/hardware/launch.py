@@ -105,6 +105,19 @@ def tasks_of_node(tasks: str, node_rank: int) -> int | None:
     return None
 
 
+def first_slurm_node(nodes: str) -> str:
+    """The first of SLURM's list, such as "node07" of "node[07-09,12],login1".
+
+    Source: Lightning 2.6.6, SLURMEnvironment.resolve_root_node_address.
+    """
+    return re.sub(r"\[([^],-]*)[^]]*\]", r"\1", nodes).replace(" ", ",").partition(",")[0]
+
+
+def slurm_port(job_id: str) -> int:
+    """A port that the processes of a job agree on without asking, and two jobs on one machine seldom share."""
+    return 15000 + int(job_id[-4:])
+
+
 def mpi(environment: Mapping[str, str]) -> Launch:
     """What Open MPI or a launcher that speaks PMI (MPICH, Intel MPI) says of this process; ranks fill node after node."""
     world_size = number(environment, "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", default=1)

@@ -70,7 +70,9 @@ def choose_compile(facts: Facts, accelerator: str, gpus: tuple[Gpu, ...], wishes
     """Whether torch.compile turns the net into kernels of its own; never by itself."""
     wish = read_switch(wishes, "compile")
     if wish is None:
-        return Choice(False, "takes a minute before the first step, which short runs do not earn back; hardware.compile=true")
+        return Choice(
+            False, "takes 20 s and more before the first step, which short runs do not earn back; hardware.compile=true"
+        )
     if wish and not facts.has_compiler:
         raise InputError(
             "hardware.compile=true wants a C++ compiler and Python's headers (Debian, Ubuntu: g++ and python3-dev), which are "

@@ -20,12 +20,19 @@ from arclight.training.throughput import Throughput
 def checkpoint_callbacks(folder: Path, monitor: Monitor) -> tuple[ModelCheckpoint, ModelCheckpoint]:
     """Keeps `best.ckpt` by the monitored metric and `last.ckpt` after every epoch, in `folder`.
 
-    Two callbacks, because one with a monitor and `save_last` keeps the last that was best, not the last.
+    Two callbacks, because one with a monitor and `save_last` keeps the last that was best, not the last. Nothing is saved
+    when an exception stops an epoch: it can come in the middle of a step, from where no run can go on exactly.
     """
     best = ModelCheckpoint(
         dirpath=folder, filename="best", monitor=monitor.metric, mode=monitor.mode, enable_version_counter=False
     )
-    last = ModelCheckpoint(dirpath=folder, filename="last", monitor=None, enable_version_counter=False, save_on_exception=True)
+    last = ModelCheckpoint(
+        dirpath=folder,
+        filename="last",
+        monitor=None,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,  # with the epoch's validation behind it, so that a run that goes on does not repeat it
+    )
     return best, last
 
 
@@ -62,6 +69,12 @@ class EpochScores(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._by_epoch[trainer.current_epoch] = scores_of(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"by_epoch": self._by_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._by_epoch = dict(state_dict["by_epoch"])
 
     @property
     def best(self) -> dict[str, float]:

@@ -28,8 +28,6 @@ class ImageClassifier(Task):
 
     spec_type = ImageSpec
     monitor = Monitor("val/accuracy", "max")
-    scale: Tensor
-    shift: Tensor
 
     def __init__(
         self,
@@ -59,12 +57,16 @@ class ImageClassifier(Task):
         # (pixel / 255 - mean) / std as one multiplication and one addition; a channel without spread is only shifted
         mean = torch.tensor(spec.mean).view(-1, 1, 1)
         std = torch.tensor([value or 1.0 for value in spec.std]).view(-1, 1, 1)
-        self.register_buffer("scale", 1 / (255 * std), persistent=False)
-        self.register_buffer("shift", -mean / std, persistent=False)
+        # no buffers: weight averaging would average these, too, and constants drift in that by rounding
+        self._scale, self._shift = 1 / (255 * std), -mean / std
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of raw uint8 images (B, C, H, W)."""
-        pixels = torch.addcmul(self.shift, images.to(self.scale.dtype), self.scale)  # (B, C, H, W)
+        dtype = self.dtype
+        assert isinstance(dtype, torch.dtype)
+        if (self._scale.device, self._scale.dtype) != (images.device, dtype):
+            self._scale, self._shift = (constant.to(images.device, dtype) for constant in (self._scale, self._shift))
+        pixels = torch.addcmul(self._shift, images.to(dtype), self._scale)  # (B, C, H, W)
         logits: Tensor = self.net(pixels.contiguous(memory_format=self.memory_format))
         return logits
 

@@ -15,11 +15,14 @@ from torch.optim import Optimizer
 from torchmetrics import Metric, SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from arclight.data.order import stream
 from arclight.errors import InputError
 from arclight.evaluation.predictions import KeptPredictions, Predictions
 from arclight.evaluation.tables import Table
 from arclight.spec import IGNORED, Spec, TokenSpec
 from arclight.training.optimizers import LrRule, MakeOptimizer, Schedule, configure, lr_factor, read_rates
+
+DROPOUT = 3  # beside what data/arrays.py counts: no two uses of one seed share a stream
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,7 @@ class Task(LightningModule):
 
     def configure_optimizers(self) -> Any:
         factor = lr_factor(self.lr_rule, self.trainer.datamodule.batch_size, self.lr_batch_size)  # type: ignore[attr-defined]
-        configured = configure(
-            self, self.net, self.make_optimizer, self.schedule, layer_decay=self.layer_decay, factor=factor
-        )
+        configured = configure(self, self.net, self.make_optimizer, self.schedule, layer_decay=self.layer_decay, factor=factor)
         configured["optimizer"].register_load_state_dict_post_hook(lay_out_like_parameters)
         return configured
 
@@ -144,6 +145,12 @@ class Task(LightningModule):
             Precision.clip_gradients(plugin, optimizer, gradient_clip_val, algorithm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # What dropout draws is a function of seed, epoch, part and process, not of what was drawn before: a run that goes on
+        # draws what it would have drawn. Seeds are set on the host, so the device is not waited for.
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        torch.manual_seed(stream((data.seed, self.trainer.current_epoch, batch_idx, DROPOUT, self.trainer.global_rank)))
 
     def validation_step(self, batch: Any) -> None:
         self.count(batch)

@@ -45,6 +45,14 @@ class Throughput(Callback):
         self._num_losses = 0
         self._recent = Window()
 
+    def state_dict(self) -> dict[str, Any]:
+        loss_sum = 0.0 if self._loss_sum is None else float(self._loss_sum)
+        return {"loss_sum": loss_sum, "num_losses": self._num_losses}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict["num_losses"]:
+            self._loss_sum, self._num_losses = torch.tensor(state_dict["loss_sum"]), state_dict["num_losses"]
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._mark = time.perf_counter()
 
@@ -72,12 +80,12 @@ class Throughput(Callback):
             window.tokens += batch.num_tokens if isinstance(batch, TokenBatch) else 0
             window.seconds += now - self._mark
         self._mark = now
-        loss = outputs["loss"].detach()
-        self._loss_sum = loss if self._loss_sum is None else self._loss_sum + loss
+        loss = outputs["loss"].detach() * trainer.accumulate_grad_batches  # Lightning has divided it for the sum of gradients
+        self._loss_sum = loss if self._loss_sum is None else self._loss_sum + loss  # a restored sum comes over to the device
         self._num_losses += 1
-        if self.first_step_s is None and trainer.global_step == 1:
-            self.first_step_s = time.time() - self.started
         accumulated = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if self.first_step_s is None and accumulated:
+            self.first_step_s = time.time() - self.started
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set outside __init__
         if accumulated and every and trainer.global_step % every == 0:
             self._log(trainer)
@@ -122,7 +130,8 @@ class Throughput(Callback):
 
     def _log(self, trainer: Trainer) -> None:
         assert self._loss_sum is not None
-        self.last_loss = float(self._loss_sum) / self._num_losses
+        # processes hold equal parts of each batch, so the mean of their means is that of the batch
+        self.last_loss = float(trainer.strategy.reduce(self._loss_sum / self._num_losses, reduce_op="mean"))
         metrics = {
             "train/loss": self.last_loss,
             "train/samples_per_s": self._recent.samples * trainer.world_size / max(self._recent.seconds, 1e-9),

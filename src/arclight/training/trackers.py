@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from csv import DictReader as reader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,9 +21,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def csv(folder: Path) -> CSVLogger:
-    """Every metric as a row of metrics.csv in the run folder."""
-    return CSVLogger(folder, name="", version="")
+def csv(folder: Path, *, after_step: int = 0) -> CSVLogger:
+    """Every metric as a row of metrics.csv in the run folder.
+
+    Args:
+        folder: of the run.
+        after_step: of a run that goes on, the optimizer steps that it has behind it; rows of later ones are taken back.
+    """
+    rows = rows_until(folder / "metrics.csv", after_step) if after_step else []
+    logger = CSVLogger(folder, name="", version="")
+    if rows and is_main_process():
+        logger.experiment.metrics = rows  # Lightning begins the file anew
+        logger.save()
+    return logger
+
+
+def rows_until(path: Path, step: int) -> list[dict[str, Any]]:
+    """The rows of a metrics.csv up to this step, without their empty cells; none of a file that is not there."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{key: value for key, value in row.items() if value} for row in reader(file)]
+    return [row for row in rows if int(row["step"]) <= step]
 
 
 def tensorboard(folder: Path) -> TensorBoardLogger:
@@ -70,15 +90,21 @@ def wandb(
     return WandbLogger(name=name, save_dir=folder, project=project, experiment=run)
 
 
-def build_trackers(chosen: Mapping[str, Any], folder: Path, name: str) -> list[Logger]:
+def build_trackers(chosen: Mapping[str, Any], folder: Path, name: str, *, after_step: int = 0) -> list[Logger]:
     """The loggers of the config; the CSV file is written along with any other.
+
+    Args:
+        chosen: settings by name.
+        folder: of the run.
+        name: of the run.
+        after_step: of a run that goes on, the optimizer steps that it has behind it.
 
     Raises:
         InputError: when a tracker's target or arguments are wrong.
     """
     if not chosen:
         return []
-    loggers: list[Logger] = [csv(folder)]
+    loggers: list[Logger] = [csv(folder, after_step=after_step)]
     for key, settings in chosen.items():
         path = f"tracker.{key}"
         if not isinstance(settings, Mapping):

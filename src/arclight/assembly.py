@@ -1,0 +1,167 @@
+"""A config put together: its mistakes told, then data, net, task, trackers, callbacks and trainer, made for each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
+from rich.console import Console
+
+from arclight import hardware
+from arclight.build import build, find_mistakes, find_target, parameters_of
+from arclight.checkpoint import CheckpointContents, build_task, steps_done
+from arclight.config import Composed
+from arclight.data.datamodule import DataModule
+from arclight.errors import InputError
+from arclight.spec import ImageSpec, TokenSpec
+from arclight.training.callbacks import EpochScores, build_callbacks, checkpoint_callbacks, progress_callback
+from arclight.training.optimizers import lr_factor
+from arclight.training.task import Task
+from arclight.training.throughput import Throughput
+from arclight.training.trackers import build_trackers, record_facts
+
+KINDS = {ImageSpec: "images", TokenSpec: "tagged text"}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that a fit needs, put together."""
+
+    data: DataModule
+    task: Task
+    trainer: Trainer
+    throughput: Throughput
+    epochs: EpochScores
+    choices: dict[str, hardware.Choice]
+
+
+def put_together(composed: Composed, facts: hardware.Facts, loggers: list[Logger], console: Console) -> Parts:
+    """Data first, because the net is built for its facts; then net, trackers, callbacks, trainer."""
+    settings = composed.settings
+    choices = plan_for(settings, facts)
+    # null stands for Lightning's own default
+    chosen = {key: value for key, value in settings["trainer"].items() if value is not None}
+    chosen |= hardware.for_trainer(choices)
+    check_settings({**settings, "trainer": chosen})
+    seed_everything(settings["seed"], workers=True, verbose=False)
+    hardware.put_into_effect(choices)
+    world_size = hardware.count_devices(choices["devices"].value) * choices["num_nodes"].value
+
+    data = build_data(settings, workers=choices["workers"].value)
+    parts_per_step = hardware.accumulation(data.batch_size, world_size, data.max_batch_per_device)
+    data.prepare_data()
+    data.setup("fit")
+    assert data.spec is not None
+    task = build_task(settings, data.spec, channels_last=choices["channels_last"].value)
+    if choices["compile"].value:
+        task.net.compile()  # in place: names of weights stay as they are
+    choices = plan_for(settings, facts, num_parameters=count_parameters(task))
+    chosen["strategy"] = choices["strategy"].value
+
+    loggers += build_trackers(settings["tracker"], composed.folder, settings["name"], after_step=steps_done(composed.folder))
+    record_facts(loggers, {**settings, "parameters": count_parameters(task)})
+    throughput, epochs = Throughput(composed.started), EpochScores(task.monitor)
+    given = {
+        "logger": loggers,
+        "callbacks": [throughput, epochs, *callbacks_for(composed, task, throughput, console)],
+        "accumulate_grad_batches": parts_per_step if parts_per_step > 1 else chosen.get("accumulate_grad_batches") or 1,
+        "default_root_dir": str(composed.folder),
+        "enable_progress_bar": console.is_terminal and not console.quiet,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,  # the loaders shard themselves
+    }
+    trainer: Trainer = build(chosen, "trainer", given | placing_of(chosen["strategy"]))
+    return Parts(data, task, trainer, throughput, epochs, choices)
+
+
+def callbacks_for(composed: Composed, task: Task, throughput: Throughput, console: Console) -> list[Callback]:
+    """What keeps checkpoints, what the user chose, and what shows how far the run is."""
+    return [
+        CheckpointContents(composed.settings, composed.data, composed.model),
+        *checkpoint_callbacks(composed.folder / "checkpoints", task.monitor),
+        *build_callbacks(composed.settings["callbacks"], task.monitor),
+        *([] if console.quiet else [progress_callback(console, throughput)]),
+    ]
+
+
+def plan_for(
+    settings: Mapping[str, Any], facts: hardware.Facts, num_parameters: int | None = None
+) -> dict[str, hardware.Choice]:
+    """What the config and this machine lead to; `num_parameters` once the net is known."""
+    has_images = getattr(find_target(settings["data"].get("_target_", ""), "data"), "spec_type", None) is ImageSpec
+    wishes = {**settings["trainer"], **settings["hardware"]}
+    return hardware.plan(facts, wishes, num_parameters, has_fixed_shapes=has_images)
+
+
+def placing_of(strategy: Any) -> dict[str, Any]:
+    """What the trainer needs besides the strategy's name: our own for fsdp, which any other goes on from."""
+    from arclight.training.checkpoint_folder import CheckpointFiles
+    from arclight.training.sharding import ShardedStrategy  # torch's sharding loads here
+
+    if strategy == "fsdp":
+        return {"strategy": ShardedStrategy(), "inference_mode": False}  # sharded weights seen in it could not be trained again
+    return {"plugins": [CheckpointFiles()]}
+
+
+def build_data(settings: dict[str, Any], *, workers: int) -> DataModule:
+    """The data set; one that decodes files does so in as many threads as the plan says, unless its own settings say."""
+    given = {"seed": settings["seed"]}
+    takes = "num_workers" in parameters_of(settings["data"]["_target_"], "data")
+    if takes and settings["data"].get("num_workers") is None:
+        given["num_workers"] = workers
+    data: DataModule = build(settings["data"], "data", given)
+    return data
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Looks at all that will be built, before any of it is.
+
+    Raises:
+        InputError: naming every mistake, not only the first.
+    """
+    given = {
+        "data": ["seed"],
+        "model": ["spec"],
+        "task": ["spec", "net", "make_optimizer", "schedule"],
+        "optimizer": [],
+        "schedule": [],
+        "trainer": [],
+    }
+    check_kinds(settings)
+    mistakes: list[str] = []
+    seed = settings["seed"]
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        mistakes.append(f"seed={seed} must be a whole number from 0 to {2**32 - 1}")
+    for group, objects in given.items():
+        mistakes += find_mistakes(settings[group], group, dict.fromkeys(objects))
+    if not mistakes:  # the types are right then
+        lr_factor(settings["task"].get("lr_rule", "none"), 1, settings["task"].get("lr_batch_size"))
+    if mistakes:
+        raise InputError("\n".join(mistakes))
+
+
+def monitor_of(settings: dict[str, Any]) -> str:
+    """The metric that the task of this config is judged by."""
+    return str(find_target(str(settings["task"].get("_target_", "")), "task").monitor.metric)
+
+
+def check_kinds(settings: dict[str, Any]) -> None:
+    """Raises InputError when the model learns from another kind of data than the data set holds."""
+    wanted, offered = (
+        getattr(find_target(settings[group].get("_target_", ""), group), "spec_type", None) for group in ("task", "data")
+    )
+    if wanted and offered and wanted is not offered:
+        data, model = ("data=cifar10", "model=bert_tagger") if wanted is ImageSpec else ("data=conll2003", "model=cnn")
+        raise InputError(
+            f"model and data are of different tasks: the model learns from {KINDS[wanted]}, the data set holds "
+            f"{KINDS[offered]}; take {model} for this data, or {data} for this model"
+        )
+
+
+def count_parameters(task: Task) -> int:
+    """Numbers that training can change."""
+    return sum(parameter.numel() for parameter in task.parameters() if parameter.requires_grad)
