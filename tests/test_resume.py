@@ -133,3 +133,12 @@ def test_one_run_trains_once_at_a_time() -> None:
     assert not (folder / resume.LOCK).exists()
     with resume.locked(folder):
         pass
+
+
+def test_a_mistake_does_not_take_the_folder_of_a_run_that_is_in_it() -> None:
+    folder = leave_run("before", "running")
+    with resume.locked(folder):
+        resume.discard(folder)
+        assert folder.is_dir()
+    resume.discard(folder)
+    assert not folder.exists()

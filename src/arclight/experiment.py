@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import resource
 import socket
@@ -43,6 +44,18 @@ def run(composed: Composed) -> Run:
         InputError: for a mistake in the config or the data, or when the processes of the run are not alike.
     """
     facts = hardware.probe()
+    try:
+        return meet_and_train(composed, facts)
+    except InputError:
+        if facts.launch.rank == 0:  # the others' mistake may come before the first has written there
+            resume.discard(composed.folder)
+        with contextlib.suppress(OSError):  # what Hydra made for a process that is not the first; empty, or shared and kept
+            composed.folder.rmdir()
+        raise
+
+
+def meet_and_train(composed: Composed, facts: hardware.Facts) -> Run:
+    """As `run`, once the processes of the run have met and agree on what they do and where."""
     accelerator = plan_for(composed.settings, facts)["accelerator"].value
     backend = "nccl" if accelerator in ("cuda", "gpu") else "gloo"
     with processes.met(facts.launch, backend=backend, timeout_s=composed.settings["hardware"]["timeout_s"]) as peers:
@@ -52,12 +65,7 @@ def run(composed: Composed) -> Run:
             run_folder.discard_unless_trained(composed.folder)
             check_shared(agreed.folder)
         with resume.locked(agreed.folder), run_folder.logged(agreed.folder):
-            try:
-                return train_and_test(agreed, facts)
-            except InputError:
-                if peers.rank == 0:  # the others' mistake may come before the first has written there
-                    run_folder.discard_unless_trained(agreed.folder)
-                raise
+            return train_and_test(agreed, facts)
 
 
 def check_shared(folder: Path) -> None:

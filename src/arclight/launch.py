@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from arclight import hardware, resume, run_folder
+from arclight import hardware, resume
 from arclight.config import Composed, in_grid
 from arclight.errors import InputError, ProcessError
 from arclight.hardware import processes
@@ -41,6 +41,7 @@ def run(composed: Composed) -> Run:
         ProcessError: when a process of the run died.
     """
     try:
+        hardware.check_settings(composed.settings["hardware"])
         facts = hardware.probe()
         plan = hardware.plan(facts, wishes(composed.settings))
         here = Node.of(facts.launch, plan, composed.settings["hardware"])
@@ -51,10 +52,11 @@ def run(composed: Composed) -> Run:
             composed = resume.settle(composed, is_restart=facts.launch.restart_count > 0)
         if in_grid() and (done := finished(composed.folder)):
             return done
+        check_batch(composed.settings["data"], here)
         if here.starts_processes or (in_grid() and not is_one_of_many):
             return start(composed, here, num_threads=plan["threads"].value)
     except InputError:
-        run_folder.discard_unless_trained(composed.folder)
+        resume.discard(composed.folder)
         raise
     from arclight.experiment import run as train  # torch and lightning load here
 
@@ -64,6 +66,12 @@ def run(composed: Composed) -> Run:
 def wishes(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the config asks of the hardware, on one floor."""
     return {**settings["hardware"], **settings["trainer"]}
+
+
+def check_batch(data: Mapping[str, Any], node: Node) -> None:
+    """Raises InputError for a batch that does not divide over the processes, before they are started."""
+    if isinstance(size := data.get("batch_size"), int) and size > 0:
+        hardware.accumulation(size, node.num_processes * node.num_nodes, None)
 
 
 def finished(folder: Path) -> Run | None:

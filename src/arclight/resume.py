@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from arclight.config import Composed, alternatives, find_run, in_grid
 from arclight.errors import InputError
 from arclight.hardware import is_main_process
-from arclight.run_folder import settings_of, status_of
+from arclight.run_folder import discard_unless_trained, settings_of, status_of
 
 LOCK = ".lock"
 # Settings that say where and how fast a run is made, not what comes of it: it may go on under others
@@ -119,6 +119,12 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         (folder / LOCK).unlink(missing_ok=True)
         lock.release()
+
+
+def discard(folder: Path) -> None:
+    """Removes the folder of a run that a mistake stopped before its first checkpoint, unless another run is in it."""
+    if not is_locked(folder):
+        discard_unless_trained(folder)
 
 
 def is_locked(folder: Path) -> bool:

@@ -33,6 +33,7 @@ HARMLESS = (
     r"The number of training batches .* is smaller than the logging interval.*",  # what is left over is logged at the end
     r"You requested to overfit but enabled .* dataloader shuffling.*",  # the order is fixed then; nothing needs turning off
     r"It is recommended to use `self.log\(.*sync_dist=True.*",  # scores come of sums over all processes and are alike on each
+    r"The `srun` command is available on your system but is not used.*",  # processes are started with or without it
     r"Checkpoint directory .* exists and is not empty.*",  # the run goes on
     r"Experiment logs directory .* exists and is not empty.*",  # the run folder is new; metrics.csv lies beside config.yaml
 )

@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 
+from arclight.config import CONF
 from arclight.errors import InputError
-from arclight.hardware import Facts, Gpu, Launch, count_devices, for_trainer, plan, probe
+from arclight.hardware import Facts, Gpu, Launch, check_settings, count_devices, for_trainer, plan, probe
 
 GIB = 2**30
 CPU = Facts(num_cores=2, memory_bytes=24 * GIB, instruction_sets=("avx2",))
@@ -200,3 +202,22 @@ def test_a_wish_that_cannot_be_had_is_told(facts: Facts, wishes: dict[str, Any],
 
 def test_devices_are_counted_in_each_of_lightnings_spellings() -> None:
     assert [count_devices(devices) for devices in (3, "3", [0, 2], "0,1,2", "0,")] == [3, 3, 2, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"timeout": 3}, r"hardware.timeout: there is no such setting. Did you mean 'timeout_s'\?"),
+        ({"timeout_s": 0}, "hardware.timeout_s=0 must be a number of seconds above 0"),
+        ({"timeout_s": "long"}, "hardware.timeout_s=long must be a number of seconds above 0"),
+        ({"max_restarts": -1}, "hardware.max_restarts=-1 must be a whole number of 0 or more"),
+        ({"max_restarts": 1.5}, "hardware.max_restarts=1.5 must be a whole number of 0 or more"),
+    ],
+)
+def test_a_setting_of_the_hardware_that_is_wrong_is_told(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        check_settings(settings)
+
+
+def test_the_settings_of_the_hardware_in_conf_are_known() -> None:
+    check_settings(yaml.safe_load((CONF / "hardware" / "auto.yaml").read_text()))

@@ -11,7 +11,7 @@ from arclight.hardware.devices import count_devices
 from arclight.hardware.facts import Facts, Gpu, is_main_process, probe
 from arclight.hardware.launch import Launch, detect_launch
 from arclight.hardware.limits import usable_cores
-from arclight.hardware.plan import for_trainer, plan
+from arclight.hardware.plan import check_settings, for_trainer, plan
 from arclight.hardware.speed import put_into_effect
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Gpu",
     "Launch",
     "accumulation",
+    "check_settings",
     "count_devices",
     "detect_launch",
     "for_trainer",

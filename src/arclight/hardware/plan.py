@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from arclight.hardware.speed import (
     choose_workers,
 )
 
+FOR_SPEED = ("matmul_precision", "cudnn_benchmark", "channels_last", "compile", "threads", "workers")
 FOR_TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")
 # Lightning's own names begin so; those of packages that register strategies are not known here
 STRATEGIES = ("ddp", "fsdp", "deepspeed", "single_device", "single_tpu", "single_xla", "xla")
@@ -65,6 +67,23 @@ def plan(
         "threads": choose_threads(facts, num_local, wishes),
         "workers": choose_workers(facts, num_local, wishes),
     }
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Looks at the settings of `hardware` that are no wishes, and at their names.
+
+    Raises:
+        InputError: for a name that is not known, or a value out of its range.
+    """
+    known = (*FOR_SPEED, "timeout_s", "max_restarts")
+    for name in settings:
+        if name not in known:
+            raise InputError(f"hardware.{name}: there is no such setting. {nearest(name, known)}")
+    timeout_s, max_restarts = settings.get("timeout_s", 1), settings.get("max_restarts", 0)
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
+        raise InputError(f"hardware.timeout_s={timeout_s} must be a number of seconds above 0")
+    if isinstance(max_restarts, bool) or not isinstance(max_restarts, int) or max_restarts < 0:
+        raise InputError(f"hardware.max_restarts={max_restarts} must be a whole number of 0 or more")
 
 
 def for_trainer(choices: Mapping[str, Choice]) -> dict[str, Any]:

@@ -117,6 +117,11 @@ def _meet(launch: Launch, timeout: timedelta) -> Store:
                 f"MASTER_PORT={place[1]} is taken on this machine by another program; set MASTER_PORT to a free port, the same "
                 "for all processes of the run (torchrun: --master-port)"
             ) from error
+        if launch.rank == 0:
+            raise InputError(
+                f"not all {launch.world_size} processes of the run came to MASTER_ADDR={place[0]} MASTER_PORT={place[1]} "
+                f"within hardware.timeout_s={timeout.total_seconds():g} seconds ({reason}); look at what the others printed"
+            ) from error
         raise InputError(
             f"process {launch.rank} of {launch.world_size} cannot reach the first one at MASTER_ADDR={place[0]} "
             f"MASTER_PORT={place[1]} within {timeout.total_seconds():.0f} s ({reason}); is it started, and does no firewall "
