@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -129,7 +130,7 @@ class Node:
 
 def start(composed: Composed, node: Node, *, num_threads: int) -> Run:
     """Makes the run in processes of its own and waits for their end; arguments and errors as of `run`."""
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -148,7 +149,8 @@ def start(composed: Composed, node: Node, *, num_threads: int) -> Run:
     )
     command = ["-u", "-m", "arclight.launch"]
     try:
-        with handed_over(composed, num_threads=num_threads):
+        with handed_over(composed, num_threads=num_threads), tempfile.TemporaryDirectory(prefix="arclight-") as logs:
+            config.logs_specs = DefaultLogsSpecs(log_dir=logs)  # where processes leave why they failed
             elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         mark_unless_told(composed.folder, "failed")
