@@ -29,6 +29,19 @@ def add_verbs(parser: argparse.ArgumentParser) -> None:
     add_common(verb)
     verb.set_defaults(do=precision)
 
+    verb = verbs.add_parser("train", help="`python train.py` beside a raw loop and the loops that others run")
+    verb.add_argument("--task", choices=("images", "text"), default="images", help="whose net and made data are trained")
+    verb.add_argument(
+        "--against", action="append", default=[], metavar="NAME", help="raw, dataloader | raw, hf_trainer, padded"
+    )
+    verb.add_argument("--steps", type=int, default=100, help="measured in each run (%(default)s)")
+    add_common(verb)
+    verb.set_defaults(do=train)
+
+    verb = verbs.add_parser("start", help="seconds until an answer, and until the first optimizer step")
+    add_common(verb)
+    verb.set_defaults(do=start)
+
 
 def add_common(verb: argparse.ArgumentParser) -> None:
     """What all benchmarks take."""
@@ -87,6 +100,43 @@ def precision(options: argparse.Namespace) -> None:
         skip=options.without,
         tell=console.log,
     )
+    console.print(to_table(result))
+    console.print(f"result: {write_result(result, options.output)}", highlight=False, soft_wrap=True, markup=False)
+
+
+def train(options: argparse.Namespace) -> None:
+    """Prints the table and where the result lies."""
+    from rich.console import Console
+
+    from arclight.benchmark.measurement import check_output, write_result
+    from arclight.benchmark.training import Wish, measure_training, to_table
+
+    check_output(options.output)
+    console = Console(log_path=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
+    size = () if options.batch_size is None else (f"data.batch_size={options.batch_size}",)
+    wish = Wish(
+        task=options.task,
+        against=tuple(options.against),
+        overrides=(*options.overrides, *size),
+        device=options.device,
+        num_steps=options.steps,
+        num_rounds=options.repeats,
+    )
+    result = measure_training(wish, tell=console.log)
+    console.print(to_table(result))
+    console.print(f"result: {write_result(result, options.output)}", highlight=False, soft_wrap=True, markup=False)
+
+
+def start(options: argparse.Namespace) -> None:
+    """Prints the table and where the result lies."""
+    from rich.console import Console
+
+    from arclight.benchmark.measurement import check_output, write_result
+    from arclight.benchmark.start import measure_start, to_table
+
+    check_output(options.output)
+    console = Console(log_path=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
+    result = measure_start(options.overrides, num_rounds=options.repeats, tell=console.log)
     console.print(to_table(result))
     console.print(f"result: {write_result(result, options.output)}", highlight=False, soft_wrap=True, markup=False)
 

@@ -1,0 +1,111 @@
+"""The plain loop of the tutorials, as a baseline: one PIL image at a time, DataLoader workers, Adam, float32, nothing tuned.
+
+    python benchmarks/dataloader_loop.py --steps 200 --workers 2 data=cifar10 data.root=FOLDER model=cnn
+
+The net, the data and the batch are those of the overrides; how they are trained is the tutorials' way. Prints one line of JSON.
+
+Source: the loop, the loss that is read in every step and the transforms (padded random crop, flip, tensor, normalisation) as in
+"Training a Classifier" of the PyTorch tutorials and the CIFAR-10 recipes built on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from arclight.benchmark.training_step import compose
+from arclight.build import build
+from arclight.data.arrays import ArrayDataModule, Arrays
+from arclight.spec import ImageSpec
+
+NUM_FIRST = 10  # steps before the clock starts
+
+
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """Arrays as a data set of PIL images with per-sample transforms."""
+
+    def __init__(self, arrays: Arrays, spec: ImageSpec, *, crop: int, flip: bool) -> None:
+        self.images = arrays.images.permute(0, 2, 3, 1).numpy()  # (N, H, W, C), as files of images give them
+        self.labels = arrays.labels.tolist()
+        self.crop, self.flip = crop, flip
+        self.mean, self.std = (torch.tensor(values).view(-1, 1, 1) for values in (spec.mean, spec.std))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = Image.fromarray(self.images[index])
+        if self.crop:
+            width, height = image.size
+            padded = ImageOps.expand(image, border=self.crop)
+            left, top = random.randint(0, 2 * self.crop), random.randint(0, 2 * self.crop)
+            image = padded.crop((left, top, left + width, top + height))
+        if self.flip and random.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div(255)
+        return (pixels - self.mean) / self.std, self.labels[index]
+
+
+def main() -> None:
+    """Trains and prints samples a second in the steady state."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_args()
+    settings = compose(options.overrides)
+    data: ArrayDataModule = build(settings["data"], "data", {"seed": settings["seed"]})
+    data.prepare_data()
+    data.setup("fit")
+    assert isinstance(data.spec, ImageSpec)
+    torch.manual_seed(settings["seed"])
+    net: nn.Module = build(settings["model"], "model", {"spec": data.spec})
+    augment = settings["data"].get("augment") or {}
+    pictures = Pictures(data.arrays["train"], data.spec, crop=augment.get("crop", 0), flip=bool(augment.get("flip", False)))
+    loader = DataLoader(
+        pictures,
+        batch_size=data.batch_size,
+        shuffle=True,
+        num_workers=options.workers,
+        persistent_workers=options.workers > 0,
+        drop_last=True,
+    )
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    criterion = nn.CrossEntropyLoss()
+    print(json.dumps(train(net, loader, optimizer, criterion, options.steps)))
+
+
+def train(
+    net: nn.Module, loader: Any, optimizer: torch.optim.Optimizer, criterion: nn.Module, num_steps: int
+) -> dict[str, float]:
+    """The loop itself."""
+    net.train()
+    began, step, running_loss, samples = 0.0, 0, 0.0, 0
+    while step < NUM_FIRST + num_steps:
+        for inputs, labels in loader:
+            if step == NUM_FIRST:
+                began = time.perf_counter()
+            optimizer.zero_grad()
+            loss = criterion(net(inputs), labels)
+            loss.backward()
+            optimizer.step()
+            running_loss += loss.item()
+            samples += len(labels) if step >= NUM_FIRST else 0
+            step += 1
+            if step == NUM_FIRST + num_steps:
+                break
+    seconds = time.perf_counter() - began
+    return {"train/samples_per_s": samples / seconds, "train/step_ms": 1000 * seconds / num_steps, "loss": running_loss / step}
+
+
+if __name__ == "__main__":
+    main()

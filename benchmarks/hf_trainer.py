@@ -1,0 +1,143 @@
+"""transformers' Trainer on tagged sentences, as a baseline: set up as its run_ner.py example does, with the example's defaults.
+
+    python benchmarks/hf_trainer.py --steps 200 data=conll2003 data.root=FOLDER model=bert_tagger model.checkpoint=FOLDER
+    python benchmarks/hf_trainer.py --pad-to 128 ...     # the example's --pad_to_max_length with --max_seq_length 128
+
+The encoder, the sentences and the batch are those of the overrides. Random batches padded to their longest sentence, labels on
+first subwords, float32, AdamW (Trainer's fused default), no workers, gradients clipped at norm 1. Prints one line of JSON;
+tokens are real ones. Wants `accelerate`, which Trainer asks for (benchmarks/requirements.txt).
+
+Source: examples/pytorch/token-classification/run_ner.py of transformers 5.23.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import (
+    DataCollatorForTokenClassification,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from arclight.benchmark.training_step import compose
+from arclight.build import build
+from arclight.data.subwords import TokenDataModule
+from arclight.spec import IGNORED, TokenSpec
+
+NUM_FIRST = 10  # steps before the clock starts
+
+
+class Sentences(Dataset[dict[str, Any]]):
+    """Tokenised once, as run_ner's map does; labels on the first subword of each word."""
+
+    def __init__(self, data: TokenDataModule, spec: TokenSpec) -> None:
+        tokenizer = Tokenizer.from_str(spec.tokenizer)
+        tokenizer.enable_truncation(spec.max_length)
+        number = {label: n for n, label in enumerate(spec.labels)}
+        self.rows = []
+        for sentence in data.sentences("train"):
+            encoding = tokenizer.encode(list(sentence.words), is_pretokenized=True)
+            labels, before = [], None
+            for word in encoding.word_ids:
+                labels.append(IGNORED if word is None or word == before else number[sentence.tags[word]])
+                before = word
+            self.rows.append({"input_ids": encoding.ids, "attention_mask": [1] * len(encoding.ids), "labels": labels})
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.rows[index]
+
+
+class Tagger(nn.Module):
+    """The net of the overrides behind the interface that Trainer wants."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        logits = self.net(input_ids, attention_mask)
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        return {"loss": loss, "logits": logits}
+
+
+class Counting:
+    """A collator that keeps how many samples and real tokens each batch has."""
+
+    def __init__(self, collate: Any) -> None:
+        self.collate, self.batches = collate, list[tuple[int, int]]()
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Any:
+        batch = self.collate(rows)
+        self.batches.append((len(rows), sum(len(row["input_ids"]) for row in rows)))
+        return batch
+
+
+class Clock(TrainerCallback):
+    """Notes when each step ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        self.ends.append(time.perf_counter())
+
+
+def main() -> None:
+    """Trains and prints sentences and tokens a second in the steady state."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--pad-to", type=int)
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_args()
+    settings = compose(options.overrides)
+    data: TokenDataModule = build(settings["data"], "data", {"seed": settings["seed"]})
+    data.prepare_data()
+    data.setup("fit")
+    assert isinstance(data.spec, TokenSpec)
+    torch.manual_seed(settings["seed"])
+    net: nn.Module = build(settings["model"], "model", {"spec": data.spec})
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(data.spec.tokenizer), pad_token="[PAD]")
+    padding = {"padding": "max_length", "max_length": options.pad_to} if options.pad_to else {"padding": True}
+    collate = Counting(DataCollatorForTokenClassification(tokenizer, **padding))
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=data.batch_size,
+            max_steps=NUM_FIRST + options.steps,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            seed=settings["seed"],
+            use_cpu=not torch.cuda.is_available(),
+        )
+        trainer = Trainer(
+            model=Tagger(net),
+            args=arguments,
+            train_dataset=Sentences(data, data.spec),
+            data_collator=collate,
+            callbacks=[clock],
+        )
+        trainer.train()
+    seconds = clock.ends[-1] - clock.ends[NUM_FIRST - 1]
+    samples, tokens = (sum(counts) for counts in zip(*collate.batches[NUM_FIRST : NUM_FIRST + options.steps], strict=True))
+    numbers = {"samples_per_s": samples / seconds, "tokens_per_s": tokens / seconds, "step_ms": 1000 * seconds / options.steps}
+    print(json.dumps({f"train/{name}": value for name, value in numbers.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Data path, net, optimizer and precision of `python train.py` in the barest loop there is: what Lightning adds is the rest.
+
+`python -m arclight.benchmark.raw_loop STEPS OVERRIDES...` prints a line of JSON. No trainer, callbacks, trackers, checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from arclight import assembly, hardware
+from arclight.benchmark.machine import synchronize
+from arclight.benchmark.training_step import compose, loss_of
+from arclight.checkpoint import build_task
+from arclight.data.datamodule import DataModule
+from arclight.spec import TokenBatch
+from arclight.training.optimizers import parameter_groups, read_rates
+from arclight.training.task import Task
+
+NUM_FIRST = 10  # steps before the clock starts, as many as training leaves out
+
+
+def run(num_steps: int, overrides: list[str]) -> dict[str, float]:
+    """Samples, real tokens and steps a second, named as in results.json."""
+    settings = compose(overrides)
+    choices = assembly.plan_for(settings, hardware.probe())
+    hardware.put_into_effect(choices)
+    torch.manual_seed(settings["seed"])
+    data = assembly.build_data(settings, workers=choices["workers"].value)
+    data.prepare_data()
+    data.setup("fit")
+    assert data.spec is not None
+    task = build_task(settings, data.spec, channels_last=choices["channels_last"].value)
+    device = torch.device("cuda" if choices["accelerator"].value == "cuda" else "cpu")
+    return measure(task.to(device).train(), data, str(choices["precision"].value), settings["trainer"], num_steps, device)
+
+
+def measure(
+    task: Task, data: DataModule, precision: str, trainer: dict[str, Any], num_steps: int, device: torch.device
+) -> dict[str, float]:
+    """The loop."""
+    optimizer = make_optimizer(task)
+    context: Any = torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False) if precision == "bf16-mixed" else None
+    clip = trainer.get("gradient_clip_val")
+    began, samples, tokens = 0.0, 0, 0
+    for step, batch in enumerate(batches(data, NUM_FIRST + num_steps)):
+        if step == NUM_FIRST:
+            synchronize(device)
+            began = time.perf_counter()
+        with context or nullcontext():
+            loss = loss_of(task, batch)
+        loss.backward()
+        if clip:
+            nn.utils.clip_grad_norm_(task.net.parameters(), clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if step >= NUM_FIRST:
+            samples += len(batch.indices)
+            tokens += batch.num_tokens if isinstance(batch, TokenBatch) else 0
+    synchronize(device)
+    seconds = time.perf_counter() - began
+    numbers = {"samples_per_s": samples / seconds, "step_ms": 1000 * seconds / num_steps}
+    if tokens:
+        numbers["tokens_per_s"] = tokens / seconds
+    return {f"train/{name}": value for name, value in numbers.items()}
+
+
+def make_optimizer(task: Task) -> torch.optim.Optimizer:
+    """The task's own, fused where it can be, as training has it."""
+    lr, weight_decay = read_rates(task.make_optimizer)
+    groups = parameter_groups(task.net, lr=lr, weight_decay=weight_decay, layer_decay=task.layer_decay)
+    return task.make_optimizer(groups, fused=True)
+
+
+def batches(data: DataModule, num: int) -> Iterator[Any]:
+    """So many training batches, epoch after epoch."""
+    epoch = 0
+    while num:
+        loader: Any = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            yield batch
+            num -= 1
+            if not num:
+                return
+        epoch += 1
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(run(int(sys.argv[1]), sys.argv[2:])) + "\n")

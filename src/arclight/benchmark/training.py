@@ -1,0 +1,196 @@
+"""`benchmark train`: how fast `python train.py` trains, beside the barest loop of the same kernels and the loops others run.
+
+Every case is a process of its own, several times over, interleaved. The baselines of other ways to train are programs in the
+folder benchmarks/ of the checkout; they take the same overrides, so that data, net and batch are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from arclight import hardware
+from arclight.benchmark.machine import Machine, choose_device, measure_machine
+from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
+from arclight.benchmark.precision import limits
+from arclight.benchmark.scaling import NUM_LEFT_OUT, TASKS
+from arclight.benchmark.train_process import LONGEST_S, PLACES, TOLD_CHARACTERS, train
+from arclight.benchmark.training_step import Sample, compose, make_sample, wishes_of, with_defaults
+from arclight.config import CONF
+from arclight.errors import InputError
+
+OURS = "arclight"
+BASELINES = {
+    "raw": ("-m", "arclight.benchmark.raw_loop"),
+    "dataloader": ("dataloader_loop.py",),
+    "hf_trainer": ("hf_trainer.py",),
+    "padded": ("hf_trainer.py", "--pad-to", "128"),
+}
+KINDS = {"images": ("raw", "dataloader"), "text": ("raw", "hf_trainer", "padded")}
+FIGURES = {
+    "samples": "samples/s",
+    "tokens": "real tokens/s",
+    "step": "ms a step",
+    "factor": "arclight over it",
+    "peak_share": "share of peak",
+}
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for.
+
+    Raises:
+        InputError: for a number out of its range, or a baseline that is not of this kind of data.
+    """
+
+    task: str = "images"
+    against: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    device: str = "auto"
+    num_steps: int = 100
+    num_rounds: int = 5
+
+    def __post_init__(self) -> None:
+        for option, value in (("--repeats", self.num_rounds), ("--steps", self.num_steps)):
+            if value < 1:
+                raise InputError(f"{option} {value} must be 1 or more")
+        for name in self.against:
+            if name not in KINDS[self.task]:
+                raise InputError(f"--against {name}: baselines of --task {self.task} are {', '.join(KINDS[self.task])}")
+
+
+def measure_training(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
+    """The table of this machine.
+
+    Raises:
+        InputError: for a wish that this machine or the config cannot fulfil.
+        RuntimeError: when a program that is measured fails, with what it said.
+    """
+    facts, device = hardware.probe(), choose_device(wish.device)
+    overrides = with_defaults(
+        wish.overrides, {**TASKS[wish.task], "data.num_train": "4096"} if is_made(wish) else TASKS[wish.task]
+    )
+    settings = compose(overrides)
+    sample = make_sample(overrides)
+    tell("what the machine can do at most")
+    machine = measure_machine(device, facts)
+    num_threads = facts.num_cores
+
+    def once(name: str) -> Callable[[], dict[str, float]]:
+        def measured() -> dict[str, float]:
+            tell(name)
+            if name == OURS:
+                return numbers_of(train(steady(overrides, wish.num_steps), num_threads=num_threads).results)
+            return run_baseline(name, wish.num_steps, overrides, num_threads=num_threads)
+
+        return measured
+
+    names = (OURS, *(wish.against or KINDS[wish.task]))
+    measured = interleave({name: once(name) for name in names}, wish.num_rounds)
+    plan = hardware.plan(facts, wishes_of(settings))
+    cases = to_cases(measured, sample, machine, precision=str(plan["precision"].value))
+    described = {"task": wish.task, "overrides": overrides, "num_steps": wish.num_steps, "flops_per_step": sample.flops}
+    return Result(f"train-{settings['name']}", gather_facts(machine, plan, described, num_rounds=wish.num_rounds), tuple(cases))
+
+
+def is_made(wish: Wish) -> bool:
+    """Whether the data is made on the spot."""
+    return not any(override.startswith("data=") for override in wish.overrides)
+
+
+def steady(overrides: Sequence[str], num_steps: int) -> list[str]:
+    """Overrides for a run of so many steps in the steady state, validated and tested as little as can be."""
+    limits = ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "trainer.max_epochs=-1"]
+    return [*overrides, *limits, f"trainer.max_steps={NUM_LEFT_OUT + num_steps}", "callbacks=none"]
+
+
+def run_baseline(name: str, num_steps: int, overrides: Sequence[str], *, num_threads: int) -> dict[str, float]:
+    """What a baseline's program measured.
+
+    Raises:
+        RuntimeError: when it failed, with the end of what it said.
+    """
+    first, *rest = BASELINES[name]
+    program = (
+        [first, *rest, str(num_steps)]
+        if first == "-m"
+        else [str(CONF.parent / "benchmarks" / first), *rest, "--steps", str(num_steps)]
+    )
+    environment = {key: value for key, value in os.environ.items() if key not in PLACES}
+    environment |= {"OMP_NUM_THREADS": str(num_threads), "MKL_NUM_THREADS": str(num_threads)}
+    with tempfile.TemporaryDirectory(prefix="arclight-benchmark-") as folder:
+        ended = subprocess.run(
+            [sys.executable, *program, *overrides],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_S,
+            check=False,
+        )
+    if ended.returncode != 0:
+        raise RuntimeError(f"{' '.join(program)} ended with status {ended.returncode}:\n{ended.stderr[-TOLD_CHARACTERS:]}")
+    return numbers_of(json.loads(ended.stdout.strip().splitlines()[-1]))
+
+
+def numbers_of(results: Mapping[str, Any]) -> dict[str, float]:
+    """Those of the speed."""
+    names = {"samples": "train/samples_per_s", "tokens": "train/tokens_per_s", "step": "train/step_ms"}
+    return {name: float(results[key]) for name, key in names.items() if key in results}
+
+
+def to_cases(measured: Mapping[str, list[dict[str, float]]], sample: Sample, machine: Machine, *, precision: str) -> list[Case]:
+    """Each way to train with its speed, ours over it, and what share of the machine's arithmetic it uses."""
+    units = {"samples": "1/s", "tokens": "1/s", "step": "ms"}
+    figures = {
+        name: {key: Figure(tuple(numbers[key] for numbers in rounds), unit) for key, unit in units.items() if key in rounds[0]}
+        for name, rounds in measured.items()
+    }
+    per = "tokens" if sample.work.tokens else "samples"
+    flops = sample.flops / (sample.work.tokens or sample.work.samples)  # of one real token or sample
+    cases = []
+    for name, own in figures.items():
+        used = precision if name in (OURS, "raw") else "fp32"
+        peak = machine.flops.get("bf16" if used.startswith("bf16") else "fp32")
+        if peak:
+            own["peak_share"] = Figure(tuple(value * flops / peak for value in own[per].values), "")
+        if name != OURS:
+            own["factor"] = ratio(figures[OURS][per], own[per])
+        cases.append(Case(name, {"precision": used}, own))
+    return cases
+
+
+def to_table(result: Result) -> Table:
+    """A row for each way to train."""
+    table = Table(
+        title=f"{result.benchmark} on {result.facts['device']}, n = {result.facts['num_rounds']}", title_justify="left"
+    )
+    shown = {key: heading for key, heading in FIGURES.items() if any(key in case.figures for case in result.cases)}
+    for heading in ("", "precision", *shown.values()):
+        table.add_column(heading, justify="left" if heading in ("", "precision") else "right")
+    for case in result.cases:
+        cells = [cell(case.figures.get(key), key) for key in shown]
+        table.add_row(case.name, str(case.settings["precision"]), *cells)
+    table.caption = Text(limits(result.facts["machine"]))
+    return table
+
+
+def cell(figure: Figure | None, key: str) -> str:
+    """A figure as the table shows it."""
+    if figure is None:
+        return ""
+    if key == "peak_share":
+        return f"{figure.median:.0%}"
+    return figure.to_text() if key in ("samples", "tokens", "factor") else significant(figure.median, 3)
