@@ -15,6 +15,7 @@ import yaml
 from arclight import resume
 from arclight.config import Composed
 from arclight.errors import InputError
+from arclight.hardware import Launch
 
 SETTINGS: dict[str, Any] = {
     "seed": 0,
@@ -46,7 +47,7 @@ def leave_run(name: str, status: str | None, settings: dict[str, Any] = SETTINGS
 
 
 def test_a_new_run_claims_its_folder() -> None:
-    first, second = (resume.settle(composed("run"), is_restart=False).folder for _ in range(2))
+    first, second = (resume.settle(composed("run"), Launch()).folder for _ in range(2))
     assert [first.name, second.name] == ["run", "run_2"]
 
 
@@ -64,60 +65,60 @@ def test_auto_goes_on_with_the_newest_unfinished_run_of_the_same_config(status: 
     leave_run("other", status, {**SETTINGS, "seed": 1})
     new = composed("now", resume="auto")
     new.folder.mkdir()
-    assert resume.settle(new, is_restart=False).folder == wanted
+    assert resume.settle(new, Launch()).folder == wanted
     assert not new.folder.exists()
 
 
 def test_auto_begins_anew_where_there_is_nothing_to_go_on_with() -> None:
     leave_run("done", "finished")
-    assert resume.settle(composed("now", resume="auto"), is_restart=False).folder.name == "now"
+    assert resume.settle(composed("now", resume="auto"), Launch()).folder.name == "now"
 
 
 def test_a_run_that_is_started_again_goes_on_by_itself() -> None:
     wanted = leave_run("before", "running")
-    assert resume.settle(composed("now"), is_restart=True).folder == wanted
-    assert resume.settle(composed("later"), is_restart=False).folder.name == "later"
+    assert resume.settle(composed("now"), Launch("torchrun", restart_count=1, run_id="none")).folder == wanted
+    assert resume.settle(composed("later"), Launch()).folder.name == "later"
 
 
 def test_what_does_not_change_the_results_may_change() -> None:
     wanted = leave_run("before", "interrupted")
     elsewhere = {**SETTINGS, "trainer": {"max_epochs": 2, "devices": 8}, "tracker": {"wandb": {}}}
     elsewhere["data"] = {"root": "/scratch", "batch_size": 8}
-    assert resume.settle(composed("now", settings=elsewhere, resume="auto"), is_restart=False).folder == wanted
+    assert resume.settle(composed("now", settings=elsewhere, resume="auto"), Launch()).folder == wanted
 
 
 def test_another_config_is_refused_with_the_difference() -> None:
     folder = leave_run("before", "interrupted")
     other = composed("now", settings={**SETTINGS, "seed": 7}, resume=str(folder))
     with pytest.raises(InputError, match=r"(?s)another config; resume_with_changes=true goes on .*seed: 0 -> 7"):
-        resume.settle(other, is_restart=False)
-    assert resume.settle(replace(other, resume_with_changes=True), is_restart=False).folder == folder
+        resume.settle(other, Launch())
+    assert resume.settle(replace(other, resume_with_changes=True), Launch()).folder == folder
 
 
 def test_a_finished_run_is_not_gone_on_with() -> None:
     folder = leave_run("before", "finished")
     with pytest.raises(InputError, match="is finished; train it further with trainer.max_epochs"):
-        resume.settle(composed("now", resume=str(folder)), is_restart=False)
+        resume.settle(composed("now", resume=str(folder)), Launch())
 
 
 def test_latest_and_a_checkpoint_stand_for_their_run() -> None:
     folder = leave_run("before", "interrupted", age=1)
     for name in ("latest", str(folder / "checkpoints" / "last.ckpt"), str(folder)):
-        assert resume.settle(composed("now", resume=name), is_restart=False).folder == folder
+        assert resume.settle(composed("now", resume=name), Launch()).folder == folder
 
 
 @pytest.mark.parametrize("name", ["nowhere", "outputs"])
 def test_a_folder_that_is_no_run_is_told(name: str) -> None:
     with pytest.raises(InputError, match=f"{name} is no run folder: it holds no config.yaml"):
-        resume.settle(composed("now", resume=name), is_restart=False)
+        resume.settle(composed("now", resume=name), Launch())
     with pytest.raises(InputError, match="latest: .* holds no run; start one"):
-        resume.settle(composed("now", resume="latest"), is_restart=False)
+        resume.settle(composed("now", resume="latest"), Launch())
 
 
 def test_a_half_written_config_is_not_taken_for_the_same() -> None:
     folder = leave_run("before", "running")
     (folder / "config.yaml").write_text("seed: [")
-    assert resume.settle(composed("now", resume="auto"), is_restart=False).folder.name == "now"
+    assert resume.settle(composed("now", resume="auto"), Launch()).folder.name == "now"
 
 
 def test_one_run_trains_once_at_a_time() -> None:
@@ -129,7 +130,7 @@ def test_one_run_trains_once_at_a_time() -> None:
     ):
         pass
     with resume.locked(folder):
-        assert resume.settle(composed("now", resume="auto"), is_restart=False).folder.name == "now"
+        assert resume.settle(composed("now", resume="auto"), Launch()).folder.name == "now"
     assert not (folder / resume.LOCK).exists()
     with resume.locked(folder):
         pass

@@ -81,7 +81,7 @@ def alternatives(wanted: Path) -> Iterator[Path]:
         yield wanted.with_name(f"{wanted.name}_{number}")
 
 
-OmegaConf.register_new_resolver("free_folder", free_folder)
+OmegaConf.register_new_resolver("free_folder", free_folder, use_cache=True)  # with the config, a job elsewhere gets the value
 
 
 def compose(overrides: Sequence[str]) -> Composed:

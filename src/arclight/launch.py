@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 COMPOSED = "ARCLIGHT_COMPOSED"  # the variable that hands the config to the processes of a run
 STARTS_ITS_OWN = ("spawn", "fork", "notebook")  # strategies of Lightning that start processes without repeating the command
+SUBMITTED = "SUBMITIT_EXECUTOR"  # the variable by which submitit tells a job that it started it, one run of a grid
 MISTAKE = 2  # exit status of a process that a mistake of the user ended
 SHUTDOWN_S = 30  # that the other processes have to end once one has died
 
@@ -47,10 +48,10 @@ def run(composed: Composed) -> Run:
         plan = hardware.plan(facts, wishes(composed.settings))
         here = Node.of(facts.launch, plan, composed.settings["hardware"])
         is_one_of_many = facts.launch.world_size > 1 and not here.starts_processes
-        if is_one_of_many and in_grid():
+        if is_one_of_many and in_grid() and SUBMITTED not in os.environ:
             raise InputError(f"a grid starts processes itself: `python train.py -m ...` without {facts.launch.kind} before it")
         if here.rank == 0 and facts.launch.rank == 0:
-            composed = resume.settle(composed, is_restart=facts.launch.restart_count > 0)
+            composed = resume.settle(composed, facts.launch)
         if in_grid() and (done := finished(composed.folder)):
             return done
         check_batch(composed.settings["data"], here)
@@ -92,6 +93,7 @@ class Node:
     meeting: str = ""  # HOST:PORT of the first machine, where there are several
     max_restarts: int = 0
     starts_processes: bool = False
+    run_id: str = ""  # the name of the launch that started this process, by which a run that was started again finds its folder
 
     @classmethod
     def of(cls, launch: hardware.Launch, plan: Mapping[str, hardware.Choice], settings: Mapping[str, Any]) -> Node:
@@ -104,13 +106,14 @@ class Node:
         num_nodes = int(plan["num_nodes"].value)
         each_has_its_own = launch.world_size == num_processes * num_nodes and launch.kind != "none"
         if each_has_its_own or num_processes * num_nodes == 1:
-            return cls()
+            return cls(run_id=launch.run_id)
         if any(word in str(plan["strategy"].value) for word in STARTS_ITS_OWN):
             return cls()
         meeting, rank = "", 0
         if num_nodes > 1:
             meeting, rank = cls._meeting(launch, num_nodes)
-        return cls(num_processes, num_nodes, rank, meeting, int(settings.get("max_restarts", 0)), starts_processes=True)
+        max_restarts = int(settings.get("max_restarts", 0))
+        return cls(num_processes, num_nodes, rank, meeting, max_restarts, starts_processes=True, run_id=launch.run_id)
 
     @staticmethod
     def _meeting(launch: hardware.Launch, num_nodes: int) -> tuple[str, int]:
@@ -139,7 +142,7 @@ def start(composed: Composed, node: Node, *, num_threads: int) -> Run:
         min_nodes=node.num_nodes,
         max_nodes=node.num_nodes,
         nproc_per_node=node.num_processes,
-        run_id=f"arclight-{os.getpid()}" if alone else "arclight",
+        run_id=node.run_id or (f"arclight-{os.getpid()}" if alone else "none"),
         rdzv_backend="c10d" if alone else "static",
         rdzv_endpoint="localhost:0" if alone else node.meeting,
         rdzv_configs={} if alone else {"rank": node.rank},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +13,11 @@ from filelock import FileLock, Timeout
 
 from arclight.config import Composed, alternatives, find_run, in_grid
 from arclight.errors import InputError
-from arclight.hardware import is_main_process
-from arclight.run_folder import discard_unless_trained, settings_of, status_of
+from arclight.hardware import Launch, is_main_process
+from arclight.run_folder import discard_unless_trained, launch_of, settings_of, status_of
 
 LOCK = ".lock"
+NAMELESS = ("", "none")  # launches that nothing tells from others; torchrun without --rdzv-id is named "none"
 # Settings that say where and how fast a run is made, not what comes of it: it may go on under others
 WITHOUT_EFFECT = (
     *("hardware.", "tracker.", "name", "data.root", "data.max_batch_per_device"),
@@ -24,7 +25,7 @@ WITHOUT_EFFECT = (
 )
 
 
-def settle(composed: Composed, *, is_restart: bool) -> Composed:
+def settle(composed: Composed, launch: Launch) -> Composed:
     """The run with the folder that it lives in: that of the run it goes on with, else a new one, claimed.
 
     A run that was started again by what watches over it (torchrun, SLURM) goes on with what it had begun.
@@ -33,7 +34,7 @@ def settle(composed: Composed, *, is_restart: bool) -> Composed:
         InputError: when the run to go on with is not there, is finished, is running, or had another config.
     """
     wanted = composed.folder
-    earlier = find_earlier(composed, "auto" if is_restart and composed.resume == "none" else composed.resume)
+    earlier = begun_by(launch, composed) or find_earlier(composed, resume_of(launch, composed))
     if earlier is None:
         return replace(composed, folder=claim(wanted))
     if earlier.resolve() != wanted.resolve() and wanted.is_dir():
@@ -43,16 +44,41 @@ def settle(composed: Composed, *, is_restart: bool) -> Composed:
     return replace(composed, folder=earlier)
 
 
+def begun_by(launch: Launch, composed: Composed) -> Path | None:
+    """The folder in which this launch has begun this run before; None when it has not, or nothing tells.
+
+    SLURM counts how often it has started a job. torchrun does not count a node that comes or goes, and a node that comes back
+    counts from 0; there the name that all nodes were given tells, if they were given one.
+    """
+    if launch.kind != "torchrun" and not launch.restart_count:
+        return None
+    if in_grid():
+        return composed.folder  # Hydra gives each run of a grid one that no other has
+    if launch.run_id in NAMELESS:
+        return None
+    same = [folder for folder in same_runs(composed) if launch_of(folder) == launch.run_id and status_of(folder) != "finished"]
+    return newest(same)
+
+
+def resume_of(launch: Launch, composed: Composed) -> str:
+    """Which run to go on with: the user's word, or after a restart that has no name to find its folder by, "auto"."""
+    is_restart = launch.restart_count > 0 and launch.run_id in NAMELESS
+    return "auto" if is_restart and composed.resume == "none" else composed.resume
+
+
 def find_earlier(composed: Composed, resume: str) -> Path | None:
-    """The folder of the run to go on with; None for a new run. In a grid, "auto" finds finished runs, too."""
+    """The folder of the run to go on with; None for a new run. In a grid, "auto" finds finished runs of other grids, too."""
     if resume == "none":
         return None
     if resume == "auto":
-        around = composed.folder.parent
-        known = {file.parent for file in [*around.glob("*/config.yaml"), *around.parent.glob("*/*/config.yaml")]}
-        same = [folder for folder in known if not differences(settings_of(folder), composed.settings)]
-        able = [folder for folder in same if not is_locked(folder) and (in_grid() or status_of(folder) != "finished")]
-        return max(able, key=lambda folder: (folder / "config.yaml").stat().st_mtime, default=None)
+        able = [folder for folder in same_runs(composed) if not is_locked(folder)]
+        if not in_grid():
+            return newest(folder for folder in able if status_of(folder) != "finished")
+        wanted = composed.folder
+        if wanted in able:
+            return wanted
+        others = [folder for folder in able if folder.parent != wanted.parent]  # the rest of this grid are runs of their own
+        return newest(folder for folder in others if folder.name == wanted.name) or newest(others)
     folder = find_run(resume)
     if changed := differences(settings_of(folder), composed.settings):
         if not composed.resume_with_changes:
@@ -65,6 +91,18 @@ def find_earlier(composed: Composed, resume: str) -> Path | None:
             f"resume={resume}: that run is finished; train it further with trainer.max_epochs=... resume_with_changes=true"
         )
     return folder
+
+
+def same_runs(composed: Composed) -> list[Path]:
+    """The folders around that of a run whose config gives the same results."""
+    around = composed.folder.parent
+    known = {file.parent for file in [*around.glob("*/config.yaml"), *around.parent.glob("*/*/config.yaml")]}
+    return [folder for folder in known if not differences(settings_of(folder), composed.settings)]
+
+
+def newest(folders: Iterable[Path]) -> Path | None:
+    """The one whose run began last; None of none."""
+    return max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime, default=None)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

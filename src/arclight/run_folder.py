@@ -119,6 +119,15 @@ def status_of(folder: Path) -> str:
     return str(results_of(folder).get("status", "running"))
 
 
+def launch_of(folder: Path) -> str:
+    """The name of the launch that a run was made in last, such as the number of its SLURM job; empty where it had none."""
+    try:
+        written = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        return str(written["hardware"]["launch"]["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def mark_ended(folder: Path, status: str, message: str = "") -> None:
     """Makes results.json say how a run ended where its own process could not."""
     folder.mkdir(parents=True, exist_ok=True)

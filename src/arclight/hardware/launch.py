@@ -1,11 +1,14 @@
-"""Who started this process and how many others with it: torchrun, SLURM, MPI or nobody, read from the environment alone."""
+"""Who started this process and how many others with it: torchrun, SLURM, MPI or nobody; and the way to the others."""
 
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+import psutil
 
 from arclight.errors import InputError
 
@@ -133,6 +136,23 @@ def mpi(environment: Mapping[str, str]) -> Launch:
         node_rank=rank // local_size,
         num_nodes=-(-world_size // local_size),
     )
+
+
+def interface_towards(address: str) -> str:
+    """The network interface by which this machine reaches an address, such as "eth0"; empty where it cannot tell.
+
+    Gloo takes the one that the machine's own host name stands for, which on Debian, in containers and on laptops is often the
+    loopback, where no other machine finds it.
+    """
+    try:
+        (family, kind, protocol, _, place), *_ = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)
+        with socket.socket(family, kind, protocol) as probe:
+            probe.connect(place)  # of this kind it sends nothing, and only asks for the route
+            own = probe.getsockname()[0]
+    except OSError:
+        return ""
+    interfaces = psutil.net_if_addrs().items()
+    return next((name for name, addresses in interfaces if any(its.address == own for its in addresses)), "")
 
 
 def number(environment: Mapping[str, str], name: str, other: str = "", *, default: int) -> int:

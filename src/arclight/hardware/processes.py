@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from arclight.errors import InputError
-from arclight.hardware.launch import Launch, first_slurm_node, slurm_port
+from arclight.hardware.launch import Launch, first_slurm_node, interface_towards, slurm_port
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -108,6 +108,8 @@ def _meet(launch: Launch, timeout: timedelta) -> Store:
     from torch.distributed.rendezvous import rendezvous
 
     place = tell_torch(launch, os.environ)
+    if launch.num_nodes > 1 and (interface := interface_towards(place[0])):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     try:
         store, _, _ = next(iter(rendezvous("env://", timeout=timeout)))
     except (DistNetworkError, DistStoreError, ConnectionError, socket.gaierror, ValueError) as error:
