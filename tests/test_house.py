@@ -46,7 +46,7 @@ def test_tests_mirror_the_rooms() -> None:
     }
     # tested by the runs of test_experiment and by their neighbours' tests
     together = {
-        *map(Path, ("run_folder", "training/throughput", "training/image_classifier", "training/token_tagger")),
+        *map(Path, ("run_folder", "training/image_classifier", "training/token_tagger")),
         *map(Path, ("hardware/choice", "hardware/devices", "hardware/precision")),  # by test_plan
     }
     assert rooms - tested - together == set()
