@@ -55,16 +55,23 @@ class ImageBatch(NamedTuple):
 
 
 class TokenBatch(NamedTuple):
-    """One process's part of a batch of sentences: T subwords of the longest, W words of the longest."""
+    """One process's part of a batch: B sentences of W words at most, in R rows of T subwords.
 
-    input_ids: Tensor  # int64 (B, T)
-    attention_mask: Tensor  # int64 (B, T), 0 on padding
-    labels: Tensor  # int64 (B, T), the word's label on its first subword, IGNORED elsewhere
-    word_starts: Tensor  # int64 (B, W), where a word's first subword stands, -1 where truncation cut it off or no word is
+    As a rule each sentence has a row of its own, R = B. Where `position_ids` are given, several pieces of text share a row, and
+    no subword may attend to another piece: a net that cannot keep them apart must refuse such a batch.
+    """
+
+    input_ids: Tensor  # int64 (R, T)
+    attention_mask: Tensor  # int64 (R, T), which piece of the row a subword belongs to, counted from 1; 0 on padding
+    labels: Tensor  # int64 (R, T), the word's label on its first subword, IGNORED elsewhere
+    word_starts: Tensor  # int64 (B, W), where in its row a word's first subword stands, -1 where it was cut off or no word is
     word_labels: Tensor  # int64 (B, W), gold label of every word, cut off or not; IGNORED where no word is
     indices: Tensor  # int64 (B,), row in the split, -1 on rows that only fill the batch
     num_tokens: int  # subwords in this part, padding left out
     num_labelled: float  # labelled subwords of the whole batch, all processes and parts, divided by the number of parts
+    num_pairs: int = 0  # pairs of subwords in this part that attend to one another, which is what attention costs
+    position_ids: Tensor | None = None  # int64 (R, T), 0 where a piece begins; None where a row is one piece
+    rows: Tensor | None = None  # int64 (B,), the row that holds each sentence; None where each has its own
 
 
 def to_plain(spec: Spec) -> dict[str, Any]:

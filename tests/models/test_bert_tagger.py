@@ -452,3 +452,74 @@ def test_an_encoder_that_cannot_save_memory_is_told(bert_folder: Path, monkeypat
 def test_settings_out_of_range_are_told(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         tagger(**settings)
+
+
+# several texts in a row
+
+
+def packed(*lengths: int, padding: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    """One row of texts of these lengths, and padding behind them."""
+    input_ids, _ = sentences(*lengths)
+    texts = [input_ids[row, :length] for row, length in enumerate(lengths)]
+    pad = torch.zeros(padding, dtype=torch.int64)
+    numbers = [torch.full((length,), number) for number, length in enumerate(lengths, start=1)]
+    positions = [torch.arange(length) for length in lengths]
+    return tuple(torch.cat([*parts, pad])[None] for parts in (texts, numbers, positions))
+
+
+@pytest.mark.parametrize("kind", sorted(PLAIN_MASK))
+def test_texts_that_share_a_row_get_the_logits_and_gradients_of_texts_alone(kind: str) -> None:
+    net = BertTagger(text(), checkpoint=None, encoder={"model_type": kind, **ENCODERS[kind]}).eval()
+    lengths = (5, 12, 3)
+    input_ids, _ = sentences(*lengths)
+    weights = torch.randn(sum(lengths), len(LABELS), generator=torch.Generator().manual_seed(2))
+    alone = torch.cat([net(input_ids[row : row + 1, :n], torch.ones(1, n).long())[0] for row, n in enumerate(lengths)])
+    (alone * weights).sum().backward()
+    expected = {name: weight.grad.clone() for name, weight in net.named_parameters()}
+    net.zero_grad()
+    together = net(*packed(*lengths))[0, : sum(lengths)]
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    (together * weights).sum().backward()
+    for name, weight in net.named_parameters():
+        torch.testing.assert_close(weight.grad, expected[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("kind", sorted(PLAIN_MASK))
+def test_no_text_sees_another_of_its_row(kind: str) -> None:
+    net = BertTagger(text(), checkpoint=None, encoder={"model_type": kind, **ENCODERS[kind]}).eval()
+    input_ids, numbers, positions = packed(5, 12, 3)
+    before = net(input_ids, numbers, positions)
+    changed = input_ids.clone()
+    changed[numbers == 2] = 5 + (changed[numbers == 2] + 7) % (VOCAB - 5)
+    after = net(changed, numbers, positions)
+    assert torch.equal(after[numbers != 2], before[numbers != 2])
+    assert not torch.isclose(after[numbers == 2], before[numbers == 2]).all(dim=-1).any()
+    assert after.isfinite().all()
+
+
+def test_a_row_may_be_longer_than_a_text() -> None:
+    net = BertTagger(text(max_length=8), checkpoint=None, width=16).eval()
+    input_ids, numbers, positions = packed(8, 8, 8)
+    assert net(input_ids, numbers, positions).shape == (1, 26, len(LABELS))
+
+
+def test_the_host_waits_for_no_value_of_packed_rows() -> None:
+    net = tagger()
+    batch = packed(5, 12, 3)
+    with Reads() as reads:
+        net(*batch).sum().backward()
+    assert reads.count == 0
+
+
+@pytest.mark.parametrize("kind", ["modernbert", "deberta-v2", "mpnet"])
+def test_an_encoder_that_would_mix_the_texts_of_a_row_is_told(kind: str) -> None:
+    net = BertTagger(text(), checkpoint=None, encoder={"model_type": kind, **ENCODERS[kind]})
+    with pytest.raises(InputError, match=f"data.packing=rows: the encoder '{kind}' cannot keep the texts of a row apart"):
+        net(*packed(5, 12))
+
+
+def test_another_attention_is_told_before_it_mixes_texts() -> None:
+    net = tagger()
+    net.encoder.set_attn_implementation("eager")
+    with pytest.raises(InputError, match="cannot keep the texts of a row apart; take data.packing=buckets"):
+        net(*packed(5, 12))

@@ -112,24 +112,6 @@ def test_a_line_per_epoch_off_a_terminal_and_a_bar_on_one(tmp_path: Path) -> Non
     assert isinstance(progress_callback(Console(force_terminal=True), throughput), ProgressBar)
 
 
-def test_throughput_counts_samples_and_leaves_validation_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(10_000))
-    monkeypatch.setattr("arclight.training.throughput.time.perf_counter", lambda: float(next(clock)))
-    throughput = Throughput(0.0)
-    trainer = fit(tmp_path, [0.1, 0.2, 0.3], throughput, enable_checkpointing=False)
-    # each part reads the clock twice, at its start and its end: 1 s of waiting, 2 s in all
-    numbers = throughput.numbers(trainer)
-    assert numbers["train/samples_per_s"] == pytest.approx(1.5)
-    assert numbers["train/step_ms"] == pytest.approx(2000)
-    assert numbers["train/data_wait_share"] == pytest.approx(0.5)
-    assert "train/tokens_per_s" not in numbers
-    assert numbers["time/first_step_s"] > 0
-
-
-def test_throughput_of_no_training_is_nothing() -> None:
-    assert Throughput(0.0).numbers(None) == {}  # type: ignore[arg-type]
-
-
 @pytest.mark.filterwarnings("ignore:The number of training batches")
 def test_the_logged_loss_is_the_mean_since_the_last_time(tmp_path: Path) -> None:
     from lightning.pytorch.loggers import CSVLogger

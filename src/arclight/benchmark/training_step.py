@@ -21,6 +21,7 @@ from arclight.config import composed_by_hydra, mistakes_named, to_composed
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
 from arclight.spec import ImageBatch, ImageSpec, Spec, TokenBatch
+from arclight.training.flops import count_flops
 from arclight.training.task import Task
 
 # By the kind of data a model learns from: data made on the spot, and what else makes a net of a usual size without a download.
@@ -118,20 +119,9 @@ def make_sample(overrides: Sequence[str]) -> Sample:
         work = Work(len(batch.indices), batch.num_tokens, batch.input_ids.numel())
     else:
         work = Work(len(batch.indices), 0, 0)
-    flops = count_flops(settings, data.spec, batch)
+    flops = count_flops(build_task(settings, data.spec), batch)
     real_share = work.tokens / work.positions if work.positions else 1.0
     return Sample(tuple(overrides), settings, data.spec, batch, work, flops * real_share)
-
-
-def count_flops(settings: dict[str, Any], spec: Spec, batch: ImageBatch | TokenBatch) -> float:
-    """FLOPs of the matrix products and convolutions of one forward and backward pass over the batch, padding included."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    meta = torch.device("meta")  # shapes without numbers: nothing is worked out, and no kernel hides its FLOPs
-    task = build_task(settings, spec).to(meta)
-    with FlopCounterMode(display=False) as counter:
-        loss_of(task, on_device(batch, meta)).backward()
-    return float(counter.get_total_flops())
 
 
 def on_device(batch: Any, device: torch.device) -> Any:

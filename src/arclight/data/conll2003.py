@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from arclight.data.columns import Sentence, count_entities, in_iob2, read_columns
 from arclight.data.download import fetch
-from arclight.data.subwords import TokenDataModule
+from arclight.data.subwords import Context, Packing, TokenDataModule
 from arclight.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -50,6 +50,11 @@ class Conll2003(TokenDataModule):
         eval_batch_size: sentences that one process takes at once in validation and test.
         max_batch_per_device: most sentences that one process takes at once; None is no limit.
         seed: of shuffling.
+        packing: "buckets" puts sentences of like length into a batch, "none" pads them as the shuffle has them, "rows" lays
+            them side by side in rows of `tokens_per_row`, where none sees another. Validation and test have buckets always.
+        tokens_per_row: most subwords in such a row.
+        context: "document" gives the net neighbouring sentences of a document at once, as many as `max_length` has room for,
+            and scores each of them once; batches are then counted in such windows.
         download: False never opens a connection for the data.
     """
 
@@ -64,6 +69,9 @@ class Conll2003(TokenDataModule):
         eval_batch_size: int = 64,
         max_batch_per_device: int | None = None,
         seed: int = 0,
+        packing: Packing = "buckets",
+        tokens_per_row: int = 512,
+        context: Context = "sentence",
         download: bool = True,
     ) -> None:
         super().__init__(
@@ -75,6 +83,9 @@ class Conll2003(TokenDataModule):
             eval_batch_size=eval_batch_size,
             max_batch_per_device=max_batch_per_device,
             seed=seed,
+            packing=packing,
+            tokens_per_row=tokens_per_row,
+            context=context,
         )
         self.download = download
 

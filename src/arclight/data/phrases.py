@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from arclight.data.columns import Sentence
-from arclight.data.subwords import SPLITS, TokenDataModule
+from arclight.data.subwords import SPLITS, Packing, TokenDataModule
 from arclight.errors import InputError
 
 T = TypeVar("T")
@@ -79,6 +79,9 @@ class Phrases(TokenDataModule):
         batch_size: sentences per optimizer step, over all processes and accumulated parts.
         eval_batch_size: sentences that one process takes at once in validation and test.
         max_batch_per_device: most sentences that one process takes at once; None is no limit.
+        packing: "buckets" puts sentences of like length into a batch, "none" pads them as the shuffle has them, "rows" lays
+            them side by side in rows of `tokens_per_row`, where none sees another. Validation and test have buckets always.
+        tokens_per_row: most subwords in such a row.
         num_train: sentences to train on.
         num_val: sentences to validate on.
         num_test: sentences to test on.
@@ -95,6 +98,8 @@ class Phrases(TokenDataModule):
         batch_size: int = 16,
         eval_batch_size: int = 64,
         max_batch_per_device: int | None = None,
+        packing: Packing = "buckets",
+        tokens_per_row: int = 512,
         num_train: int = 3000,
         num_val: int = 300,
         num_test: int = 500,
@@ -110,6 +115,8 @@ class Phrases(TokenDataModule):
             eval_batch_size=eval_batch_size,
             max_batch_per_device=max_batch_per_device,
             seed=seed,
+            packing=packing,
+            tokens_per_row=tokens_per_row,
         )
         self.num_made = {"train": num_train, "val": num_val, "test": num_test}
         for split, number in self.num_made.items():

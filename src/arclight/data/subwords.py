@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import chain
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -15,13 +16,16 @@ from torch import Tensor
 
 from arclight.data.columns import Sentence, check_labels, find_labels
 from arclight.data.datamodule import DataModule
-from arclight.data.order import EvalOrder, Rows, Shard, TrainOrder, generator
+from arclight.data.order import EvalOrder, Rows, TrainOrder
+from arclight.data.packing import BucketOrder, TextOrder, lay_out, window_sizes
 from arclight.data.vocabulary import load_tokenizer, train_wordpiece
 from arclight.errors import InputError
 from arclight.spec import IGNORED, TokenBatch, TokenSpec
 
 SPLITS = ("train", "val", "test")
-WINDOW = 50  # batches whose sentences are sorted by length together; more would pad less and shuffle less
+
+Packing = Literal["none", "buckets", "rows"]
+Context = Literal["sentence", "document"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,19 +33,29 @@ _log = logging.getLogger(__name__)
 class Subwords:
     """One split as flat tensors, cut into subwords once; batches are gathered from them on the device.
 
-    A word's label stands on its first subword. A word without any stands beyond `spec.max_length` (`num_cut`, told in the log)
+    It consists of pieces, each of which the net sees at once: sentences, or windows of neighbouring ones from one document. A
+    word's label stands on its first subword. A word without any stands beyond `spec.max_length` (`num_cut`, told in the log)
     or consists of what the tokenizer drops (`num_empty`); it keeps its label in `word_labels`, and -1 is its `word_starts`.
+
+    Args:
+        sentences: of the split, by row.
+        spec: labels, tokenizer, and the most subwords of a piece.
+        in_windows: whether a piece is a window.
     """
 
-    def __init__(self, sentences: Sequence[Sentence], spec: TokenSpec) -> None:
+    def __init__(self, sentences: Sequence[Sentence], spec: TokenSpec, *, in_windows: bool = False) -> None:
         tokenizer = Tokenizer.from_str(spec.tokenizer)
+        sizes = np.array(find_windows(sentences, spec) if in_windows else [1] * len(sentences))  # sentences in each piece
+        first_sentences = np.cumsum(sizes) - sizes
         tokenizer.enable_truncation(spec.max_length)  # keeps the special tokens at both ends
-        encodings = tokenizer.encode_batch([list(sentence.words) for sentence in sentences], is_pretokenized=True)
+        pieces = [sentences[first : first + size] for first, size in zip(first_sentences, sizes, strict=True)]
+        texts = [[word for sentence in piece for word in sentence.words] for piece in pieces]
+        encodings = tokenizer.encode_batch(texts, is_pretokenized=True)
         lengths = np.array([len(encoding.ids) for encoding in encodings])
-        num_words = np.array([len(sentence.words) for sentence in sentences])
+        num_words = np.array([len(text) for text in texts])
         offsets, word_offsets = np.cumsum(lengths) - lengths, np.cumsum(num_words) - num_words
 
-        rows = np.repeat(np.arange(len(sentences)), lengths)  # of each subword
+        rows = np.repeat(np.arange(len(pieces)), lengths)  # of each subword
         inner = np.fromiter((-1 if w is None else w for encoding in encodings for w in encoding.word_ids), np.int64)
         word = np.where(inner >= 0, word_offsets[rows] + inner, -1)  # counted through the whole split
         first = (word >= 0) & (word != np.concatenate([[-1], word[:-1]]))
@@ -53,12 +67,16 @@ class Subwords:
         labels[first] = word_labels[word[first]]
         ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int64)
 
-        self.lengths, self.num_words = torch.from_numpy(lengths), torch.from_numpy(num_words)  # stay on the host
-        self.num_labelled = torch.from_numpy(np.bincount(rows[first], minlength=len(sentences)))
+        # these stay on the host
+        self.lengths, self._offsets = torch.from_numpy(lengths), torch.from_numpy(offsets + 1)
+        self.num_labelled = torch.from_numpy(np.bincount(rows[first], minlength=len(pieces)))
+        self.num_words = torch.tensor([len(sentence.words) for sentence in sentences])
+        self._sentences = torch.from_numpy(np.stack([first_sentences, sizes], axis=1)) if in_windows else None
         # what stands for padding comes first, at index 0, so that padding is gathered like everything else
         flat = ((spec.pad_id, ids), (IGNORED, labels), (-1, word_starts), (IGNORED, word_labels))
         self._flat = [torch.from_numpy(np.concatenate([[padding], values])) for padding, values in flat]
-        self._places = torch.from_numpy(np.stack([offsets + 1, lengths, word_offsets + 1, num_words], axis=1))
+        self._places = torch.stack([self._offsets, self.lengths], dim=1)
+        self._word_places = torch.stack([self.num_words.cumsum(0) - self.num_words + 1, self.num_words], dim=1)
 
         truncated = [row for row, encoding in enumerate(encodings) if encoding.overflowing]
         self.num_cut = sum(int(num_words[r] - 1 - inner[offsets[r] : offsets[r] + lengths[r]].max()) for r in truncated)
@@ -71,66 +89,98 @@ class Subwords:
 
     def to(self, device: torch.device) -> Subwords:
         """Itself, with all that batches are gathered from on this device."""
-        self._flat, self._places = [values.to(device) for values in self._flat], self._places.to(device)
+        self._flat = [values.to(device) for values in self._flat]
+        self._places, self._word_places = self._places.to(device), self._word_places.to(device)
         return self
 
-    def batch(self, rows: Rows) -> TokenBatch:
-        """These rows, padded to the longest of them; nothing here waits for the device.
+    def batch(self, rows: Rows, tokens_per_row: int | None = None) -> TokenBatch:
+        """These pieces; nothing here waits for the device.
 
-        A row of index -1 is padding, yet attends to its first position, and num_labelled is never 0, lest there be NaN.
+        Each has a row of its own, padded to the longest, or, with `tokens_per_row`, several share one of that width at most. A
+        piece of index -1 is padding, yet attends to its first position, and num_labelled is never 0, lest there be NaN.
         """
-        real = rows.indices[rows.indices >= 0]
+        lengths = self.lengths[rows.indices.clamp(min=0)] * (rows.indices >= 0)
         num_labelled = int(self.num_labelled[rows.whole[rows.whole >= 0]].sum())
-        longest, most_words = (int(counts[real].max()) if len(real) else 1 for counts in (self.lengths, self.num_words))
-        indices = rows.indices.to(self._places.device, non_blocking=True)
-        places = self._places[indices.clamp(min=0)] * (indices >= 0)[:, None]  # (B, 4)
-        offset, length, word_offset, num_words = places[:, :, None].unbind(1)  # (B, 1) each
-        position = torch.arange(max(1, longest), device=indices.device)
-        word = torch.arange(most_words, device=indices.device)
-        ids, labels, word_starts, word_labels = self._flat
-        at = torch.where(position < length, offset + position, 0)  # (B, T)
-        word_at = torch.where(word < num_words, word_offset + word, 0)  # (B, W)
+        sentences, pieces = self._sentences_of(rows.indices)
+        ids, labels, *_ = self._flat
+        device = ids.device
+        row_of: Tensor | None = pieces if self._sentences is not None else None
+        starts = position_ids = None
+        if tokens_per_row is None:
+            at, mask = self._one_a_row(rows.indices.to(device, non_blocking=True), max(1, int(lengths.max())))
+        else:
+            layout = lay_out(lengths, self._offsets[rows.indices.clamp(min=0)], tokens_per_row)
+            at, mask, position_ids = (table.to(device, non_blocking=True) for table in layout[2:])
+            row_of, starts = layout.rows[pieces], layout.starts[pieces]
+        word_starts, word_labels = self._words_of(sentences, starts)
         return TokenBatch(
             input_ids=ids[at],
-            attention_mask=(position < length.clamp(min=1)).long(),
+            attention_mask=mask,
             labels=labels[at],
-            word_starts=word_starts[word_at],
-            word_labels=word_labels[word_at],
-            indices=indices,
-            num_tokens=int(self.lengths[real].sum()),
+            word_starts=word_starts,
+            word_labels=word_labels,
+            indices=sentences.to(device, non_blocking=True),
+            num_tokens=int(lengths.sum()),
             num_labelled=max(1, num_labelled) * len(rows.indices) / len(rows.whole),
+            num_pairs=int((lengths**2).sum()),
+            position_ids=position_ids,
+            rows=None if row_of is None else row_of.to(device, non_blocking=True),
         )
 
+    def _sentences_of(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The sentences in these pieces, -1 for a piece that only fills the batch, and which of the pieces each stands in."""
+        if self._sentences is None:
+            return indices, torch.arange(len(indices))
+        first, size = self._sentences[indices.clamp(min=0)].unbind(1)
+        first, size = first.where(indices >= 0, -1), size.where(indices >= 0, 1)
+        pieces = torch.arange(len(indices)).repeat_interleave(size)
+        within = torch.arange(len(pieces)) - (size.cumsum(0) - size)[pieces]
+        return first[pieces] + within, pieces
 
-class BucketOrder(TrainOrder):
-    """Shuffled, sorted by length inside windows of 50 batches so that little is padding, cut, and the batches shuffled."""
+    def _one_a_row(self, indices: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """Which flat subword stands at each place (B, width), and the mask of what is no padding."""
+        offset, length = (self._places[indices.clamp(min=0)] * (indices >= 0)[:, None])[:, :, None].unbind(1)  # (B, 1) each
+        position = torch.arange(width, device=indices.device)
+        return torch.where(position < length, offset + position, 0), (position < length.clamp(min=1)).long()
 
-    def __init__(
-        self, lengths: Tensor, batch_size: int, *, seed: int, shard: Shard | None = None, is_fixed: bool = False
-    ) -> None:
-        super().__init__(len(lengths), batch_size, seed=seed, shard=shard, is_fixed=is_fixed)
-        self.lengths = lengths
+    def _words_of(self, sentences: Tensor, starts: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Where each word (B, W) stands in its row, and its label; `starts` (B,) is where a sentence's piece begins there."""
+        real = sentences[sentences >= 0]
+        most_words = int(self.num_words[real].max()) if len(real) else 1
+        _, _, word_starts, word_labels = self._flat
+        on_device = sentences.to(word_starts.device, non_blocking=True)
+        places = self._word_places[on_device.clamp(min=0)] * (on_device >= 0)[:, None]
+        offset, num_words = places[:, :, None].unbind(1)  # (B, 1) each
+        word = torch.arange(most_words, device=on_device.device)
+        at = torch.where(word < num_words, offset + word, 0)  # (B, W)
+        found = word_starts[at]
+        if starts is not None:
+            found = torch.where(found >= 0, found + starts.to(found.device, non_blocking=True)[:, None], -1)
+        return found, word_labels[at]
 
-    def batches(self) -> Tensor:
-        random = generator(self.seed, self.epoch)
-        shuffled = torch.randperm(self.num_samples, generator=random)[: self.num_steps * self.batch_size]
-        windows = torch.arange(len(shuffled)) // (WINDOW * self.batch_size)
-        by_length = torch.argsort(windows * (int(self.lengths.max()) + 1) + self.lengths[shuffled], stable=True)
-        return shuffled[by_length].view(self.num_steps, self.batch_size)[torch.randperm(self.num_steps, generator=random)]
+
+def find_windows(sentences: Sequence[Sentence], spec: TokenSpec) -> list[int]:
+    """How many sentences each window of at most `spec.max_length` subwords holds."""
+    tokenizer = Tokenizer.from_str(spec.tokenizer)
+    tokenizer.no_truncation()
+    words = [list(sentence.words) for sentence in sentences]
+    lengths = [len(found.ids) for found in tokenizer.encode_batch(words, is_pretokenized=True, add_special_tokens=False)]
+    room = spec.max_length - tokenizer.num_special_tokens_to_add(is_pair=False)
+    return window_sizes(lengths, [sentence.document for sentence in sentences], room)
 
 
 class TokenLoader:
     """Batches of one split in the order given; Lightning tells `sampler` the epoch and saves where it stands."""
 
-    def __init__(self, subwords: Subwords, order: TrainOrder | EvalOrder) -> None:
-        self.subwords, self.sampler = subwords, order
+    def __init__(self, subwords: Subwords, order: TrainOrder | EvalOrder, *, tokens_per_row: int | None = None) -> None:
+        self.subwords, self.sampler, self.tokens_per_row = subwords, order, tokens_per_row
         self.batch_sampler = None  # Lightning looks here, too
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[TokenBatch]:
-        return map(self.subwords.batch, self.sampler)
+        return (self.subwords.batch(rows, self.tokens_per_row) for rows in self.sampler)
 
     def state_dict(self) -> dict[str, int]:
         return self.sampler.state_dict() if isinstance(self.sampler, TrainOrder) else {}
@@ -160,12 +210,24 @@ class TokenDataModule(DataModule):
         eval_batch_size: int,
         max_batch_per_device: int | None,
         seed: int,
+        packing: Packing = "buckets",
+        tokens_per_row: int = 512,
+        context: Context = "sentence",
     ) -> None:
         super().__init__(root=root, batch_size=batch_size, max_batch_per_device=max_batch_per_device, seed=seed)
         least = {"vocab_size": (vocab_size, 1), "max_length": (max_length, 3), "eval_batch_size": (eval_batch_size, 1)}
         for name, (value, minimum) in least.items():
             if value < minimum:
                 raise InputError(f"data.{name}={value} must be {minimum} or more")
+        for name, choice, known in (("packing", packing, get_args(Packing)), ("context", context, get_args(Context))):
+            if choice not in known:
+                raise InputError(f"data.{name}={choice} is none of {', '.join(known)}")
+        if packing == "rows" and tokens_per_row < max_length:
+            raise InputError(
+                f"data.tokens_per_row={tokens_per_row} has no room for a text of data.max_length={max_length} subwords; set "
+                f"data.tokens_per_row={max_length} or more, or a shorter data.max_length"
+            )
+        self.packing, self.tokens_per_row, self.context = packing, tokens_per_row, context
         self.tokenizer, self.vocab_size, self.max_length = tokenizer, vocab_size, max_length
         self.eval_batch_size = min(eval_batch_size, max_batch_per_device or eval_batch_size)
         self._sentences: dict[str, list[Sentence]] = {}
@@ -208,20 +270,23 @@ class TokenDataModule(DataModule):
     def load(self, part: str) -> None:
         for split in ("train", "val") if part == "fit" else ("test",):
             self.spec = self._known_spec(split)
-            self._subwords[split] = Subwords(self.sentences(split), self.spec)
+            self._subwords[split] = Subwords(self.sentences(split), self.spec, in_windows=self.context == "document")
 
     @property
     def num_train(self) -> int:
-        return len(self.sentences("train"))
+        """What a batch is made of: sentences, or windows of them, which are known once they are loaded."""
+        loaded = self._subwords.get("train")
+        return len(self.sentences("train")) if loaded is None else len(loaded)
 
     @property
     def sizes(self) -> dict[str, int]:
-        return {split: len(subwords) for split, subwords in self._subwords.items()}
+        return {split: len(subwords.num_words) for split, subwords in self._subwords.items()}
 
     def train_dataloader(self) -> TokenLoader:
         train = self._subwords["train"].to(self.device)
-        order = BucketOrder(train.lengths, self.batch_size, seed=self.seed, shard=self.shard, is_fixed=self.is_fixed)
-        return TokenLoader(train, order)
+        make_order = BucketOrder if self.packing == "buckets" else TextOrder
+        order = make_order(train.lengths, self.batch_size, seed=self.seed, shard=self.shard, is_fixed=self.is_fixed)
+        return TokenLoader(train, order, tokens_per_row=self.tokens_per_row if self.packing == "rows" else None)
 
     def val_dataloader(self) -> TokenLoader:
         return self._eval_loader("val")

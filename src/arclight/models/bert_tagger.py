@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 # Encoders whose only use of the mask is to hide padding, so that a mask of ours can stand for the one they would make.
 PLAIN_MASK = {"albert", "bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"}
-
-
 HUB_TIMEOUT_S = 10.0
 
 
@@ -93,14 +91,31 @@ class BertTagger(nn.Module):
         plain.pop("_name_or_path", None)  # a folder on the machine that trained
         self.blueprint: dict[str, Any] = {"checkpoint": None, "encoder": plain}
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits (B, T, labels) of subwords int64 (B, T); the mask, int64 (B, T), is 0 on padding, where logits are void."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
+        """Logits (B, T, labels) of subwords int64 (B, T); the mask, int64 (B, T), is 0 on padding, where logits are void.
+
+        Where texts share a row, the mask numbers them from 1, `position_ids`, int64 (B, T), begin at 0 in each, and none
+        sees another.
+
+        Raises:
+            InputError: for such rows, when this encoder would mix the texts in them.
+        """
         config = self.encoder.config
-        mask = attention_mask
-        if config.model_type in PLAIN_MASK and config._attn_implementation == "sdpa":
+        mask, given = attention_mask, {}
+        is_plain = config.model_type in PLAIN_MASK and config._attn_implementation == "sdpa"
+        if position_ids is not None:
+            if not is_plain:
+                raise InputError(
+                    f"data.packing=rows: the encoder '{config.model_type}' cannot keep the texts of a row apart; take "
+                    f"data.packing=buckets, or an encoder among {', '.join(sorted(PLAIN_MASK))}"
+                )
+            # positions alone would not do: transformers then lets the texts see each other without a word
+            mask = (attention_mask[:, :, None] == attention_mask[:, None, :])[:, None]  # (B, 1, T, T)
+            given = {"position_ids": position_ids + skipped_positions(position_embeddings(self.encoder))}
+        elif is_plain:
             # the mask that transformers makes of (B, T), but it first asks whether any place is 0, and for that a GPU must stop
             mask = attention_mask.bool()[:, None, None, :].expand(-1, 1, input_ids.shape[1], -1)  # (B, 1, T, T)
-        hidden = self.encoder(input_ids=input_ids, attention_mask=mask).last_hidden_state  # (B, T, hidden)
+        hidden = self.encoder(input_ids=input_ids, attention_mask=mask, **given).last_hidden_state  # (B, T, hidden)
         logits: Tensor = self.head(self.dropout(hidden))
         return logits
 
@@ -240,15 +255,23 @@ def _check_fit(encoder: PreTrainedModel, spec: TokenSpec, *, checkpoint: str | N
             f"the tokenizer has {spec.vocab_size} entries, but the encoder of model.checkpoint={checkpoint!r} knows only "
             f"{num_known}: they belong to different models; set data.tokenizer to the name or folder of this encoder"
         )
-    for name, module in encoder.named_modules():
-        if isinstance(module, nn.Embedding) and name.endswith("position_embeddings"):  # relative positions have no limit
-            # RoBERTa and its kin count positions from padding_idx + 1
-            num_positions = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-            if spec.max_length > num_positions:
-                raise InputError(
-                    f"data.max_length={spec.max_length} is more than the {num_positions} positions that the encoder of "
-                    f"model.checkpoint={checkpoint!r} knows; set data.max_length={num_positions} or less"
-                )
+    positions = position_embeddings(encoder)
+    if positions is not None and spec.max_length > (num_positions := positions.num_embeddings - skipped_positions(positions)):
+        raise InputError(
+            f"data.max_length={spec.max_length} is more than the {num_positions} positions that the encoder of "
+            f"model.checkpoint={checkpoint!r} knows; set data.max_length={num_positions} or less"
+        )
+
+
+def position_embeddings(encoder: nn.Module) -> nn.Embedding | None:
+    """Those of absolute positions; None where there are only relative ones, which have no limit."""
+    named = ((name, module) for name, module in encoder.named_modules() if isinstance(module, nn.Embedding))
+    return next((module for name, module in named if name.endswith("position_embeddings")), None)
+
+
+def skipped_positions(positions: nn.Embedding | None) -> int:
+    """How many positions no text has: RoBERTa and its kin count from padding_idx + 1."""
+    return 0 if positions is None or positions.padding_idx is None else positions.padding_idx + 1
 
 
 @contextmanager

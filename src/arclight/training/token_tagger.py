@@ -24,7 +24,7 @@ class TokenTagger(Task):
 
     Args:
         spec: the data's facts: labels and tokenizer.
-        net: input_ids (B, T), attention_mask (B, T) -> logits (B, T, labels).
+        net: input_ids (R, T), attention_mask (R, T) -> logits (R, T, labels); with position_ids (R, T) for packed rows.
         make_optimizer: wants the parameter groups.
         schedule: (step, total_steps) -> factor on the learning rate.
         label_smoothing: share of each target spread over all labels, 0 or more and below 1.
@@ -62,13 +62,14 @@ class TokenTagger(Task):
         self.labels = spec.labels
         self.entities = EntityCounts(spec.labels)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits (B, T, labels) of token numbers (B, T)."""
-        logits: Tensor = self.net(input_ids, attention_mask)
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
+        """Logits (R, T, labels) of token numbers (R, T); the mask and the positions are those of a TokenBatch."""
+        packed = {} if position_ids is None else {"position_ids": position_ids}  # a net need not know of several texts in a row
+        logits: Tensor = self.net(input_ids, attention_mask, **packed)
         return logits
 
     def training_step(self, batch: TokenBatch) -> Tensor:
-        logits = self(batch.input_ids, batch.attention_mask).float()  # (B, T, labels)
+        logits = self._logits(batch).float()  # (R, T, labels)
         loss = nn.functional.cross_entropy(
             logits.flatten(0, 1), batch.labels.flatten(), reduction="sum", label_smoothing=self.label_smoothing
         )
@@ -76,19 +77,23 @@ class TokenTagger(Task):
 
     def predict_words(self, batch: TokenBatch) -> Tensor:
         """The label number of every word (B, W); that of "O" where truncation cut the word off."""
-        logits = self(batch.input_ids, batch.attention_mask)
-        return words(logits.argmax(dim=-1), batch.word_starts, outside=OUTSIDE)
+        predicted = by_sentence(self._logits(batch).argmax(dim=-1), batch)
+        return words(predicted, batch.word_starts, outside=OUTSIDE)
 
     def count(self, batch: TokenBatch, kept: KeptPredictions | None = None) -> None:
-        logits = self(batch.input_ids, batch.attention_mask).float()
+        logits = self._logits(batch).float()
         self.count_losses(logits.flatten(0, 1), batch.labels.flatten())
-        predicted = words(logits.argmax(dim=-1), batch.word_starts, outside=OUTSIDE)  # (B, W)
+        predicted = words(by_sentence(logits.argmax(dim=-1), batch), batch.word_starts, outside=OUTSIDE)  # (B, W)
         self.entities.update(predicted, batch.word_labels)
         self.confusion.update(predicted.flatten(), batch.word_labels.flatten())
         if kept is not None:
             seen = batch.word_starts >= 0
-            confidence = logits.softmax(dim=-1).amax(dim=-1).gather(1, batch.word_starts.clamp(min=0))  # (B, W)
+            confidence = by_sentence(logits.softmax(dim=-1).amax(dim=-1), batch).gather(1, batch.word_starts.clamp(min=0))
             kept.add(batch.indices, batch.word_labels, predicted, confidence.masked_fill(~seen, math.nan))
+
+    def _logits(self, batch: TokenBatch) -> Tensor:
+        logits: Tensor = self(batch.input_ids, batch.attention_mask, batch.position_ids)
+        return logits
 
     def score(self) -> Scores:
         lenient, strict = self.entities.compute()
@@ -111,3 +116,8 @@ class TokenTagger(Task):
             labels=self.labels,
             counts=counts.tolist(),
         )
+
+
+def by_sentence(values: Tensor, batch: TokenBatch) -> Tensor:
+    """The row (B, T) that holds each sentence, of values (R, T)."""
+    return values if batch.rows is None else values[batch.rows]

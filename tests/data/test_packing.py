@@ -1,0 +1,259 @@
+"""Texts that share rows and windows: nothing lost, nothing doubled, nothing mixed, on any number of processes."""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+
+from arclight.data.columns import Sentence
+from arclight.data.conll2003 import Conll2003
+from arclight.data.order import EvalOrder, Rows, Shard
+from arclight.data.packing import TextOrder, fill_rows, lay_out, window_sizes
+from arclight.data.phrases import Phrases
+from arclight.data.subwords import Subwords, TokenLoader
+from arclight.data.vocabulary import load_tokenizer
+from arclight.errors import InputError
+from arclight.spec import IGNORED, TokenBatch, TokenSpec
+
+LABELS = ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")
+
+
+@pytest.fixture(scope="module")
+def spec(bert_folder: Path) -> TokenSpec:
+    tokenizer, pad_id = load_tokenizer(str(bert_folder), max_length=20)
+    return TokenSpec(labels=LABELS, tokenizer=tokenizer.to_str(), vocab_size=111, pad_id=pad_id, max_length=20)
+
+
+@pytest.fixture(scope="module")
+def sentences() -> list[Sentence]:
+    """Some longer than 20 subwords; documents of 1 to 6 sentences; a word of nothing here and there."""
+    stream = random.Random(0)
+    made = []
+    for document in range(20):
+        for _ in range(stream.randint(1, 6)):
+            words = tuple(stream.choice(("a", "abc", "bd", "\u200b")) for _ in range(stream.randint(1, 9)))
+            made.append(Sentence(words, tuple(stream.choice(LABELS) for _ in words), document))
+    return made
+
+
+def whole(*indices: int) -> Rows:
+    return Rows(torch.tensor(indices), torch.tensor(indices), 0, 0)
+
+
+def texts(batch: TokenBatch) -> list[tuple[list[int], list[int], list[int]]]:
+    """Subwords, labels and positions of each text in the batch, in the order of rows."""
+    assert batch.position_ids is not None
+    found = []
+    for row in range(len(batch.input_ids)):
+        numbers = batch.attention_mask[row]
+        for number in range(1, int(numbers.max()) + 1):
+            at = numbers == number
+            found.append(
+                (batch.input_ids[row][at].tolist(), batch.labels[row][at].tolist(), batch.position_ids[row][at].tolist())
+            )
+    return found
+
+
+def words_of(batch: TokenBatch) -> dict[int, tuple[list[int], list[int]]]:
+    """By sentence: its words' labels and the subwords that they begin with, -1 where none."""
+    found = {}
+    for number, index in enumerate(batch.indices.tolist()):
+        if index >= 0:
+            row = number if batch.rows is None else int(batch.rows[number])
+            real = batch.word_labels[number] != IGNORED
+            starts = batch.word_starts[number][real]
+            first = torch.where(starts >= 0, batch.input_ids[row][starts.clamp(min=0)], -1)
+            assert torch.equal(batch.labels[row][starts[starts >= 0]], batch.word_labels[number][real][starts >= 0])
+            found[index] = (batch.word_labels[number][real].tolist(), first.tolist())
+    return found
+
+
+# rows
+
+
+@pytest.mark.parametrize(
+    ("lengths", "capacity", "rows"),
+    [
+        ([4, 8, 2, 7], 10, [[1, 2], [3], [0]]),
+        ([4, 8, 2, 6], 10, [[1, 2], [3, 0]]),
+        ([5, 5, 5, 5], 10, [[0, 1], [2, 3]]),  # those of one length keep their order
+        ([3], 10, [[0]]),
+        ([0, 10, 0], 10, [[1, 0, 2]]),  # what only fills the batch takes no room
+    ],
+)
+def test_the_longest_text_first_each_where_there_is_room(lengths: list[int], capacity: int, rows: list[list[int]]) -> None:
+    assert fill_rows(lengths, capacity) == rows
+
+
+def test_rows_are_no_wider_than_the_fullest() -> None:
+    layout = lay_out(torch.tensor([3, 2, 4]), torch.tensor([1, 4, 6]), 6)
+    assert layout.sources.tolist() == [[6, 7, 8, 9, 4, 5], [1, 2, 3, 0, 0, 0]]
+    assert layout.segments.tolist() == [[1, 1, 1, 1, 2, 2], [1, 1, 1, 0, 0, 0]]
+    assert layout.position_ids.tolist() == [[0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 0, 0]]
+    assert (layout.rows.tolist(), layout.starts.tolist()) == ([1, 0, 0], [0, 4, 0])
+    assert lay_out(torch.tensor([3, 2]), torch.tensor([1, 4]), 512).sources.shape == (1, 5)
+
+
+def test_a_packed_batch_holds_the_same_sentences(spec: TokenSpec, sentences: list[Sentence]) -> None:
+    subwords = Subwords(sentences, spec)
+    rows = whole(*range(16))
+    plain, packed = subwords.batch(rows), subwords.batch(rows, tokens_per_row=40)
+    kept = plain.attention_mask.bool()
+    expected = [(ids[on].tolist(), labels[on].tolist()) for ids, labels, on in zip(*plain[:1], plain.labels, kept, strict=True)]
+    assert sorted(text[:2] for text in texts(packed)) == sorted(expected)
+    assert all(positions == list(range(len(ids))) for ids, _, positions in texts(packed))
+    assert words_of(packed) == words_of(plain)
+    assert packed.indices.tolist() == plain.indices.tolist()
+    same = ("num_tokens", "num_labelled", "num_pairs")
+    assert [getattr(packed, name) for name in same] == [getattr(plain, name) for name in same]
+    assert packed.num_pairs == sum(int(length) ** 2 for length in plain.attention_mask.sum(dim=1))
+    assert packed.input_ids.shape[1] <= 40
+    assert packed.input_ids.numel() < plain.input_ids.numel()
+
+
+def test_a_packed_part_of_nothing_but_filling_is_still_a_batch(spec: TokenSpec, sentences: list[Sentence]) -> None:
+    batch = Subwords(sentences, spec).batch(Rows(torch.tensor([-1, -1]), torch.tensor([0, 1, -1, -1]), 2, 0), tokens_per_row=40)
+    assert (batch.input_ids.tolist(), batch.attention_mask.tolist()) == ([[spec.pad_id]], [[0]])
+    assert batch.word_labels.tolist() == [[IGNORED], [IGNORED]]
+    assert (batch.num_tokens, batch.num_pairs) == (0, 0)
+
+
+@pytest.mark.parametrize("in_windows", [False, True])
+@pytest.mark.parametrize(("world_size", "accumulation"), [(2, 1), (1, 2), (2, 2)])
+def test_all_processes_and_parts_together_take_what_one_takes(
+    spec: TokenSpec, sentences: list[Sentence], world_size: int, accumulation: int, in_windows: bool
+) -> None:
+    subwords = Subwords(sentences, spec, in_windows=in_windows)
+
+    def loader(rank: int, size: int, parts: int) -> list[TokenBatch]:
+        order = TextOrder(subwords.lengths, 8, seed=3, shard=Shard(rank, size, parts))
+        return list(TokenLoader(subwords, order, tokens_per_row=48))
+
+    alone = loader(0, 1, 1)
+    shares = [loader(rank, world_size, accumulation) for rank in range(world_size)]
+    for step, batch in enumerate(alone):
+        parts = [shares[rank][step * accumulation + part] for part in range(accumulation) for rank in range(world_size)]
+        assert sorted(chain.from_iterable(map(texts, parts))) == sorted(texts(batch))
+        assert [index for part in parts for index in part.indices.tolist()] == batch.indices.tolist()
+        assert sum(part.num_labelled for part in parts) == batch.num_labelled == int((batch.labels != IGNORED).sum())
+        assert {part.num_labelled for part in parts} == {batch.num_labelled / len(parts)}
+
+
+def test_a_run_that_stops_inside_an_epoch_goes_on_with_the_same_rows(spec: TokenSpec, sentences: list[Sentence]) -> None:
+    subwords = Subwords(sentences, spec)
+
+    def loader() -> TokenLoader:
+        fresh = TokenLoader(subwords, TextOrder(subwords.lengths, 8, seed=0), tokens_per_row=40)
+        fresh.sampler.set_epoch(2)
+        return fresh
+
+    expected = [batch.input_ids.tolist() for batch in loader()]
+    first = loader()
+    stream = iter(first)
+    begun = [next(stream).input_ids.tolist() for _ in range(3)]
+    again = loader()
+    again.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert begun + [batch.input_ids.tolist() for batch in again] == expected
+
+
+# windows
+
+
+@pytest.mark.parametrize(
+    ("lengths", "documents", "sizes"),
+    [
+        ([4, 4, 4, 4], [0, 0, 0, 0], [2, 2]),
+        ([4, 4, 4, 4], [0, 1, 1, 2], [1, 2, 1]),
+        ([12, 1, 1], [0, 0, 0], [1, 2]),  # too long for any window: truncated in one of its own
+        ([5, 5, 1], [0, 0, 0], [2, 1]),
+    ],
+)
+def test_a_window_is_filled_and_ends_with_its_document(lengths: list[int], documents: list[int], sizes: list[int]) -> None:
+    assert window_sizes(lengths, documents, 10) == sizes
+
+
+def test_a_window_is_its_sentences_between_one_pair_of_special_tokens(spec: TokenSpec) -> None:
+    pair = [Sentence(("abc", "a"), ("B-PER", "O")), Sentence(("d",), ("B-LOC",))]
+    batch = Subwords(pair, spec, in_windows=True).batch(whole(0))
+    both = Subwords([Sentence(("abc", "a", "d"), ("B-PER", "O", "B-LOC"))], spec).batch(whole(0))
+    assert torch.equal(batch.input_ids, both.input_ids)
+    assert torch.equal(batch.labels, both.labels)
+    assert batch.indices.tolist() == [0, 1]
+    assert batch.word_starts.tolist() == [[1, 4], [5, -1]]
+    assert batch.word_labels.tolist() == [[2, 0], [1, IGNORED]]
+    assert batch.rows is not None
+    assert batch.rows.tolist() == [0, 0]
+    assert batch.position_ids is None  # one text: its sentences see each other
+
+
+@pytest.mark.parametrize("tokens_per_row", [None, 48])
+def test_every_sentence_and_word_stands_in_one_window(
+    spec: TokenSpec, sentences: list[Sentence], tokens_per_row: int | None
+) -> None:
+    alone, windows = Subwords(sentences, spec), Subwords(sentences, spec, in_windows=True)
+    assert len(windows) < len(alone) == len(sentences)
+    assert (windows.num_cut, windows.num_empty) == (alone.num_cut, alone.num_empty)
+    expected = words_of(alone.batch(whole(*range(len(sentences)))))
+    order = EvalOrder(torch.argsort(windows.lengths, stable=True), 4)
+    found = [words_of(batch) for batch in TokenLoader(windows, order, tokens_per_row=tokens_per_row)]
+    assert sum(map(len, found)) == len(sentences)
+    assert dict(chain.from_iterable(batch.items() for batch in found)) == expected
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_evaluation_in_windows_covers_each_sentence_once(spec: TokenSpec, sentences: list[Sentence], world_size: int) -> None:
+    windows = Subwords(sentences, spec, in_windows=True)
+    rows = torch.arange(len(windows))
+    loaders = [TokenLoader(windows, EvalOrder(rows, 4, shard=Shard(rank, world_size))) for rank in range(world_size)]
+    seen = [index for loader in loaders for batch in loader for index in batch.indices.tolist() if index >= 0]
+    assert sorted(seen) == list(range(len(sentences)))
+
+
+def test_documents_of_conll_2003_become_windows(conll_folder: Path) -> None:
+    data = Conll2003(str(conll_folder), context="document", batch_size=4, packing="rows")
+    data.prepare_data()
+    data.setup("fit")
+    data.setup("test")
+    assert data.sizes == {"train": 24, "val": 3, "test": 3}
+    assert data.num_train == 16  # documents, all of them shorter than a window
+    assert data.steps_per_epoch == 4
+    assert sorted(index for batch in data.train_dataloader() for index in batch.indices.tolist()) == list(range(24))
+    (batch,) = data.test_dataloader()
+    assert sorted(batch.indices.tolist()) == [0, 1, 2]
+    assert len(batch.input_ids) == 2
+
+
+# settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"packing": "full"}, "data.packing=full is none of none, buckets, rows"),
+        (
+            {"packing": "rows", "tokens_per_row": 64, "max_length": 128},
+            "data.tokens_per_row=64 has no room for a text of data.max_length=128 subwords; set data.tokens_per_row=128",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_told(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Phrases(**settings)  # type: ignore[arg-type]
+
+
+def test_an_unknown_context_is_told(conll_folder: Path) -> None:
+    with pytest.raises(InputError, match="data.context=page is none of sentence, document"):
+        Conll2003(str(conll_folder), context="page")  # type: ignore[arg-type]
+
+
+def test_the_shuffled_order_pads_what_comes() -> None:
+    data = Phrases(packing="none", num_train=64, num_val=1, num_test=1)
+    data.prepare_data()
+    data.setup("fit")
+    assert type(data.train_dataloader().sampler) is TextOrder
+    assert next(iter(data.train_dataloader())).position_ids is None

@@ -1,0 +1,179 @@
+"""What is counted and timed, with a clock that goes one second ahead at each look."""
+
+from __future__ import annotations
+
+import logging
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from arclight.spec import ImageBatch, TokenBatch
+from arclight.training.throughput import NUM_FIRST, PARTS, AfterCallbacks, Throughput
+from tests.training.test_task import tagger, tokens
+
+
+class Slope(LightningModule):
+    """One weight that falls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: Any) -> torch.Tensor:
+        return self.weight * 1.0
+
+    def validation_step(self, batch: Any) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+class Batches:
+    def __init__(self, number: int, batch: Any) -> None:
+        self.number, self.batch = number, batch
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __iter__(self) -> Any:
+        return iter([self.batch] * self.number)
+
+
+class Slow(Callback):
+    """Looks at the clock ten times whenever a batch has ended."""
+
+    def on_train_batch_end(self, *given: Any) -> None:
+        from arclight.training import throughput
+
+        for _ in range(10):
+            throughput.time.perf_counter()
+
+
+IMAGES = ImageBatch(torch.zeros(3, 1), torch.zeros(3), torch.arange(3))
+
+
+@pytest.fixture(autouse=True)
+def _seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = count()
+    monkeypatch.setattr("arclight.training.throughput.time.perf_counter", lambda: float(next(clock)))
+
+
+def fit(tmp_path: Path, *callbacks: Callback, num: int = 4, batch: Any = IMAGES, **settings: Any) -> Trainer:
+    trainer = Trainer(
+        accelerator="cpu",
+        callbacks=list(callbacks),
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        **{"max_epochs": 1, "log_every_n_steps": 1, "logger": False, "num_sanity_val_steps": 0, **settings},
+    )
+    trainer.fit(Slope(), Batches(num, batch), Batches(1, batch))
+    return trainer
+
+
+def test_each_look_at_the_clock_closes_one_part_of_the_step(tmp_path: Path) -> None:
+    throughput = Throughput(0.0)
+    numbers = throughput.numbers(fit(tmp_path, throughput, num=NUM_FIRST + 2))
+    # looks: a part begins, after backward, after the update, it ends, after all callbacks; the last two are logging
+    assert throughput.steady.seconds == {"data_wait": 2, "forward_backward": 2, "optimizer": 2, "logging": 4}
+    assert numbers["train/step_ms"] == pytest.approx(5000)
+    assert numbers["train/samples_per_s"] == pytest.approx(3 / 5)
+    assert {part: numbers[f"train/{part}_share"] for part in PARTS} == pytest.approx(
+        {"data_wait": 0.2, "forward_backward": 0.2, "optimizer": 0.2, "logging": 0.4}
+    )
+    assert numbers["time/first_step_s"] > 0
+    assert not numbers.keys() & {"train/tokens_per_s", "train/joules", "train/tflops", "train/mfu"}  # nothing tells them here
+
+
+def test_first_parts_stand_in_for_a_steady_state_that_never_came(tmp_path: Path) -> None:
+    throughput = Throughput(0.0)
+    numbers = throughput.numbers(fit(tmp_path, throughput, num=2))
+    assert throughput.steady.parts == 0
+    assert numbers["train/samples_per_s"] == pytest.approx(6 / 9)  # the last look belongs to a part that never came
+
+
+def test_validation_is_no_training(tmp_path: Path) -> None:
+    throughput = Throughput(0.0)
+    fit(tmp_path, throughput, num=2, max_epochs=3)
+    assert throughput.first.parts == 6
+    assert throughput.first.total_s == 6 * 5 - 1
+
+
+def test_what_callbacks_take_is_no_wait_for_data(tmp_path: Path) -> None:
+    throughput = Throughput(0.0)
+    fit(tmp_path, throughput, Slow(), num=2)
+    assert throughput.first.seconds["data_wait"] == 2
+    assert throughput.first.seconds["logging"] == 3 + 10
+
+
+def test_accumulated_parts_have_no_update(tmp_path: Path) -> None:
+    throughput = Throughput(0.0)
+    numbers = throughput.numbers(fit(tmp_path, throughput, num=4, accumulate_grad_batches=2))
+    assert throughput.first.seconds["optimizer"] == 2
+    assert throughput.first.seconds["forward_backward"] == 4
+    assert numbers["train/step_ms"] == pytest.approx(1000 * throughput.first.total_s / 2)
+
+
+def test_tokens_are_real_ones_and_padding_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    batch = tokens([[1, 2, 0, 0]], [[1, 2]])._replace(num_tokens=1, num_pairs=1)
+    throughput = Throughput(0.0)
+    with caplog.at_level(logging.INFO):
+        trainer = fit(tmp_path, throughput, num=2, batch=batch)
+    assert throughput.numbers(trainer)["train/tokens_per_s"] == pytest.approx(2 / 9)
+    assert throughput.first.positions == 8
+    assert [record.message for record in caplog.records if record.name.startswith("arclight")] == [throughput.advice()]
+    assert "padding" in throughput.advice()
+
+
+def test_flops_are_those_of_what_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from arclight.training.flops import Flops
+
+    asked: list[Any] = []
+
+    def counted(task: Any, batch: TokenBatch) -> Flops:
+        asked.append(batch)
+        return Flops(token=1e12, pair=2e12)
+
+    monkeypatch.setattr("arclight.training.throughput.count_useful", counted)
+    batch = tokens([[1, 2, 0, 0]], [[1, 2]])._replace(num_tokens=3, num_pairs=9)
+    throughput = Throughput(0.0)
+    trainer = fit(tmp_path, throughput, num=2, batch=batch)
+    trainer.strategy._lightning_module = tagger()
+    numbers = throughput.numbers(trainer)
+    assert numbers["train/tflops"] == pytest.approx(2 * (3 + 2 * 9) / 9)
+    assert len(asked) == 1
+    assert "train/mfu" not in numbers  # nothing states a CPU's peak
+
+
+def test_a_second_fit_adds_nothing_twice(tmp_path: Path) -> None:
+    throughput = Throughput(0.0)
+    trainer = fit(tmp_path, throughput, num=2)
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(trainer.lightning_module, Batches(2, IMAGES), Batches(1, IMAGES))
+    assert sum(isinstance(callback, AfterCallbacks) for callback in trainer.callbacks) == 1
+    assert throughput.first.parts == 4
+
+
+def test_no_hook_stays_on_an_optimizer(tmp_path: Path) -> None:
+    throughput = Throughput(0.0)
+    trainer = fit(tmp_path, throughput)
+    assert not trainer.optimizers[0]._optimizer_step_post_hooks
+
+    class Failing(Callback):
+        def on_train_batch_start(self, *given: Any) -> None:
+            raise ValueError("stop")
+
+    throughput = Throughput(0.0)
+    with pytest.raises(ValueError, match="stop"):
+        fit(tmp_path, throughput, Failing())
+    assert not throughput._hooks
+
+
+def test_of_no_training_there_are_no_numbers() -> None:
+    assert Throughput(0.0).numbers(None) == {}  # type: ignore[arg-type]

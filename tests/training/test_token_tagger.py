@@ -1,0 +1,104 @@
+"""The tagger gets the same losses, gradients and predictions however the sentences lie in their batch."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+
+from arclight.data.columns import Sentence
+from arclight.data.order import Rows
+from arclight.data.phrases import Phrases
+from arclight.data.subwords import Subwords
+from arclight.evaluation.predictions import KeptPredictions
+from arclight.models.bert_tagger import BertTagger
+from arclight.spec import TokenBatch, TokenSpec
+from arclight.training.schedules import constant
+from arclight.training.token_tagger import TokenTagger
+
+SGD: Any = functools.partial(torch.optim.SGD, lr=0.1)
+WHOLE = Rows(torch.arange(16), torch.arange(16), 0, 0)
+
+
+@pytest.fixture(scope="module")
+def data() -> Phrases:
+    made = Phrases(num_train=40, num_val=4, num_test=4, vocab_size=300, max_length=64)
+    made.prepare_data()
+    made.setup("fit")
+    return made
+
+
+@pytest.fixture
+def tagger(data: Phrases) -> TokenTagger:
+    assert isinstance(data.spec, TokenSpec)
+    torch.manual_seed(0)
+    net = BertTagger(data.spec, checkpoint=None, width=32, dropout=0)
+    torch.nn.init.normal_(net.head.weight, std=2.0)  # so that not all is predicted alike
+    return TokenTagger(data.spec, net=net, make_optimizer=SGD, schedule=constant)
+
+
+@pytest.fixture
+def subwords(data: Phrases) -> Subwords:
+    assert isinstance(data.spec, TokenSpec)
+    return Subwords(data.sentences("train"), data.spec)
+
+
+def gradients(tagger: TokenTagger, *batches: TokenBatch) -> tuple[float, dict[str, torch.Tensor]]:
+    tagger.zero_grad()
+    losses = [tagger.training_step(batch) / len(batches) for batch in batches]
+    loss = torch.stack(losses).sum()
+    loss.backward()
+    return loss.item(), {name: weight.grad.clone() for name, weight in tagger.net.named_parameters()}
+
+
+def test_packed_rows_give_the_loss_and_gradients_of_padded_ones(tagger: TokenTagger, subwords: Subwords) -> None:
+    loss, expected = gradients(tagger, subwords.batch(WHOLE))
+    packed_loss, found = gradients(tagger, subwords.batch(WHOLE, tokens_per_row=64))
+    assert packed_loss == pytest.approx(loss, abs=1e-5)
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_two_processes_give_the_gradients_of_one(tagger: TokenTagger, subwords: Subwords) -> None:
+    loss, expected = gradients(tagger, subwords.batch(WHOLE, tokens_per_row=64))
+    halves = [subwords.batch(WHOLE._replace(indices=WHOLE.whole[at : at + 8], offset=at), 64) for at in (0, 8)]
+    assert len({batch.num_tokens for batch in halves}) == 2  # uneven, and yet the mean of the two is that of the whole
+    found_loss, found = gradients(tagger, *halves)
+    assert found_loss == pytest.approx(loss, abs=1e-5)
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_packed_rows_are_scored_as_padded_ones(tagger: TokenTagger, subwords: Subwords) -> None:
+    tagger.eval()
+    scores, predictions = [], []
+    for batch in (subwords.batch(WHOLE), subwords.batch(WHOLE, tokens_per_row=64)):
+        kept = KeptPredictions(tagger.labels, is_per_word=True)
+        with torch.no_grad():
+            tagger.count(batch, kept)
+        scores.append(tagger.score())
+        predictions.append(list(kept.gather(None)))
+        for metric in (tagger.entities, tagger.confusion, tagger.loss_sum, tagger.num_losses):
+            metric.reset()
+    assert scores[1].counts == scores[0].counts
+    assert scores[1].numbers == pytest.approx(scores[0].numbers, abs=1e-5)
+    assert [(one.index, one.labels, one.predicted) for one in predictions[1]] == [
+        (one.index, one.labels, one.predicted) for one in predictions[0]
+    ]
+    assert len({tag for one in predictions[0] for tag in one.predicted}) > 1
+
+
+def test_a_window_is_predicted_sentence_by_sentence(tagger: TokenTagger, data: Phrases) -> None:
+    assert isinstance(data.spec, TokenSpec)
+    tagger.eval()
+    pair = [sentence._replace(document=0) for sentence in data.sentences("train")[:2]]
+    windows = Subwords(pair, data.spec, in_windows=True)
+    assert len(windows) == 1
+    joined = Subwords([Sentence(pair[0].words + pair[1].words, pair[0].tags + pair[1].tags)], data.spec)
+    rows = Rows(torch.tensor([0]), torch.tensor([0]), 0, 0)
+    first, second = tagger.predict_words(windows.batch(rows))
+    (both,) = tagger.predict_words(joined.batch(rows))
+    lengths = [len(sentence.words) for sentence in pair]
+    assert torch.cat([first[: lengths[0]], second[: lengths[1]]]).tolist() == both.tolist()
