@@ -129,7 +129,9 @@ def wrong_type(value: Any, annotation: Any, path: str) -> list[str]:
     try:
         TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
     except ValidationError as error:
-        wanted = getattr(annotation, "__name__", None) if inspect.isclass(annotation) else str(annotation)
+        wanted = (
+            getattr(annotation, "__name__", None) if inspect.isclass(annotation) else str(annotation).replace("typing.", "")
+        )
         return [f"{path}={value!r} is not of type {wanted}: {error.errors()[0]['msg']}"]
     except (PydanticSchemaGenerationError, TypeError):
         pass  # a dataclass or protocol that pydantic has no schema for: the constructor judges

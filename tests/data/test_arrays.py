@@ -325,3 +325,47 @@ def test_all_troubles_are_counted_and_the_first_are_listed(num_broken: int, told
 def test_a_bug_in_the_work_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         for_each(lambda row: print(1 // (row - 50)), 100, num_threads=2, title="work")
+
+
+def mirrored(batches: list[ImageBatch]) -> dict[int, bool]:
+    """Whether each sample of `random_arrays(50)` came mirrored."""
+    images = random_arrays(50).images
+    seen = {}
+    for batch in batches:
+        for row, image in zip(batch.indices.tolist(), batch.images, strict=True):
+            seen[row] = not torch.equal(image, images[row])
+            assert torch.equal(image, images[row].flip(2) if seen[row] else images[row])
+    return seen
+
+
+def of_epoch(epoch: int, shard: Shard | None = None) -> ArrayLoader:
+    made = loader(shard, augment=Augment(flip="alternating"))
+    made.sampler.set_epoch(epoch)  # type: ignore[union-attr]
+    return made
+
+
+def test_alternating_flips_depend_on_seed_sample_and_epoch_alone() -> None:
+    first, second, third = (mirrored(list(of_epoch(epoch))) for epoch in range(3))  # three loaders: nothing is carried along
+    assert all(second[row] is not first[row] for row in first.keys() & second.keys())
+    assert all(third[row] is first[row] for row in first.keys() & third.keys())
+    assert 10 < sum(first.values()) < 38  # of 48
+    processes: dict[int, bool] = {}
+    for rank in range(2):
+        processes |= mirrored(list(of_epoch(1, Shard(rank, 2, 3))))
+    assert processes == second
+
+
+def test_alternating_flips_go_on_exactly_after_a_stop() -> None:
+    stopped, resumed = of_epoch(1), loader(augment=Augment(flip="alternating"))
+    begun = list(itertools.islice(stopped, 2))
+    resumed.load_state_dict(stopped.state_dict())
+    resumed.sampler.set_epoch(1)  # type: ignore[union-attr]
+    assert same(begun + list(resumed), list(of_epoch(1)))
+
+
+def test_a_sample_of_the_training_images_is_the_same_for_every_process() -> None:
+    drawn = [in_process(rank, 2).sample(10) for rank in range(2)]
+    assert torch.equal(*drawn)
+    rows = {tuple(image.flatten().tolist()) for image in in_process(0, 1).arrays["train"].images}
+    assert len({tuple(image.flatten().tolist()) for image in drawn[0]} & rows) == 10
+    assert len(in_process(0, 1).sample(1000)) == 40

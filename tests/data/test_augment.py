@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from arclight.data.augment import GREY, Augment, Draws, crop, cutout, flip
+from arclight.data.augment import GREY, Augment, Draws, alternate, crop, cutout, flip
 from arclight.data.order import generator
 from arclight.errors import InputError
 
@@ -122,3 +122,16 @@ def test_a_part_of_the_batch_is_changed_as_in_the_whole() -> None:
 def test_a_size_that_is_no_number_of_pixels_is_an_error(settings: dict[str, int], told: str) -> None:
     with pytest.raises(InputError, match=rf"data\.augment\.{told} must be a whole number of pixels, 0 \(off\) or more"):
         Augment(**settings)
+
+
+def test_alternating_flips_show_each_sample_from_both_sides_in_turn() -> None:
+    sides = torch.tensor([True, False, True, True])
+    indices = torch.tensor([3, 1])
+    assert alternate(sides, indices, 0).tolist() == [True, False]
+    assert alternate(sides, indices, 1).tolist() == [False, True]
+    assert alternate(sides, indices, 2).tolist() == [True, False]
+
+
+def test_a_flip_that_is_none_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"data\.augment\.flip=sometimes must be true, false or alternating"):
+        Augment(flip="sometimes")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from arclight.errors import InputError
 from arclight.spec import IGNORED, ImageBatch, ImageSpec, TokenBatch, TokenSpec
-from arclight.training.image_classifier import ImageClassifier
+from arclight.training.image_classifier import ImageClassifier, shift
 from arclight.training.schedules import constant
 from arclight.training.token_tagger import TokenTagger
 
@@ -152,3 +153,57 @@ def test_the_learning_rate_is_told_with_its_rule(make: Any) -> None:
     assert make(lr_rule="sqrt", lr_batch_size=64).learning_rate(256) == "0.2 (0.1 x 2, sqrt: batch 256, chosen for 64)"
     with pytest.raises(InputError, match="task.lr_rule=sqrt wants task.lr_batch_size"):
         make(lr_rule="sqrt")
+
+
+class Fitted(nn.Module):
+    """Keeps the images that its first layer was computed from; the logits are the first numbers of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fitted: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :3]
+
+    def fit_first_layer(self, images: Tensor) -> None:
+        self.fitted.append(images)
+
+
+def test_a_net_that_offers_it_has_its_first_layer_computed_before_training_only() -> None:
+    net = Fitted()
+    model = ImageClassifier(IMAGES, net=net, make_optimizer=ADAM, schedule=constant)
+    raw = torch.full((4, 3, 2, 2), 51, dtype=torch.uint8)
+    model.trainer = SimpleNamespace(datamodule=SimpleNamespace(sample=lambda count: raw[:count]))  # type: ignore[assignment]
+    model.setup("test")
+    assert not net.fitted
+    model.setup("fit")
+    (images,) = net.fitted
+    assert torch.equal(images, model.normalize(raw))
+
+
+@pytest.mark.parametrize(("views", "places"), [("none", [(0, 1.0)]), ("flip", [(0, 0.5), (1, 0.5)])])
+def test_a_test_takes_the_mean_over_the_views(views: Any, places: list[tuple[int, float]]) -> None:
+    model = classifier(test_time_augmentation=views)
+    images = torch.randint(0, 256, (5, 3, 2, 2), dtype=torch.uint8)
+    sides = [images, images.flip(3)]
+    expected = sum(weight * model(sides[side]) for side, weight in places)
+    torch.testing.assert_close(model.mean_over_views(images), expected)
+
+
+def test_shifted_views_weigh_as_much_as_the_two_in_place() -> None:
+    model = classifier(test_time_augmentation="flip_and_shift")
+    image = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8).expand(1, 3, 2, 2)
+    down, up = (torch.tensor(pixels, dtype=torch.uint8).expand(1, 3, 2, 2) for pixels in ([[1, 1], [1, 1]], [[4, 4], [4, 4]]))
+    assert torch.equal(shift(image, 1), down)
+    assert torch.equal(shift(image, -1), up)
+    views = [(image, 0.25), (image.flip(3), 0.25), (down, 0.25), (up, 0.25)]  # a shifted image of one colour is its own mirror
+    expected = sum(weight * model(view) for view, weight in views)
+    torch.testing.assert_close(model.mean_over_views(image), expected)
+
+
+def test_validation_takes_the_image_alone() -> None:
+    model = classifier(test_time_augmentation="flip")
+    images = torch.tensor([[250, 0], [0, 0]], dtype=torch.uint8).expand(1, 3, 2, 2)
+    batch = ImageBatch(images, torch.tensor([0]), torch.tensor([0]))
+    model.count(batch)
+    torch.testing.assert_close(model.mean_loss(), float(nn.functional.cross_entropy(model(images), batch.labels)))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from arclight.data.augment import Augment
+from arclight.data.augment import Augment, alternate
 from arclight.data.datamodule import DataModule
 from arclight.data.download import progress
 from arclight.data.order import EvalOrder, Rows, TrainOrder, generator
@@ -21,7 +21,8 @@ from arclight.errors import InputError
 from arclight.spec import IGNORED, ImageBatch, ImageSpec
 
 # Fourth number of a generator's key, so that no two uses of one seed share a stream; the shuffle has none, which counts as 0.
-AUGMENTATION, SPLIT = 1, 2
+AUGMENTATION, SPLIT = 1, 2  # 3 is that of training/task.py
+SIDES, SAMPLE = 4, 5
 TOLD_PROBLEMS = 10  # that one message lists
 ROWS_PER_TASK = 16  # of a thread
 
@@ -57,6 +58,8 @@ class ArrayLoader:
         self.batch_sampler = None  # Lightning looks here, too
         self.augment = augment
         self.seed = seed
+        # by row of the split, not by place in a batch: each sample must change sides from epoch to epoch
+        self._sides = torch.rand(len(labels), generator=generator(seed, 0, 0, SIDES)) < 0.5
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -73,6 +76,8 @@ class ArrayLoader:
         if self.augment is not None and isinstance(self.sampler, TrainOrder):
             key = (self.seed, self.sampler.epoch, rows.step, AUGMENTATION)
             draws = self.augment.draw(len(rows.whole), generator=generator(*key))
+            if self.augment.alternates:
+                draws = draws._replace(flips=alternate(self._sides, rows.whole, self.sampler.epoch))
             images = self.augment.apply(images, draws.part(rows.offset, len(indices)))
         return ImageBatch(images, labels, indices)
 
@@ -165,6 +170,12 @@ class ArrayDataModule(DataModule):
     @property
     def sizes(self) -> dict[str, int]:
         return {split: len(arrays.labels) for split, arrays in self.arrays.items()}
+
+    def sample(self, count: int) -> Tensor:
+        """Training images drawn by the seed, uint8 (at most `count`, C, H, W), the same on every process."""
+        drawn = torch.randperm(self.num_train, generator=generator(self.seed, 0, 0, SAMPLE))[:count]
+        images = self.arrays["train"].images
+        return images[drawn.to(images.device)]
 
     def train_dataloader(self) -> ArrayLoader:
         order = TrainOrder(self.num_train, self.batch_size, seed=self.seed, shard=self.shard, is_fixed=self.is_fixed)

@@ -10,7 +10,7 @@ batch, a gather per axis, advanced indexing, grid_sample, a slice per offset).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,15 +39,18 @@ class Augment:
 
     Args:
         crop: pixels of black added on each side before a window of the old size is cut out at random; 0 is off.
-        flip: mirrors every second image, left to right.
+        flip: mirrors every second image, left to right, by chance; "alternating" mirrors each image in every second epoch, by
+            chance from the first or from the second on, so that two epochs show both sides of every image.
         cutout: side in pixels of a grey square at a random place; 0 is off.
 
     Raises:
-        InputError: when a size is negative or no whole number.
+        InputError: when a size is negative or no whole number, or `flip` is neither of its values.
+
+    Source: alternating flips as in Jordan 2024, https://arxiv.org/abs/2404.00498, section 3.6.
     """
 
     crop: int = 0
-    flip: bool = False
+    flip: bool | Literal["alternating"] = False
     cutout: int = 0
 
     def __post_init__(self) -> None:
@@ -55,6 +58,13 @@ class Augment:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 0:
                 raise InputError(f"data.augment.{name}={value} must be a whole number of pixels, 0 (off) or more")
+        if self.flip not in (True, False, "alternating"):
+            raise InputError(f"data.augment.flip={self.flip} must be true, false or alternating")
+
+    @property
+    def alternates(self) -> bool:
+        """Whether flips follow the epoch: `alternate` then takes the place of the drawn ones."""
+        return self.flip == "alternating"
 
     def draw(self, num_samples: int, *, generator: torch.Generator) -> Draws:
         """Chances for `num_samples` samples; the same generator gives the same for any settings with this crop."""
@@ -75,6 +85,17 @@ class Augment:
         if self.cutout:
             images = cutout(images, centres, side=self.cutout)
         return images
+
+
+def alternate(sides: Tensor, indices: Tensor, epoch: int) -> Tensor:
+    """Flips for samples of an epoch, bool (B,): those that `sides` drew in even epochs, the others in odd ones.
+
+    Args:
+        sides: bool (N,), drawn once for all samples of the split.
+        indices: int64 (B,), rows of the split.
+        epoch: counted from 0.
+    """
+    return sides[indices] ^ (epoch % 2 == 1)
 
 
 def crop(images: Tensor, tops: Tensor, lefts: Tensor, *, padding: int, flips: Tensor | None = None) -> Tensor:
