@@ -46,7 +46,16 @@ def test_tests_mirror_the_rooms() -> None:
     }
     # tested by the runs of test_experiment and by their neighbours' tests
     together = {
-        *map(Path, ("run_folder", "training/throughput", "training/image_classifier", "training/token_tagger")),
+        *map(
+            Path,
+            (
+                "run_folder",
+                "evaluation/prediction_file",
+                "training/throughput",
+                "training/image_classifier",
+                "training/token_tagger",
+            ),
+        ),
         *map(Path, ("hardware/choice", "hardware/devices", "hardware/precision")),  # by test_plan
     }
     assert rooms - tested - together == set()
@@ -56,7 +65,18 @@ def test_every_model_and_data_set_has_its_option() -> None:
     for group, room in (("data", "data"), ("model", "models")):
         targets = "".join(path.read_text() for path in (CONF / group).glob("*.yaml"))
         for path in (ROOT / "src" / "arclight" / room).glob("*.py"):
-            shared = {"__init__", "datamodule", "order", "arrays", "augment", "download", "columns", "subwords", "vocabulary"}
+            shared = {
+                "__init__",
+                "datamodule",
+                "order",
+                "arrays",
+                "augment",
+                "download",
+                "columns",
+                "subwords",
+                "vocabulary",
+                "examples",
+            }
             if path.stem not in shared:
                 assert f"arclight.{room}.{path.stem}." in targets, f"conf/{group} has no option for {path.name}"
 

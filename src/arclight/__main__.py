@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     verb.set_defaults(do=evaluate)
 
     verb = verbs.add_parser("report", help="write report.html of a run folder anew")
-    verb.add_argument("run", metavar="RUN", help="run folder")
+    verb.add_argument("run", metavar="RUN", help="run folder, checkpoint file, or latest")
     verb.set_defaults(do=report)
 
     verb = verbs.add_parser("doctor", help="what hardware is here, what `auto` takes on it and why, what is missing")
@@ -65,12 +65,11 @@ def report(options: argparse.Namespace) -> None:
     """Prints where the new report lies."""
     from pathlib import Path
 
+    from arclight.config import find_run
     from arclight.evaluation.report import write_report
 
-    folder = Path(options.run)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no run folder: give the folder that holds results.json")
-    print(write_report(folder))
+    is_begun = (Path(options.run) / "overrides.txt").is_file()  # a run that was killed may have written no more than that
+    print(write_report(Path(options.run) if is_begun else find_run(options.run)))
 
 
 def doctor(options: argparse.Namespace) -> None:
