@@ -8,8 +8,13 @@ def test_only_what_was_changed_is_there() -> None:
     composed = config.compose(["data=shapes", "model=cnn", "optimizer.lr=0.125", "tracker=csv"])
     found = {change.key: change for change in changes(composed.settings, data="shapes", model="cnn")}
     assert found["optimizer.lr"].value == 0.125
-    assert found["tracker.wandb.project"] == Change("tracker.wandb.project", "arclight", UNSET)
-    assert {key.partition(".")[0] for key in found} <= {"optimizer", "tracker"}
+    assert set(found) == {"optimizer.lr"}
+
+
+def test_a_setting_that_one_side_lacks() -> None:
+    settings = {**config.compose(["data=shapes", "model=cnn"]).settings, "more": {"on": True}}
+    del settings["seed"]
+    assert changes(settings, data="shapes", model="cnn") == [Change("more.on", UNSET, True), Change("seed", 0, UNSET)]
 
 
 def test_options_that_conf_does_not_have() -> None:

@@ -10,7 +10,7 @@ from arclight.errors import InputError
 from arclight.evaluation.redaction import without_secrets
 
 UNSET = "-"
-NO_SETTINGS = ("name", "resume", "resume_with_changes")
+WITHOUT_INTEREST = ("name", "resume", "tracker.")  # they change nothing of what is trained
 
 
 class Change(NamedTuple):
@@ -27,7 +27,7 @@ def changes(settings: Mapping[str, Any], *, data: str, model: str) -> list[Chang
     if not defaults:
         return []
     before, now = dict(leaves(without_secrets(defaults))), dict(leaves(settings))
-    keys = [key for key in [*now, *(key for key in before if key not in now)] if not key.startswith(NO_SETTINGS)]
+    keys = [key for key in [*now, *(key for key in before if key not in now)] if not key.startswith(WITHOUT_INTEREST)]
     pairs = [Change(key, before.get(key, UNSET), now.get(key, UNSET)) for key in keys]
     return [change for change in pairs if change.default != change.value]
 

@@ -8,14 +8,23 @@ import io
 import math
 import re
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from arclight.evaluation.calibration import BINS, Calibration
 
+Lines = dict[str, list[tuple[float, float]]]
+Style = tuple[str, tuple[int, ...]]
+
 # Colour and dashes of each line; every colour has a contrast of 3 or more to the light and to the dark ground.
 # Source: Okabe and Ito, Color Universal Design (2008), its blue lightened, without the hues that are too pale on white.
-LINES = (("#1c7fc4", (1, 0)), ("#d55e00", (6, 2)), ("#009e73", (2, 2)), ("#cc79a7", (8, 2, 2, 2)), ("#7f7f7f", (4, 4)))
+LINES: tuple[Style, ...] = (
+    ("#1c7fc4", (1, 0)),
+    ("#d55e00", (6, 2)),
+    ("#009e73", (2, 2)),
+    ("#cc79a7", (8, 2, 2, 2)),
+    ("#7f7f7f", (4, 4)),
+)
 INK = "#010203"  # stands in matplotlib's SVG where the page's own colour of text shall be
 MOST_POINTS = 400  # of a line; more are averaged
 
@@ -76,13 +85,13 @@ def _thin(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
     return steps, [mean if is_drawable(mean) else math.nan for mean in means]
 
 
-def draw(title: str, lines: dict[str, list[tuple[float, float]]], *, logarithmic: bool = False) -> Any:
-    """Markup of an SVG element with one line per metric over the steps; its only texts are numbers and "step"."""
+def draw(title: str, lines: Lines, *, logarithmic: bool = False, styles: Sequence[Style] = LINES) -> Any:
+    """Markup of an SVG element with a line for each entry over the steps; its only texts are numbers and "step"."""
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 
     with figure(title, (4.8, 2.7)) as (axes, markup):
         drawn: list[float] = []
-        for points, (colour, dashes) in zip(lines.values(), LINES, strict=False):
+        for points, (colour, dashes) in zip(lines.values(), styles, strict=False):
             steps, values = _thin(points)
             axes.plot(steps, values, color=colour, linewidth=1.6, dashes=dashes, marker="o" * (len(steps) <= 20), markersize=3)
             drawn += [value for value in values if not math.isnan(value)]

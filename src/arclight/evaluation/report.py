@@ -6,15 +6,12 @@ half-way. It is one file, holds no script and asks for nothing from elsewhere. T
 
 from __future__ import annotations
 
-import bisect
 import csv
 import io
 import itertools
 import json
 import math
-import os
 import shlex
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from arclight.evaluation.calibration import calibrate
 from arclight.evaluation.changes import changes
 from arclight.evaluation.examples import read_mistakes, read_portrait
 from arclight.evaluation.figures import curves, draw_calibration
+from arclight.evaluation.page import shown, templates, write_page
 from arclight.evaluation.prediction_file import ImagePrediction, parse_lines
 from arclight.evaluation.redaction import SECRET_TEXT, without_secrets
 from arclight.evaluation.resampling import count, interval, score
@@ -45,22 +43,12 @@ def write_report(folder: Path) -> Path:
     if not folder.is_dir():
         raise InputError(f"'{folder}' is not a folder; give a run's folder, such as outputs/cifar10-cnn/2026-01-31_12-00-00")
     report = folder / "report.html"
-    unfinished = folder / f".report.html.{os.getpid()}"
-    try:
-        # a lone surrogate, which JSON can hold and UTF-8 cannot, becomes "?"
-        unfinished.write_text(_page(folder), encoding="utf-8", errors="replace", newline="\n")
-        unfinished.replace(report)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_page(report, _page(folder))
     return report
 
 
 def _page(folder: Path) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(shown=_shown, duration=_duration, short=_short)
-    template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
+    template = templates().get_template("report.html.j2")
     run = folder.resolve()
     results = _part(folder, "results.json", _results)
     all_results = (results["content"] or {}).get("all", {})
@@ -99,37 +87,6 @@ def _only(kind: type, value: Any) -> Any:
     if not isinstance(value, kind):
         raise ValueError(f"{kind.__name__} expected, {type(value).__name__} found")
     return value
-
-
-def _shown(value: Any, unit: str = "") -> str:
-    """A number with its unit, four digits and those before the point; other values as text.
-
-    "share" is the unit of 0..1, shown in percent; "name" that of numbers that are not counted or measured, such as a seed.
-    """
-    if value is None:
-        return "-"
-    if isinstance(value, bool) or not isinstance(value, int | float) or unit == "name":
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        return text if len(text) <= 300 else f"{text[:300]}…"
-    if not isinstance(value, int) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "infinite" if value > 0 else "-infinite"
-    if unit == "share" and 0 <= value <= 1:
-        return f"{100 * value:.2f} %"
-    number = f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
-    return f"{number} {unit}" if unit not in ("", "share") else number
-
-
-def _duration(seconds: Any) -> str:
-    if not isinstance(seconds, int | float) or not 60 <= seconds < 1e9:
-        return _shown(seconds, "s")
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def _short(name: str, width: int = 13) -> str:
-    """The name, cut to what fits beside a matrix; letters of East Asian scripts take two places."""
-    places = [*itertools.accumulate(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name)]
-    return name if not places or places[-1] <= width else name[: bisect.bisect_left(places, width)] + "…"
 
 
 def _results(text: str) -> dict[str, Any]:
@@ -197,7 +154,7 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, str) and "\n" in value.strip():
         yield name, f"{len(value.splitlines()):,} lines, in environment.json"
     else:
-        yield name, ", ".join(map(_shown, value)) if isinstance(value, list) else _shown(value)
+        yield name, ", ".join(map(shown, value)) if isinstance(value, list) else shown(value)
 
 
 def _command(text: str) -> dict[str, Any]:
