@@ -46,7 +46,7 @@ def test_tests_mirror_the_rooms() -> None:
     }
     # tested by the runs of test_experiment and by their neighbours' tests
     together = {
-        *map(Path, ("run_folder", "training/image_classifier")),
+        *map(Path, ("run_folder", "evaluation/prediction_file", "training/image_classifier")),
         *map(Path, ("hardware/choice", "hardware/devices", "hardware/precision")),  # by test_plan
     }
     assert rooms - tested - together == set()
@@ -67,6 +67,7 @@ def test_every_model_and_data_set_has_its_option() -> None:
                 "packing",
                 "subwords",
                 "vocabulary",
+                "examples",
             }
             if path.stem not in shared:
                 assert f"arclight.{room}.{path.stem}." in targets, f"conf/{group} has no option for {path.name}"

@@ -21,8 +21,15 @@ def main(arguments: list[str] | None = None) -> None:
     verb.set_defaults(do=evaluate)
 
     verb = verbs.add_parser("report", help="write report.html of a run folder anew")
-    verb.add_argument("run", metavar="RUN", help="run folder")
+    verb.add_argument("run", metavar="RUN", help="run folder, checkpoint file, or latest")
     verb.set_defaults(do=report)
+
+    verb = verbs.add_parser("compare", help="configs and scores of runs side by side, over seeds, and what could be chance")
+    verb.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run folder, checkpoint file, latest, folder of a grid, or pattern"
+    )
+    verb.add_argument("--html", metavar="FILE", help="also a page with the curves")
+    verb.set_defaults(do=compare)
 
     verb = verbs.add_parser("doctor", help="what hardware is here, what `auto` takes on it and why, what is missing")
     verb.add_argument("--json", action="store_true", help="the same for other programs")
@@ -65,12 +72,33 @@ def report(options: argparse.Namespace) -> None:
     """Prints where the new report lies."""
     from pathlib import Path
 
+    from arclight.config import find_run
     from arclight.evaluation.report import write_report
 
-    folder = Path(options.run)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no run folder: give the folder that holds results.json")
-    print(write_report(folder))
+    is_begun = (Path(options.run) / "overrides.txt").is_file()  # a run that was killed may have written no more than that
+    print(write_report(Path(options.run) if is_begun else find_run(options.run)))
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Prints the tables, and where the page lies."""
+    import sys
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from arclight.compare import compare_runs, to_rich, verdict, write_comparison
+
+    comparison = compare_runs(options.runs)
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for table in to_rich(comparison):
+        console.print(table)
+    for line in (*verdict(comparison), *comparison.left_out):
+        console.print(line, highlight=False, markup=False)
+    if options.html:
+        if not Path(options.html).resolve().parent.is_dir():
+            raise InputError(f"--html {options.html}: its folder is not there; make it first")
+        write_comparison(comparison, Path(options.html))
+        print(options.html)
 
 
 def doctor(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import logging
 import resource
 import socket
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from arclight.checkpoint import is_checkpoint, last_checkpoint, load_weights, re
 from arclight.config import Composed
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
+from arclight.evaluation.mistakes import most_confident
+from arclight.evaluation.predictions import Predictions
 from arclight.evaluation.report import write_report
 from arclight.hardware import processes
 from arclight.run_folder import Run
@@ -145,7 +147,20 @@ def test(parts: Parts, results: dict[str, Any], folder: Path) -> Scores:
     assert parts.task.predictions is not None
     if hardware.is_main_process():
         parts.task.predictions.write(folder / "predictions.jsonl")
+        show_examples(parts.data, parts.task.predictions, folder)
     return scores
+
+
+def show_examples(data: DataModule, predictions: Predictions, folder: Path) -> None:
+    """Leaves what the report shows of the data: its portrait, and the mistakes that the model was most sure of."""
+    wrong = most_confident(predictions)
+    try:
+        looks = data.examples("test", [mistake.index for mistake in wrong])
+        shown = [{**look, **asdict(mistake)} for look, mistake in zip(looks, wrong, strict=True)]
+        run_folder.write_json(folder / "mistakes.json", {"mistakes": shown})
+        run_folder.write_json(folder / "data.json", data.portrait())
+    except Exception:  # data of a kind that cannot be shown never costs the run
+        log.exception("mistakes.json and data.json could not be written")
 
 
 def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = "test") -> Scores:

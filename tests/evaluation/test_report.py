@@ -15,9 +15,19 @@ import pytest
 from arclight.errors import InputError
 from arclight.evaluation.report import write_report
 
-FILES = ("results.json", "metrics.csv", "scores.json", "environment.json", "overrides.txt", "config.yaml")
+FILES = (
+    *("results.json", "metrics.csv", "scores.json", "predictions.jsonl", "mistakes.json", "data.json"),
+    *("environment.json", "overrides.txt", "config.yaml"),
+)
+PIXEL = "iVBORw0KGgo="
+IMAGES = [{"index": index, "label": "cat", "predicted": ["cat", "dog"][index % 2], "confidence": 0.75} for index in range(8)]
+MISTAKES = {"mistakes": [{**IMAGES[1], "image": PIXEL}]}
+DATA = {
+    "counts": {"train": {"cat": 30, "dog": 20}, "test": {"cat": 8, "dog": 0}},
+    "samples": [{"label": "cat", "image": PIXEL}],
+}
 SPACED = {"p", "div", "h1", "h2", "h3", "tr", "th", "td", "span"}
-VOID = {"meta", "rect", "path", "line", "use", "br"}
+VOID = {"img", "meta", "rect", "path", "line", "use", "br"}
 
 RESULTS = {  # key -> value, what the page shows
     "status": ("finished", "finished in 1 h 04 min, 7 epochs, seed 123456"),
@@ -81,6 +91,9 @@ def run(tmp_path: Path) -> Path:
     (folder / "results.json").write_text(json.dumps({key: value for key, (value, _) in RESULTS.items()}))
     (folder / "metrics.csv").write_text("epoch,step,lr\n0,1,0.1\n")
     (folder / "scores.json").write_text(json.dumps(SCORES))
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(image) + "\n" for image in IMAGES))
+    (folder / "mistakes.json").write_text(json.dumps(MISTAKES))
+    (folder / "data.json").write_text(json.dumps(DATA))
     (folder / "environment.json").write_text(
         json.dumps(
             {
@@ -201,13 +214,14 @@ def test_it_is_one_file_that_asks_for_nothing(run: Path) -> None:
     reader = Reader(source)
     assert reader.open == []
     names = {tag for tag, _ in reader.tags}
-    assert not names & {"script", "link", "iframe", "object", "embed", "img", "image", "base", "form"}
+    assert not names & {"script", "link", "iframe", "object", "embed", "image", "base", "form"}
     assert "http://" not in source
     assert "https://" not in source
     assert "@import" not in source
     assert "url(" not in re.sub(r"url\(#", "", source)
-    for _, attributes in reader.tags:
-        assert not [name for name in attributes if name.startswith("on") or name == "src"]
+    assert [attributes["src"] for tag, attributes in reader.tags if tag == "img"] == [f"data:image/png;base64,{PIXEL}"] * 2
+    for tag, attributes in reader.tags:
+        assert not [name for name in attributes if name.startswith("on") or (name == "src" and tag != "img")]
         assert all((value or "").startswith("#") for name, value in attributes.items() if name.endswith("href"))
     identities = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(identities) == len(set(identities))
@@ -420,6 +434,24 @@ BROKEN = {  # content, what the page says of it
         (b'{"confusion": {"labels": ["a"], "counts": [[0.5]]}}', "one row and one column of whole numbers"),
         (b'{"confusion": {"labels": ["a"], "counts": [[-1]]}}', "one row and one column of whole numbers"),
     ],
+    "predictions.jsonl": [
+        (b'{"index": 0, "lab', "line:1: damaged, Unterminated string"),
+        (b"", "it holds no prediction."),
+        (b'{"index": 0, "label": "cat", "predicted": "dog", "confidence": 7}', "confidence 7 is no number from 0 to 1"),
+    ],
+    "mistakes.json": [
+        (b'{"mistakes": 3}', "it must hold a list of objects as &#39;mistakes&#39;."),
+        (
+            b'{"mistakes": [{"index": 0, "label": "a", "predicted": "b", "confidence": 1, "image": "\'onload"}]}',
+            "an image that is",
+        ),
+        (b'{"mistakes": [{"index": 0, "words": ["a"], "labels": [], "predicted": [], "confidence": []}]}', "row 0: 1 words"),
+    ],
+    "data.json": [
+        (b"[]", "dict expected, list found."),
+        (b'{"counts": {"train": {"cat": -1}}}', "counts must be whole numbers by name."),
+        (b'{"samples": [{"words": ["a"], "labels": []}]}', "1 words and 0 labels."),
+    ],
     "environment.json": [
         (b"null", "dict expected, NoneType found."),
     ],
@@ -467,7 +499,7 @@ def every_change(value: Any) -> Iterator[Any]:
             yield from ([*value[:index], change, *value[index + 1 :]] for change in every_change(inner))
 
 
-@pytest.mark.parametrize("name", ["results.json", "scores.json", "environment.json"])
+@pytest.mark.parametrize("name", ["results.json", "scores.json", "mistakes.json", "data.json", "environment.json"])
 def test_no_content_is_an_exception(run: Path, name: str) -> None:
     (run / "metrics.csv").unlink()  # its figures would take most of the time
     changes = list(every_change(json.loads((run / name).read_text())))
@@ -475,7 +507,7 @@ def test_no_content_is_an_exception(run: Path, name: str) -> None:
         (run / name).write_text(json.dumps(change))
         source = page(run)
         assert Reader(source).open == []
-        assert len(problems(source)) <= 2
+        assert len(problems(source)) <= 3
 
 
 def test_half_a_letter_does_not_stop_the_page(run: Path) -> None:
@@ -529,3 +561,63 @@ def test_secrets_are_left_out_of_the_command(run: Path) -> None:
 def test_a_broken_config_is_not_quoted(run: Path) -> None:
     (run / "config.yaml").write_text('api_key: "Ab1\nother: [')
     assert "Ab1" not in page(run)
+
+
+def write_sentences(run: Path, words: list[str]) -> None:
+    tags = {"labels": ["B-PER", "I-PER", "O", "B-LOC"], "predicted": ["B-PER", "I-PER", "O", "O"]}
+    sentence = {"index": 4, **tags, "confidence": [0.9, 0.9, 0.9, 0.875]}
+    (run / "predictions.jsonl").write_text(json.dumps(sentence) + "\n")
+    (run / "mistakes.json").write_text(json.dumps({"mistakes": [{**sentence, "words": words}]}), encoding="utf-8")
+    sample = {"words": words, "labels": tags["labels"]}
+    portrait = {"counts": {"train": {"PER": 1}}, "lengths": {"train": {"4": 1}}, "samples": [sample]}
+    (run / "data.json").write_text(json.dumps(portrait), encoding="utf-8")
+
+
+def test_entities_are_marked_in_sentences(run: Path) -> None:
+    write_sentences(run, ["Anna", "<b>", "日本", "Bonn"])
+    source = page(run)
+    assert problems(source) == []
+    assert re.findall(r'<mark class="(\w+)"><bdi>(.*?)</bdi> <small>(.*?)</small>', source) == [
+        ("sure", "Anna &lt;b&gt;", "PER"),
+        ("off", "Bonn", "LOC, missed"),
+        ("sure", "Anna &lt;b&gt;", "PER"),
+        ("sure", "Anna &lt;b&gt;", "PER"),
+        ("sure", "Bonn", "LOC"),
+    ]
+    assert "87.50 %" in source
+    assert "Sentence lengths" in source
+
+
+def test_pictures_of_mistakes_and_of_the_data(run: Path) -> None:
+    text = Reader(page(run)).text
+    assert "is catsaid dog75.00 % sure" in text
+    assert "cat 30 8" in text
+    assert "all 50 8" in text
+
+
+def test_intervals_stand_beside_the_scores_that_the_predictions_explain(run: Path) -> None:
+    (run / "results.json").write_text(json.dumps({"test/accuracy": 0.5, "test/f1/cat": 0.1}))
+    text = Reader(page(run)).text
+    assert "accuracy - 50.00 % 12.5 to 87.5" in text
+    assert not re.search(r"f1/cat - 10.00 % \d", text)
+    assert "Test accuracy 0.500 (95 % interval 0.125 to 0.875)." in text
+
+
+def test_calibration_in_words(run: Path) -> None:
+    assert "75.00 % sure of its images and 50.00 % of them were right: it is too sure of itself" in Reader(page(run)).text
+
+
+def test_what_differs_from_the_defaults(run: Path) -> None:
+    (run / "results.json").write_text('{"data": "cifar10", "model": "cnn"}')
+    (run / "config.yaml").write_text("seed: 7\ndata:\n  batch_size: 12345\n  colour: <b>\n")
+    text = Reader(page(run)).text
+    assert re.search(r"data.batch_size \d+ 12,?345", text)
+    assert "data.colour - <b>" in text
+    assert "seed 0 7" in text
+
+
+def test_the_other_numbers_of_time_have_their_share(run: Path) -> None:
+    (run / "results.json").write_text('{"time/data_setup_s": 2.0, "time/total_s": 8.0, "train/data_wait_share": 0.25}')
+    text = Reader(page(run)).text
+    assert "data setup 2 s (25.00 %)" in text
+    assert "computing, 75.00 %; orange: waiting for data, 25.00 %" in text

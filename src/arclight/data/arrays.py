@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from arclight.data.augment import Augment, alternate
 from arclight.data.datamodule import DataModule
 from arclight.data.download import progress
+from arclight.data.examples import picture, portrait_of_images
 from arclight.data.order import EvalOrder, Rows, TrainOrder, generator
 from arclight.errors import InputError
 from arclight.spec import IGNORED, ImageBatch, ImageSpec
@@ -176,6 +177,13 @@ class ArrayDataModule(DataModule):
         drawn = torch.randperm(self.num_train, generator=generator(self.seed, 0, 0, SAMPLE))[:count]
         images = self.arrays["train"].images
         return images[drawn.to(images.device)]
+
+    def examples(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
+        return [{"image": picture(self.arrays[split].images[row])} for row in rows]
+
+    def portrait(self) -> dict[str, Any]:
+        assert isinstance(self.spec, ImageSpec)
+        return portrait_of_images(dict(self.arrays), self.spec.classes)
 
     def train_dataloader(self) -> ArrayLoader:
         order = TrainOrder(self.num_train, self.batch_size, seed=self.seed, shard=self.shard, is_fixed=self.is_fixed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,6 +62,14 @@ class DataModule(LightningDataModule):
     @abstractmethod
     def sizes(self) -> dict[str, int]:
         """Samples in each split that is loaded."""
+
+    def examples(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """What the samples in these rows look like, as plain data for the report; nothing of data that has no look."""
+        return [{} for _ in rows]
+
+    def portrait(self) -> dict[str, Any]:
+        """What the splits that are loaded look like, as plain data that the report shows: see data/examples.py."""
+        return {}
 
     @property
     def steps_per_epoch(self) -> int:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import chain
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from arclight.data.columns import Sentence, check_labels, find_labels
 from arclight.data.datamodule import DataModule
+from arclight.data.examples import portrait_of_sentences
 from arclight.data.order import EvalOrder, Rows, TrainOrder
 from arclight.data.packing import BucketOrder, TextOrder, lay_out, window_sizes
 from arclight.data.vocabulary import load_tokenizer, train_wordpiece
@@ -281,6 +282,14 @@ class TokenDataModule(DataModule):
     @property
     def sizes(self) -> dict[str, int]:
         return {split: len(subwords.num_words) for split, subwords in self._subwords.items()}
+
+    def examples(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
+        sentences = self.sentences(split)
+        return [{"words": list(sentences[row].words)} for row in rows]
+
+    def portrait(self) -> dict[str, Any]:
+        pairs = {split: [(sentence.words, sentence.tags) for sentence in self.sentences(split)] for split in self._subwords}
+        return portrait_of_sentences(pairs)
 
     def train_dataloader(self) -> TokenLoader:
         train = self._subwords["train"].to(self.device)

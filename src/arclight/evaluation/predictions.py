@@ -11,44 +11,19 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.distributed
 from torch import Tensor
 
-from arclight.errors import InputError
+from arclight.evaluation.prediction_file import ImagePrediction, Prediction, SentencePrediction, read_predictions
 from arclight.spec import IGNORED
+
+__all__ = ["ImagePrediction", "KeptPredictions", "Prediction", "Predictions", "SentencePrediction", "read_predictions"]
 
 TOLD_ROWS = 10  # that one message lists
 DIGITS = 6  # of a confidence
-
-
-@dataclass(frozen=True)
-class ImagePrediction:
-    """One image: `index` is its row in the split, `confidence` the probability of `predicted`, None where it is no number."""
-
-    index: int
-    label: str
-    predicted: str
-    confidence: float | None
-
-
-@dataclass(frozen=True)
-class SentencePrediction:
-    """One sentence, an entry per word: gold tag, predicted tag, probability of the predicted tag.
-
-    `index` is the sentence's row in the split. A word that the net never saw, because truncation cut it off or it consists of
-    what the tokenizer drops, is predicted "O" with confidence None: the rule says "O" there, no net does.
-    """
-
-    index: int
-    labels: tuple[str, ...]
-    predicted: tuple[str, ...]
-    confidence: tuple[float | None, ...]
-
-
-Prediction = ImagePrediction | SentencePrediction
 
 
 class Flat(NamedTuple):
@@ -193,71 +168,3 @@ def in_order(flat: Flat) -> Flat:
     within = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
     entries = starts.repeat_interleave(counts) + within
     return Flat(flat.indices[order], counts, *(values[entries] for values in flat[2:]))
-
-
-def read_predictions(path: str | Path) -> list[Prediction]:
-    """The predictions of a run's `predictions.jsonl`.
-
-    Raises:
-        InputError: when there is no such file, or a line of it is damaged; names file and line.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; a run leaves predictions.jsonl when its test has ended") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as predictions: {error}") from error
-    if lines[-1] == "":
-        lines.pop()
-    return [parse(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
-
-
-def parse(line: str, place: str) -> Prediction:
-    """One line of the file; raises InputError with its place."""
-    try:
-        fields = json.loads(line)
-        if not isinstance(fields, dict):
-            raise ValueError("no JSON object")
-        return sentence_prediction(fields) if "labels" in fields else image_prediction(fields)
-    except (ValueError, KeyError) as error:
-        reason = f"no key {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"{place}: damaged, {reason}; write the file anew by running the test again") from None
-
-
-def image_prediction(fields: dict[str, Any]) -> ImagePrediction:
-    """Raises ValueError or KeyError when a field is missing or of the wrong type."""
-    label, predicted = (text(fields[key]) for key in ("label", "predicted"))
-    return ImagePrediction(index(fields["index"]), label, predicted, share(fields["confidence"]))
-
-
-def sentence_prediction(fields: dict[str, Any]) -> SentencePrediction:
-    """Raises ValueError or KeyError when a field is missing or of the wrong type, or the fields differ in length."""
-    columns = [fields[key] for key in ("labels", "predicted", "confidence")]
-    if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) != 1:
-        raise ValueError("labels, predicted and confidence are not lists of one length")
-    labels, predicted = (tuple(map(text, column)) for column in columns[:2])
-    return SentencePrediction(index(fields["index"]), labels, predicted, tuple(map(share, columns[2])))
-
-
-def index(value: Any) -> int:
-    """The value, if it is a row of a split."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"index {value!r} is no whole number of 0 or more")
-    return value
-
-
-def text(value: Any) -> str:
-    """The value, if it is a label."""
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no label")
-    return value
-
-
-def share(value: Any) -> float | None:
-    """The value, if it is a probability or stands for none."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError(f"confidence {value!r} is no number from 0 to 1")
-    return float(value)

@@ -1,0 +1,74 @@
+"""What a data set looks like, as plain data for the report: pictures as text, counts, a few samples."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+LARGEST = 128  # pixels of a picture's longer side
+MOST_PICTURES, MOST_SENTENCES = 24, 8
+
+
+def picture(image: Tensor) -> str:
+    """A PNG in base64 of an image, uint8 (1 or 3 or more channels, H, W); of more than three channels the first three."""
+    from PIL import Image
+
+    pixels = image[: 3 if len(image) >= 3 else 1].permute(1, 2, 0).cpu().numpy()  # (H, W, 1 or 3)
+    drawn = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
+    drawn.thumbnail((LARGEST, LARGEST))
+    buffer = io.BytesIO()
+    drawn.save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def rows_of_each(labels: Tensor, num_classes: int) -> list[int]:
+    """The first rows of each class, equally many of each, at most MOST_PICTURES in all: of more classes some have none."""
+    each = max(1, MOST_PICTURES // max(1, num_classes))
+    rows: list[int] = []
+    for number in range(min(num_classes, MOST_PICTURES)):
+        rows += (labels == number).nonzero().flatten()[:each].tolist()
+    return rows
+
+
+def portrait_of_images(splits: dict[str, tuple[Tensor, Tensor]], classes: Sequence[str]) -> dict[str, Any]:
+    """Counts of each class by split, and pictures of the training split.
+
+    Args:
+        splits: images, uint8 (N, C, H, W), and labels, int64 (N,), by split.
+        classes: their names.
+    """
+    counts = {
+        split: dict(zip(classes, labels.bincount(minlength=len(classes)).tolist(), strict=True))
+        for split, (_, labels) in splits.items()
+    }
+    images, labels = splits.get("train", next(iter(splits.values())))
+    rows = rows_of_each(labels, len(classes))
+    samples = [{"image": picture(images[row]), "label": classes[int(labels[row])]} for row in rows]
+    return {"counts": counts, "samples": samples}
+
+
+def portrait_of_sentences(splits: Mapping[str, Iterable[tuple[Sequence[str], Sequence[str]]]]) -> dict[str, Any]:
+    """Entities of each type and sentences of each length by split, and a few training sentences with entities.
+
+    Args:
+        splits: words and IOB2 tags of each sentence, by split.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    lengths: dict[str, dict[str, int]] = {}
+    samples: list[dict[str, Any]] = []
+    for split, sentences in splits.items():
+        entities: Counter[str] = Counter()
+        sizes: Counter[int] = Counter()
+        for words, tags in sentences:
+            entities.update(tag[2:] for tag in tags if tag.startswith("B-"))
+            sizes[len(words)] += 1
+            if split == "train" and len(samples) < MOST_SENTENCES and any(tag != "O" for tag in tags):
+                samples.append({"words": list(words), "labels": list(tags)})
+        counts[split] = dict(sorted(entities.items()))
+        lengths[split] = {str(size): sizes[size] for size in sorted(sizes)}
+    return {"counts": counts, "lengths": lengths, "samples": samples}

@@ -1,0 +1,123 @@
+"""A run in one sentence, by plain rules: how good, how sure, how long, and whether more training would help."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+NAMES = {"f1": "F1", "accuracy": "accuracy", "loss": "loss"}
+WORSE = 1.02  # times the lowest validation loss: what is called overfitting, and not chance
+
+
+class Epoch(NamedTuple):
+    """What was validated at the end of an epoch, counted from 1, and the mean training loss in it.
+
+    That is nan where none was logged, and infinite where one of them was no number.
+    """
+
+    number: int
+    validated: dict[str, float]
+    train_loss: float
+
+
+def epochs(rows: list[dict[str, str]]) -> list[Epoch]:
+    """The validated epochs in the rows of a metrics.csv; one that a resumed run did again counts as it was the last time."""
+    found: dict[int, dict[str, float]] = {}
+    losses: dict[float, float] = {}
+    ends: dict[int, float] = {}
+    for row in rows:
+        numbers = {name: number for name, cell in row.items() if name and (number := _number(cell)) is not None}
+        step = numbers.get("step", math.nan)
+        if "train/loss" in numbers:
+            losses[step] = numbers["train/loss"]
+        validated = {name: value for name, value in numbers.items() if name.startswith("val/")}
+        if validated and (epoch := numbers.get("epoch", math.nan)) >= 0 and epoch < 1e9:
+            found[int(epoch) + 1] = validated
+            ends[int(epoch) + 1] = step
+    made: list[Epoch] = []
+    before = -math.inf
+    for number in sorted(found):
+        end = ends[number] + 1  # Lightning counts steps from 0 where it validates, the training loss from 1
+        own = [loss for step, loss in losses.items() if before < step <= end]
+        mean = sum(own) / len(own) if own else math.nan
+        made.append(Epoch(number, found[number], mean if all(map(math.isfinite, own)) else math.inf))
+        before = end
+    return made
+
+
+def _number(cell: Any) -> float | None:
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return None
+
+
+def verdict(results: Mapping[str, Any], course: list[Epoch], interval: tuple[float, float] | None) -> str:
+    """The sentence; empty when there is nothing to say.
+
+    Args:
+        results: of results.json.
+        course: the validated epochs.
+        interval: 95 % interval of the score that leads.
+    """
+    parts = [_score(results, interval), *_course(str(results.get("monitor", "val/loss")), course)]
+    sentence = "; ".join(part for part in parts if part)
+    return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
+
+
+def headline(results: Mapping[str, Any]) -> str | None:
+    """The key of the score that leads: of the test before that of the validation, F1 before accuracy."""
+    wanted = [f"{split}/{metric}" for split in ("test", "val") for metric in ("f1", "accuracy")]
+    return next((key for key in wanted if key in results), None)
+
+
+def _score(results: Mapping[str, Any], interval: tuple[float, float] | None) -> str:
+    key = headline(results)
+    value = results.get(key or "")
+    if key is None or not isinstance(value, int | float):
+        return ""
+    split, _, metric = key.partition("/")
+    text = f"{'test' if split == 'test' else 'validation'} {NAMES[metric]} {value:.3f}"
+    if interval is not None:
+        text += f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
+    num_epochs, time_s = results.get("epochs"), results.get("time/total_s")
+    if isinstance(num_epochs, int) and not isinstance(num_epochs, bool):
+        text += f" after {num_epochs} {'epoch' if num_epochs == 1 else 'epochs'}"
+    if isinstance(time_s, int | float) and 0 <= time_s < 1e12:
+        text += f" in {time_s:,.0f} s"
+    return text
+
+
+def _course(monitor: str, course: list[Epoch]) -> list[str]:
+    """Which epoch was the best, and what the curves say of more training."""
+    losses = [(epoch.number, epoch.validated["val/loss"]) for epoch in course if "val/loss" in epoch.validated]
+    if odd := [epoch.number for epoch in course if math.isinf(epoch.train_loss)]:
+        return [f"training loss NaN or infinite since epoch {odd[0]}"]
+    if odd := [number for number, loss in losses if not math.isfinite(loss)]:
+        return [f"validation loss NaN or infinite since epoch {odd[0]}"]
+    sign = -1 if "loss" in monitor else 1
+    values = [(epoch.number, sign * epoch.validated[monitor]) for epoch in course if monitor in epoch.validated]
+    values = [(number, value) for number, value in values if math.isfinite(value)]
+    if len(values) < 2:
+        return []
+    best, last = max(values, key=lambda pair: pair[1])[0], values[-1][0]
+    parts = [f"best epoch {best} of {last} by {monitor}"]
+    if (since := _overfitted_since(course, losses)) is not None:
+        parts.append(f"overfitting since epoch {since} (training loss fell, validation loss rose)")
+    elif best == last:
+        parts.append("still improving when it ended")
+    else:
+        parts.append(f"no better in the {last - best} {'epoch' if last - best == 1 else 'epochs'} after it")
+    return parts
+
+
+def _overfitted_since(course: list[Epoch], losses: list[tuple[int, float]]) -> int | None:
+    """The epoch after the lowest validation loss, when two or more later ones end above it while the training loss fell."""
+    if len(losses) < 3:
+        return None
+    turn, lowest = min(losses, key=lambda pair: pair[1])
+    train_loss = {epoch.number: epoch.train_loss for epoch in course}
+    last, final = losses[-1]
+    rose = last - turn >= 2 and lowest > 0 and final > WORSE * lowest
+    return turn + 1 if rose and train_loss[last] < train_loss[turn] else None

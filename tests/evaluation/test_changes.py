@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from arclight import config
+from arclight.evaluation.changes import UNSET, Change, changes, defaults_of
+
+
+def test_only_what_was_changed_is_there() -> None:
+    composed = config.compose(["data=shapes", "model=cnn", "optimizer.lr=0.125", "tracker=csv"])
+    found = {change.key: change for change in changes(composed.settings, data="shapes", model="cnn")}
+    assert found["optimizer.lr"].value == 0.125
+    assert set(found) == {"optimizer.lr"}
+
+
+def test_a_setting_that_one_side_lacks() -> None:
+    settings = {**config.compose(["data=shapes", "model=cnn"]).settings, "more": {"on": True}}
+    del settings["seed"]
+    assert changes(settings, data="shapes", model="cnn") == [Change("more.on", UNSET, True), Change("seed", 0, UNSET)]
+
+
+def test_options_that_conf_does_not_have() -> None:
+    assert changes({"seed": 1}, data="nothing", model="cnn") == []
+    assert changes({"seed": 1}, data="", model="cnn") == []
+    assert defaults_of("x,y=1", "cnn") == {}
+
+
+def test_a_setting_that_must_be_given_is_no_obstacle() -> None:
+    assert defaults_of("image_folder", "cnn")["data"]["root"] == "???"
