@@ -168,7 +168,7 @@ def start(composed: Composed, node: Node, *, num_threads: int) -> Run:
 
 def signal_of(results: Mapping[str, Any]) -> int:
     """The number of the signal that has ended a run, by its results.json; 0 where none has."""
-    name = results.get("signal") if results.get("status") == "interrupted" else None
+    name = str(results.get("signal")) if results.get("status") == "interrupted" else ""
     return int(signal.Signals[name]) if name in signal.Signals.__members__ else 0
 
 

@@ -35,11 +35,11 @@ COMMON = [
 ]
 TASKS = {
     "images": [
-        *("experiment=demo", "data.num_train=1024", "data.num_val=256", "data.num_test=128", "data.batch_size=32"),
+        *("experiment=demo", "data.num_train=320", "data.num_val=64", "data.num_test=64", "data.batch_size=32"),
         *("data.max_batch_per_device=8", "schedule=one_cycle", "trainer.max_epochs=3"),
     ],
     "text": [
-        *("experiment=demo_tagger", "data.num_train=512", "data.num_val=128", "data.num_test=64", "data.batch_size=16"),
+        *("experiment=demo_tagger", "data.num_train=160", "data.num_val=32", "data.num_test=32", "data.batch_size=16"),
         *("data.max_batch_per_device=4", "model.dropout=0.2", "trainer.max_epochs=3"),
     ],
 }

@@ -13,7 +13,9 @@ from rich.console import Console
 
 from arclight import assembly, checkpoint, hardware, run_folder
 from arclight.config import compose
-from arclight.training.interruption import Interruption
+from arclight.errors import InputError
+from arclight.training.interruption import Interrupted, Interruption
+from arclight.training.last_checkpoint import LastCheckpoint
 from tests.test_checkpoint import TINY_IMAGES, TINY_TEXT
 
 COMMON = [
@@ -127,4 +129,120 @@ def test_killed_in_every_step(task: str, hook: str, wholes: dict[str, Made], tmp
         num_kills += 1
         assert num_kills < 30
     assert num_kills >= 3
+    assert_same_runs(Made(tmp_path, overrides), wholes[task])
+
+
+@pytest.mark.parametrize(
+    ("hook", "number"),
+    [
+        *(("on_validation_start", 1), ("on_validation_batch_start", 2), ("on_validation_end", 2), ("on_train_epoch_start", 2)),
+        *(("on_train_epoch_end", 1), ("on_train_epoch_end", 2), ("on_save_checkpoint", 3), ("on_train_end", 1)),
+    ],
+)
+def test_killed_between_steps(hook: str, number: int, wholes: dict[str, Made], tmp_path: Path) -> None:
+    overrides, _ = TASKS["images"]
+    assert not kill(tmp_path, overrides, Killer(hook, number))
+    again = Made(tmp_path, overrides)
+    if hook != "on_train_end":  # the last row of the curve is written in it
+        assert_same_runs(again, wholes["images"])
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_killed_while_a_checkpoint_is_written(
+    number: int, wholes: dict[str, Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides, _ = TASKS["images"]
+    left = number
+
+    def fail(_: int) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("arclight.training.checkpoint_file.os.fsync", fail)
+        assert not kill(tmp_path, overrides)
+    assert_same_runs(Made(tmp_path, overrides), wholes["images"])
+
+
+VALIDATED_INSIDE = [*IMAGES, "data.num_train=96", "trainer.val_check_interval=0.5", "callbacks=weight_averaging"]
+
+
+@pytest.mark.parametrize("number", [2, 4, 5])
+def test_killed_where_validation_comes_inside_the_epoch(number: int, tmp_path: Path) -> None:
+    whole = Made(tmp_path / "whole", VALIDATED_INSIDE)
+    assert whole.parts.last.num_saves == 2 * (4 + 1)  # after steps 1, 2, 4, 5 and at the end
+    assert not kill(tmp_path / "again", VALIDATED_INSIDE, Killer("on_train_batch_start", number))
+    assert_same_runs(Made(tmp_path / "again", VALIDATED_INSIDE), whole)
+
+
+def test_the_same_batches_in_every_epoch_go_on_too(tmp_path: Path) -> None:
+    fixed = [*IMAGES, "callbacks=none", "trainer.overfit_batches=3"]
+    whole = Made(tmp_path / "whole", fixed)
+    assert not kill(tmp_path / "again", fixed, Killer("on_train_batch_start", 6))
+    assert_same_runs(Made(tmp_path / "again", fixed), whole)
+
+
+def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
+    soon = [*IMAGES, "trainer.max_epochs=5", "callbacks=early_stopping", "callbacks.early_stopping.patience=1"]
+    soon += ["+callbacks.early_stopping.min_delta=10"]
+    Made(tmp_path, soon)
+    assert checkpoint.steps_done(checkpoint.last_checkpoint(tmp_path)) == 2 * 3
+    assert Made(tmp_path, soon).parts.trainer.global_step == 2 * 3
+
+
+def test_saves_come_when_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Made(tmp_path / "steps", [*IMAGES, "checkpoint.every_steps=2"])
+    assert made.parts.last.num_saves == 4  # after steps 2 and 4 and at both ends
+    made = Made(tmp_path / "epochs", [*IMAGES, "checkpoint=epoch", "checkpoint.every_steps=null"])
+    assert made.parts.last.num_saves == 2
+    assert not list((tmp_path / "epochs" / "checkpoints").glob("*previous*"))
+    clock = iter(range(0, 100_000, 31))
+    monkeypatch.setattr("arclight.training.last_checkpoint.time.monotonic", lambda: float(next(clock)))
+    made = Made(tmp_path / "minutes", [*IMAGES, "checkpoint.every_steps=null", "checkpoint.every_minutes=1"])
+    assert made.parts.last.num_saves > 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"every_minutes": 0}, "checkpoint.every_minutes=0 must be more than 0; null saves at no time"),
+        ({"every_steps": 0}, "checkpoint.every_steps=0 must be 1 or more; null saves after no step"),
+    ],
+)
+def test_times_out_of_range_are_told(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        LastCheckpoint(Path(), **settings)
+
+
+class Sender(Callback):
+    """Sends the run a signal, as its handler hears it, when a hook is called for the n-th time."""
+
+    def __init__(self, interruption: Interruption, hook: str, number: int) -> None:
+        self.interruption, self.left = interruption, number
+        setattr(self, hook, self._count)
+
+    def _count(self, *_: Any, **__: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.interruption.hear(15, None)
+
+
+@pytest.mark.parametrize(
+    ("hook", "number", "step"),
+    [("on_train_batch_start", 2, 1), ("on_train_batch_start", 2 * 3 + 2, 4), ("on_validation_start", 1, 3)],
+    ids=["in the first step", "in the second epoch", "in validation"],
+)
+def test_a_signal_is_heeded_once_the_step_is_whole(
+    hook: str, number: int, step: int, wholes: dict[str, Made], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    task = "images in 2 parts"
+    overrides = [*TASKS[task][0], "checkpoint.every_steps=null"]
+    interruption = Interruption()
+    with pytest.raises(Interrupted) as left:
+        Made(tmp_path, overrides, Sender(interruption, hook, number), interruption=interruption)
+    assert left.value.code == 128 + 15
+    assert "SIGTERM: the run ends once this step is saved; Ctrl-C again leaves at once" in capfd.readouterr().err
+    assert checkpoint.steps_done(checkpoint.last_checkpoint(tmp_path)) == step
     assert_same_runs(Made(tmp_path, overrides), wholes[task])
