@@ -11,7 +11,8 @@ from rich.console import Console
 from arclight import assembly, hardware
 from arclight.config import compose
 from arclight.hardware import Facts, Gpu
-from arclight.training.checkpoint_folder import CheckpointFiles
+from arclight.training.checkpoint_file import CheckpointFiles
+from arclight.training.last_checkpoint import LastCheckpoint
 from arclight.training.sharding import ShardedStrategy
 from tests.test_checkpoint import TINY_IMAGES, TINY_TEXT
 
@@ -38,8 +39,8 @@ def test_only_images_have_fixed_shapes() -> None:
 
 
 def test_any_strategy_goes_on_from_what_fsdp_saved() -> None:
-    assert isinstance(assembly.placing_of("fsdp")["strategy"], ShardedStrategy)
-    assert isinstance(assembly.placing_of("ddp")["plugins"][0], CheckpointFiles)
+    assert isinstance(assembly.placing_of("fsdp", LastCheckpoint(Path()))["strategy"], ShardedStrategy)
+    assert isinstance(assembly.placing_of("ddp", LastCheckpoint(Path()))["plugins"][0], CheckpointFiles)
 
 
 def test_the_batch_is_cut_for_the_machine() -> None:

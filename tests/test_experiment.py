@@ -117,8 +117,8 @@ def test_the_test_split_is_not_touched_by_fit(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Shapes, "load", lambda self, part: (loaded.append(part), real(self, part)))
     fit = experiment.fit
 
-    def watch(parts: Any, results: Any, folder: Path) -> None:
-        fit(parts, results, folder)
+    def watch(parts: Any, results: Any, begin: Any) -> None:
+        fit(parts, results, begin)
         assert loaded == ["fit"]
 
     monkeypatch.setattr(experiment, "fit", watch)

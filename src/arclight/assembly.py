@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer, seed_everything
@@ -17,7 +18,9 @@ from arclight.config import Composed
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
 from arclight.spec import ImageSpec, TokenSpec
-from arclight.training.callbacks import EpochScores, build_callbacks, checkpoint_callbacks, progress_callback
+from arclight.training.callbacks import EpochScores, best_checkpoint, build_callbacks, progress_callback
+from arclight.training.interruption import Interruption, take_over_signals
+from arclight.training.last_checkpoint import LastCheckpoint
 from arclight.training.optimizers import lr_factor
 from arclight.training.task import Task
 from arclight.training.throughput import Throughput
@@ -35,11 +38,29 @@ class Parts:
     trainer: Trainer
     throughput: Throughput
     epochs: EpochScores
+    last: LastCheckpoint
     choices: dict[str, hardware.Choice]
 
 
-def put_together(composed: Composed, facts: hardware.Facts, loggers: list[Logger], console: Console) -> Parts:
-    """Data first, because the net is built for its facts; then net, trackers, callbacks, trainer."""
+def put_together(
+    composed: Composed,
+    facts: hardware.Facts,
+    loggers: list[Logger],
+    console: Console,
+    *,
+    interruption: Interruption | None = None,
+    begin: Path | None = None,
+) -> Parts:
+    """Data first, because the net is built for its facts; then net, trackers, callbacks, trainer.
+
+    Args:
+        composed: the run.
+        facts: of this machine.
+        loggers: where the trackers go, so that who asked can close them, whatever happens.
+        console: what is seen while it runs.
+        interruption: the signals that this process hears.
+        begin: the checkpoint that the run goes on from.
+    """
     settings = composed.settings
     choices = plan_for(settings, facts)
     # null stands for Lightning's own default
@@ -61,12 +82,15 @@ def put_together(composed: Composed, facts: hardware.Facts, loggers: list[Logger
     choices = plan_for(settings, facts, num_parameters=count_parameters(task))
     chosen["strategy"] = choices["strategy"].value
 
-    loggers += build_trackers(settings["tracker"], composed.folder, settings["name"], after_step=steps_done(composed.folder))
+    loggers += build_trackers(settings["tracker"], composed.folder, settings["name"], after_step=steps_done(begin))
     record_facts(loggers, {**settings, "parameters": count_parameters(task)})
     throughput, epochs = Throughput(composed.started), EpochScores(task.monitor)
+    last: LastCheckpoint = build(
+        settings["checkpoint"], "checkpoint", {"folder": composed.folder / "checkpoints", "interruption": interruption}
+    )
     given = {
         "logger": loggers,
-        "callbacks": [throughput, epochs, *callbacks_for(composed, task, throughput, console)],
+        "callbacks": [throughput, epochs, *callbacks_for(composed, task, throughput, console), last],
         "accumulate_grad_batches": parts_per_step if parts_per_step > 1 else chosen.get("accumulate_grad_batches") or 1,
         "default_root_dir": str(composed.folder),
         "enable_progress_bar": console.is_terminal and not console.quiet,
@@ -74,15 +98,16 @@ def put_together(composed: Composed, facts: hardware.Facts, loggers: list[Logger
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,  # the loaders shard themselves
     }
-    trainer: Trainer = build(chosen, "trainer", given | placing_of(chosen["strategy"]))
-    return Parts(data, task, trainer, throughput, epochs, choices)
+    trainer: Trainer = build(chosen, "trainer", given | placing_of(chosen["strategy"], last))
+    take_over_signals(trainer)
+    return Parts(data, task, trainer, throughput, epochs, last, choices)
 
 
 def callbacks_for(composed: Composed, task: Task, throughput: Throughput, console: Console) -> list[Callback]:
     """What keeps checkpoints, what the user chose, and what shows how far the run is."""
     return [
         CheckpointContents(composed.settings, composed.data, composed.model),
-        *checkpoint_callbacks(composed.folder / "checkpoints", task.monitor),
+        best_checkpoint(composed.folder / "checkpoints", task.monitor),
         *build_callbacks(composed.settings["callbacks"], task.monitor),
         *([] if console.quiet else [progress_callback(console, throughput)]),
     ]
@@ -97,14 +122,14 @@ def plan_for(
     return hardware.plan(facts, wishes, num_parameters, has_fixed_shapes=has_images)
 
 
-def placing_of(strategy: Any) -> dict[str, Any]:
+def placing_of(strategy: Any, last: LastCheckpoint) -> dict[str, Any]:
     """What the trainer needs besides the strategy's name: our own for fsdp, which any other goes on from."""
-    from arclight.training.checkpoint_folder import CheckpointFiles
+    from arclight.training.checkpoint_file import CheckpointFiles
     from arclight.training.sharding import ShardedStrategy  # torch's sharding loads here
 
     if strategy == "fsdp":
         return {"strategy": ShardedStrategy(), "inference_mode": False}  # sharded weights seen in it could not be trained again
-    return {"plugins": [CheckpointFiles()]}
+    return {"plugins": [CheckpointFiles(keep_previous=last.keep_previous, safetensors=last.safetensors)]}
 
 
 def build_data(settings: dict[str, Any], *, workers: int) -> DataModule:
@@ -130,6 +155,7 @@ def check_settings(settings: dict[str, Any]) -> None:
         "optimizer": [],
         "schedule": [],
         "trainer": [],
+        "checkpoint": ["folder", "interruption"],
     }
     check_kinds(settings)
     mistakes: list[str] = []

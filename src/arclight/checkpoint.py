@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from arclight.build import build, parameters_of
 from arclight.errors import InputError, nearest
+from arclight.hardware import is_main_process
 from arclight.spec import Spec, from_plain, to_plain
-from arclight.training import checkpoint_folder
+from arclight.training import checkpoint_file, checkpoint_folder
 from arclight.training.task import Task
 
 VERSION = 1
+
+log = logging.getLogger(__name__)
 
 
 class CheckpointContents(Callback):
@@ -123,17 +127,59 @@ def ours_in(contents: Any, path: Path) -> dict[str, Any]:
 
 def last_checkpoint(folder: Path) -> Path:
     """Where a run keeps the state that it can go on from."""
-    return folder / "checkpoints" / "last.ckpt"
+    return folder / "checkpoints" / checkpoint_file.LAST
 
 
-def steps_done(folder: Path) -> int:
-    """Optimizer steps that the run of this folder has behind it; 0 of a new one."""
-    path = last_checkpoint(folder)
-    if not is_checkpoint(path):
-        return 0
-    contents = read(path)
-    ours_in(contents, path)
-    return int(contents["global_step"])
+def newest_whole(folder: Path) -> Path | None:
+    """The checkpoint that the run of this folder goes on from: the last, else the one before; None of a new run.
+
+    A damaged one is told and put aside under another name, so that the good one is not overwritten with it.
+
+    Raises:
+        InputError: when there are some, but all of them are damaged, or the newest whole one is of another version.
+    """
+    last = last_checkpoint(folder)
+    there = [path for path in (last, last.with_name(checkpoint_file.PREVIOUS)) if is_checkpoint(path)]
+    problems = []
+    for path in there:
+        try:
+            contents = read(path)
+        except InputError as problem:
+            problems.append(str(problem))
+            continue
+        ours_in(contents, path)
+        for damaged, told in zip(there, problems, strict=False):
+            log.warning("%s; the run goes on from %s", told, path)
+            if is_main_process():
+                damaged.replace(damaged.with_name(f"{damaged.name}.damaged"))
+        return path
+    if problems:
+        begin = f"nothing is left to go on from; put a copy in its place, or begin anew without resume ({folder} stays)"
+        raise InputError("\n".join([*problems, begin]))
+    return None
+
+
+def steps_done(path: Path | None) -> int:
+    """Optimizer steps that this checkpoint has behind it; 0 of none."""
+    return 0 if path is None else int(read(path)["global_step"])
+
+
+def check_fits(task: Task, path: Path) -> None:
+    """Looks whether the weights of a checkpoint are those of this task's net.
+
+    Raises:
+        InputError: naming the first weights that differ.
+    """
+    saved, wanted = (
+        {name: tuple(value.shape) for name, value in state.items()} for state in (read(path)["state_dict"], task.state_dict())
+    )
+    different = [name for name in sorted({*saved, *wanted}) if saved.get(name) != wanted.get(name)]
+    if different:
+        shown = "".join(f"\n  {name}: {saved.get(name, 'none')} -> {wanted.get(name, 'none')}" for name in different[:5])
+        raise InputError(
+            f"{path} holds the weights of another net, {len(different)} of {len(wanted)} differ (there -> now):{shown}\n"
+            "train the new net as a new run, without resume"
+        )
 
 
 def read(path: Path) -> Any:
@@ -144,6 +190,7 @@ def read(path: Path) -> Any:
     """
     if path.is_dir():
         return checkpoint_folder.read(path, leave_out=("optimizer_states", "current_model_state"))
+    checkpoint_file.check(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises a different class for each way in which a file can be broken

@@ -20,7 +20,7 @@ from rich.console import Console
 from arclight import hardware, memory, resume, run_folder
 from arclight.assembly import Parts, count_parameters, monitor_of, plan_for, put_together
 from arclight.build import build
-from arclight.checkpoint import is_checkpoint, last_checkpoint, load_weights, restore
+from arclight.checkpoint import check_fits, is_checkpoint, last_checkpoint, load_weights, newest_whole, restore
 from arclight.config import Composed
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
@@ -29,6 +29,7 @@ from arclight.evaluation.predictions import Predictions
 from arclight.evaluation.report import write_report
 from arclight.hardware import processes
 from arclight.run_folder import Run
+from arclight.training.interruption import Interrupted, Interruption
 from arclight.training.task import Scores
 from arclight.training.trackers import close_trackers
 
@@ -66,8 +67,9 @@ def meet_and_train(composed: Composed, facts: hardware.Facts) -> Run:
         if agreed.folder != composed.folder:
             run_folder.discard_unless_trained(composed.folder)
             check_shared(agreed.folder)
-        with resume.locked(agreed.folder), run_folder.logged(agreed.folder):
-            return train_and_test(agreed, facts)
+        interruption = Interruption(is_one_of_many=facts.launch.world_size > 1)
+        with resume.locked(agreed.folder), run_folder.logged(agreed.folder), interruption.listening():
+            return train_and_test(agreed, facts, interruption)
 
 
 def check_shared(folder: Path) -> None:
@@ -84,7 +86,7 @@ def common(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in resume.flatten(settings) if not key.startswith(("tracker.", "data.root"))}
 
 
-def train_and_test(composed: Composed, facts: hardware.Facts) -> Run:
+def train_and_test(composed: Composed, facts: hardware.Facts, interruption: Interruption) -> Run:
     """As `run`; whatever happens, the folder and the trackers say how it ended."""
     console = Console(quiet=not hardware.is_main_process())
     results: dict[str, Any] = {"status": "running", "data": composed.data, "model": composed.model}
@@ -96,13 +98,16 @@ def train_and_test(composed: Composed, facts: hardware.Facts) -> Run:
     for problem in facts.problems if hardware.is_main_process() else ():
         log.warning(problem)
     try:
-        parts = put_together(composed, facts, loggers, console)
+        begin = newest_whole(composed.folder)
+        parts = put_together(composed, facts, loggers, console, interruption=interruption, begin=begin)
         show_start(console, parts, composed)
-        fit(parts, results, composed.folder)
+        fit(parts, results, begin)
         scores = test(parts, results, composed.folder)
         results["status"] = "finished"
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns both Ctrl-C and SIGTERM into an exit
+    except (KeyboardInterrupt, SystemExit) as stopped:
         results["status"] = "interrupted"
+        if isinstance(stopped, Interrupted):
+            results["signal"] = stopped.signal.name
         raise
     finally:
         results["time/total_s"] = time.time() - composed.started
@@ -113,13 +118,14 @@ def train_and_test(composed: Composed, facts: hardware.Facts) -> Run:
     return Run(results, composed.folder, lambda: parts.task)
 
 
-def fit(parts: Parts, results: dict[str, Any], folder: Path) -> None:
-    """Trains and adds to the results what is known then, also when it is cut short."""
+def fit(parts: Parts, results: dict[str, Any], begin: Path | None) -> None:
+    """Trains, from a checkpoint on if there is one; adds to the results what is known then, also when it is cut short."""
     began = time.time()
-    last = last_checkpoint(folder)
+    if begin is not None:
+        check_fits(parts.task, begin)
     try:
         with memory.out_of_memory_told():
-            parts.trainer.fit(parts.task, parts.data, ckpt_path=last if is_checkpoint(last) else None, weights_only=True)
+            parts.trainer.fit(parts.task, parts.data, ckpt_path=begin, weights_only=True)
     finally:
         results |= {
             **parts.epochs.best,
@@ -133,11 +139,11 @@ def fit(parts: Parts, results: dict[str, Any], folder: Path) -> None:
 
 
 def test(parts: Parts, results: dict[str, Any], folder: Path) -> Scores:
-    """Scores the best checkpoint on the test split, which nothing has touched before."""
-    best = folder / "checkpoints" / "best.ckpt"
-    if is_checkpoint(best):
+    """Scores the best checkpoint on the test split, which nothing has touched before; the last where none was best."""
+    best, last = folder / "checkpoints" / "best.ckpt", last_checkpoint(folder)
+    if kept := [path for path in (best, last) if is_checkpoint(path)]:
         # not by the trainer's ckpt_path: weight averaging would put the weights of the moment back over the averages
-        load_weights(parts.task, best)
+        load_weights(parts.task, kept[0])
     parts.trainer.test(parts.task, datamodule=parts.data, verbose=False)
     scores = parts.task.scores
     assert scores is not None

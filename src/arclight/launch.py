@@ -7,9 +7,11 @@ config: when one dies it ends the others, and says which it was.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -17,7 +19,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
+
+import psutil
 
 from arclight import hardware, resume
 from arclight.config import Composed, in_grid
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 COMPOSED = "ARCLIGHT_COMPOSED"  # the variable that hands the config to the processes of a run
 STARTS_ITS_OWN = ("spawn", "fork", "notebook")  # strategies of Lightning that start processes without repeating the command
 SUBMITTED = "SUBMITIT_EXECUTOR"  # the variable by which submitit tells a job that it started it, one run of a grid
+TO_BE_STOPPED = "ARCLIGHT_TO_BE_STOPPED"  # the number of the signal that the run was sent before this process had started
 MISTAKE = 2  # exit status of a process that a mistake of the user ended
 SHUTDOWN_S = 30  # that the other processes have to end once one has died
 
@@ -137,6 +143,8 @@ def start(composed: Composed, node: Node, *, num_threads: int) -> Run:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from arclight.training.interruption import Interrupted
+
     alone = node.num_nodes == 1
     config = LaunchConfig(
         min_nodes=node.num_nodes,
@@ -151,19 +159,77 @@ def start(composed: Composed, node: Node, *, num_threads: int) -> Run:
         shutdown_timeout=SHUTDOWN_S,
     )
     command = ["-u", "-m", "arclight.launch"]
+    signals = Forwarded()
     try:
-        with handed_over(composed, num_threads=num_threads), tempfile.TemporaryDirectory(prefix="arclight-") as logs:
+        with (
+            handed_over(composed, num_threads=num_threads),
+            signals.taken(),
+            tempfile.TemporaryDirectory(prefix="arclight-") as logs,
+        ):
             config.logs_specs = DefaultLogsSpecs(log_dir=logs)  # where processes leave why they failed
             elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
-        mark_unless_told(composed.folder, "failed")
+        mark_unless_told(composed.folder, "interrupted" if signals.number else "failed")
+        if signals.number:
+            raise Interrupted(signals.number) from None
         tell(error, node)
     except SignalException as stopped:
         mark_unless_told(composed.folder, "interrupted")
-        if stopped.sigval.name == "SIGINT":
-            raise KeyboardInterrupt from stopped
-        sys.exit(128 + stopped.sigval)
-    return Run(results_of(composed.folder), composed.folder, lambda: load(composed.folder))
+        raise Interrupted(stopped.sigval) from stopped
+    results = results_of(composed.folder)
+    if number := signals.number or signal_of(results):
+        mark_unless_told(composed.folder, "interrupted")
+        raise Interrupted(number)
+    return Run(results, composed.folder, lambda: load(composed.folder))
+
+
+def signal_of(results: Mapping[str, Any]) -> int:
+    """The number of the signal that has ended a run, by its results.json; 0 where none has."""
+    name = str(results.get("signal")) if results.get("status") == "interrupted" else ""
+    return int(signal.Signals[name]) if name in signal.Signals.__members__ else 0
+
+
+class Forwarded:
+    """Signals to this process, handed to the processes of the run, which end together; a second Ctrl-C kills them."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """The handler of the signals."""
+        kill = bool(self.number) and number == signal.SIGINT
+        self.number = self.number or number
+        os.environ[TO_BE_STOPPED] = str(self.number)  # those that start only now find it
+        for rank in ranks_of_this():
+            rank.send_signal(signal.SIGKILL if kill else number)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Inside, the signals come here, not to torch's agent, which would kill the processes after some seconds."""
+        from arclight.training.interruption import HEARD
+
+        before = {number: signal.signal(number, self.hear) for number in HEARD}
+        agents_own = os.environ.get("TORCHELASTIC_SIGNALS_TO_HANDLE")
+        os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGQUIT"
+        try:
+            yield
+        finally:
+            os.environ.pop(TO_BE_STOPPED, None)
+            os.environ.pop("TORCHELASTIC_SIGNALS_TO_HANDLE")
+            if agents_own is not None:
+                os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = agents_own
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def ranks_of_this() -> list[psutil.Process]:
+    """The processes of the run that this process has started."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "arclight.launch" in child.cmdline():
+                found.append(child)
+    return found
 
 
 @contextmanager
@@ -225,10 +291,15 @@ def load(folder: Path) -> Any:
 
 def work() -> None:
     """What each of the started processes does."""
+    if TO_BE_STOPPED in os.environ:
+        return
     from arclight.experiment import run as train
+    from arclight.training.interruption import Interrupted
 
     try:
         train(Composed.from_json(os.environ[COMPOSED]))
+    except Interrupted:
+        pass  # all have ended together, as they were told; another status would make torch's agent start them again
     except InputError as mistake:
         leave_message(str(mistake))
         sys.exit(MISTAKE)

@@ -20,7 +20,7 @@ LOCK = ".lock"
 NAMELESS = ("", "none")  # launches that nothing tells from others; torchrun without --rdzv-id is named "none"
 # Settings that say where and how fast a run is made, not what comes of it: it may go on under others
 WITHOUT_EFFECT = (
-    *("hardware.", "tracker.", "name", "data.root", "data.max_batch_per_device"),
+    *("hardware.", "tracker.", "checkpoint.", "name", "data.root", "data.max_batch_per_device"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar"),
 )
 

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from arclight.errors import InputError
 from arclight.spec import ImageBatch
-from arclight.training.callbacks import EpochScores, ProgressBar, build_callbacks, checkpoint_callbacks, progress_callback
+from arclight.training.callbacks import EpochScores, ProgressBar, best_checkpoint, build_callbacks, progress_callback
+from arclight.training.last_checkpoint import LastCheckpoint
 from arclight.training.task import Monitor
 from arclight.training.throughput import Throughput
 
@@ -69,7 +70,7 @@ def fit(tmp_path: Path, accuracies: list[float], *callbacks: Any, **settings: An
 
 def test_best_is_the_best_and_last_is_the_last(tmp_path: Path) -> None:
     epochs = EpochScores(ACCURACY)
-    fit(tmp_path, [0.3, 0.7, 0.5, 0.7], *checkpoint_callbacks(tmp_path, ACCURACY), epochs)
+    fit(tmp_path, [0.3, 0.7, 0.5, 0.7], best_checkpoint(tmp_path, ACCURACY), LastCheckpoint(tmp_path), epochs)
     assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == 1
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 3
     assert {path.name for path in tmp_path.glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from arclight.errors import InputError
-from arclight.training.checkpoint_folder import CheckpointFiles, commit, own_rows, read
+from arclight.training.checkpoint_file import CheckpointFiles
+from arclight.training.checkpoint_folder import commit, own_rows, read
 
 WEIGHT = torch.arange(10.0).view(5, 2)
 BIAS = torch.tensor([7], dtype=torch.bfloat16)

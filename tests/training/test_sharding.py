@@ -20,8 +20,9 @@ from torch.distributed.tensor import DTensor
 from arclight.build import build
 from arclight.checkpoint import CheckpointContents, build_task, restore
 from arclight.config import CONF, compose
-from arclight.training.callbacks import build_callbacks, checkpoint_callbacks
-from arclight.training.checkpoint_folder import CheckpointFiles
+from arclight.training.callbacks import best_checkpoint, build_callbacks
+from arclight.training.checkpoint_file import CheckpointFiles
+from arclight.training.last_checkpoint import LastCheckpoint
 from arclight.training.sharding import ShardedStrategy
 
 pytestmark = pytest.mark.processes
@@ -89,7 +90,8 @@ def train(
         accumulate_grad_batches=settings["trainer"]["accumulate_grad_batches"] or 1,
         callbacks=[
             CheckpointContents(settings, composed.data, composed.model),
-            *checkpoint_callbacks(folder, task.monitor),
+            best_checkpoint(folder, task.monitor),
+            LastCheckpoint(folder),
             EveryEpoch(folder),
             *build_callbacks(settings["callbacks"], task.monitor),
             *also,

@@ -81,7 +81,8 @@ class TrainOrder:
         self.batch_size = batch_size
         self.seed = seed
         self.is_fixed = is_fixed
-        self.epoch = 0
+        self.epoch = 0  # whose shuffle is taken
+        self.trained_epoch = 0  # the same unless the order is fixed
         self.start = 0  # part at which the next pass begins; not 0 only right after a resume
         self.start_epoch = 0  # the epoch that `start` is meant for
         self.position = 0  # parts taken in this epoch
@@ -95,6 +96,7 @@ class TrainOrder:
         """Chooses the shuffle of this epoch."""
         if epoch != self.start_epoch:  # the saved epoch ended where it was saved, as one that a limit cuts short does
             self.start = 0
+        self.trained_epoch = epoch
         self.epoch = 0 if self.is_fixed else epoch
 
     def batches(self) -> Tensor:
@@ -117,7 +119,7 @@ class TrainOrder:
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and where in it the next part begins."""
-        return {"epoch": self.epoch, "position": self.position % len(self)}
+        return {"epoch": self.trained_epoch, "position": self.position % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Makes the next pass begin where the saved one stopped."""

@@ -1,4 +1,4 @@
-"""Callbacks: checkpoints of the best and the last epoch, what the user chose, and what is seen while it runs."""
+"""Callbacks: the checkpoint of the best epoch, what the user chose, and what is seen while it runs."""
 
 from __future__ import annotations
 
@@ -17,23 +17,11 @@ from arclight.training.task import Monitor
 from arclight.training.throughput import Throughput
 
 
-def checkpoint_callbacks(folder: Path, monitor: Monitor) -> tuple[ModelCheckpoint, ModelCheckpoint]:
-    """Keeps `best.ckpt` by the monitored metric and `last.ckpt` after every epoch, in `folder`.
-
-    Two callbacks, because one with a monitor and `save_last` keeps the last that was best, not the last. Nothing is saved
-    when an exception stops an epoch: it can come in the middle of a step, from where no run can go on exactly.
-    """
-    best = ModelCheckpoint(
+def best_checkpoint(folder: Path, monitor: Monitor) -> ModelCheckpoint:
+    """Keeps `best.ckpt` by the monitored metric in `folder`; a callback of its own beside `LastCheckpoint`."""
+    return ModelCheckpoint(
         dirpath=folder, filename="best", monitor=monitor.metric, mode=monitor.mode, enable_version_counter=False
     )
-    last = ModelCheckpoint(
-        dirpath=folder,
-        filename="last",
-        monitor=None,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,  # with the epoch's validation behind it, so that a run that goes on does not repeat it
-    )
-    return best, last
 
 
 def build_callbacks(chosen: Mapping[str, Any], monitor: Monitor) -> list[Callback]:

@@ -8,13 +8,11 @@ checkpoint whole or the new one whole. Nothing in it is a pickle that runs code.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -131,20 +129,3 @@ def read(
         return node
 
     return {key: value if key in leave_out else fill(value, f"/{key}") for key, value in stored.contents.items()}
-
-
-class CheckpointFiles(TorchCheckpointIO):
-    """Checkpoints of one file for the other strategies, which with this go on from a folder of fsdp, too."""
-
-    def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
-        return read(Path(path)) if Path(path).is_dir() else super().load_checkpoint(path, map_location, weights_only)
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        file = Path(path)
-        if not file.is_dir():
-            super().save_checkpoint(checkpoint, path, storage_options)
-            return
-        part = file.with_name(f"{file.name}.part")
-        super().save_checkpoint(checkpoint, part, storage_options)
-        shutil.rmtree(file)
-        part.rename(file)

@@ -18,7 +18,6 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -27,6 +26,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.optim import Adam, Optimizer
 
 from arclight.training.checkpoint_folder import Stored, commit, own_rows, read, take_apart
+from arclight.training.interruption import Interrupted
 from arclight.training.task import Task
 
 log = logging.getLogger(__name__)
@@ -131,8 +131,8 @@ class ShardedStrategy(ModelParallelStrategy):
         """Whether this process is on its way out, so that what it would wait for may never come."""
         trainer = None if self.lightning_module is None else self.lightning_module._trainer
         interrupted = trainer is not None and trainer.state.status == TrainerStatus.INTERRUPTED
-        # all processes see a SIGTERM after the same step
-        return interrupted and not isinstance(sys.exception(), SIGTERMException)
+        # a signal ends all processes after the same step
+        return interrupted and not isinstance(sys.exception(), Interrupted)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None) -> None:
         if self._fails:

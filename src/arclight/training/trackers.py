@@ -37,12 +37,13 @@ def csv(folder: Path, *, after_step: int = 0) -> CSVLogger:
 
 
 def rows_until(path: Path, step: int) -> list[dict[str, Any]]:
-    """The rows of a metrics.csv up to this step, without their empty cells; none of a file that is not there."""
+    """The rows of a metrics.csv that a run of so many steps has written, without their empty cells; none where none is."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = [{key: value for key, value in row.items() if value} for row in reader(file)]
-    return [row for row in rows if int(row["step"]) <= step]
+    # Lightning counts a validation to the step before the one that it follows
+    return [row for row in rows if int(row["step"]) + any(key.startswith("val/") for key in row) <= step]
 
 
 def tensorboard(folder: Path) -> TensorBoardLogger:
