@@ -32,7 +32,7 @@ def test_size_is_the_published_one() -> None:
     learned = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
     # 24 biases, six convolutions, a bias per channel behind each of them, 256 x 10
     filters = 9 * (24 * 64 + 64 * 64 + 64 * 256 + 256 * 256 + 256 * 256 + 256 * 256)
-    assert learned == 24 + filters + 2 * (64 + 256 + 256) + 2560
+    assert learned == 24 + filters + 2 * (64 + 256 + 256) + 2560 == 1_971_352
     assert net.whiten.weight.numel() == 288
 
 

@@ -179,6 +179,9 @@ def test_a_net_that_offers_it_has_its_first_layer_computed_before_training_only(
     model.setup("fit")
     (images,) = net.fitted
     assert torch.equal(images, model.normalize(raw))
+    model.trainer = SimpleNamespace(datamodule=SimpleNamespace())  # type: ignore[assignment]  # batches without a data set
+    model.setup("fit")
+    assert len(net.fitted) == 1
 
 
 @pytest.mark.parametrize(("views", "places"), [("none", [(0, 1.0)]), ("flip", [(0, 0.5), (1, 0.5)])])

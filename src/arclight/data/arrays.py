@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from arclight.data.augment import Augment, alternate
+from arclight.data.augment import Augment, Draws, alternate
 from arclight.data.datamodule import DataModule
 from arclight.data.download import progress
 from arclight.data.examples import picture, portrait_of_images
@@ -38,8 +38,8 @@ class Arrays(NamedTuple):
 class ArrayLoader:
     """Batches of one split in a given order, as a plain iterable that Lightning takes for a loader.
 
-    Augmentation is drawn for the whole global batch of an epoch's step and cut to this process's rows: a sample gets the same
-    pixels on any number of processes, and after a resume.
+    Augmentation is drawn for all global batches of an epoch and cut to this process's rows: a sample gets the same pixels on
+    any number of processes, and after a resume.
 
     Args:
         images: uint8 (N, C, H, W); batches come from the device that holds it.
@@ -66,20 +66,27 @@ class ArrayLoader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[ImageBatch]:
+        draws = self._draw()
         for rows in self.sampler:
-            yield self._batch(rows)
+            yield self._batch(rows, draws)
 
-    def _batch(self, rows: Rows) -> ImageBatch:
+    def _draw(self) -> Draws | None:
+        """What chance decides in this epoch, for all its global batches in a row: a generator for each would be slow."""
+        if self.augment is None or not isinstance(self.sampler, TrainOrder):
+            return None
+        num_samples = self.sampler.num_steps * self.sampler.batch_size
+        draws = self.augment.draw(num_samples, generator=generator(self.seed, self.sampler.epoch, 0, AUGMENTATION))
+        if self.augment.alternates:
+            draws = draws._replace(flips=alternate(self._sides, self.sampler.batches().flatten(), self.sampler.epoch))
+        return draws
+
+    def _batch(self, rows: Rows, draws: Draws | None) -> ImageBatch:
         indices = rows.indices.to(self.images.device, non_blocking=True)
         real = indices.clamp(min=0)
         images = self.images.index_select(0, real)
         labels = self.labels.index_select(0, real).masked_fill(indices < 0, IGNORED)
-        if self.augment is not None and isinstance(self.sampler, TrainOrder):
-            key = (self.seed, self.sampler.epoch, rows.step, AUGMENTATION)
-            draws = self.augment.draw(len(rows.whole), generator=generator(*key))
-            if self.augment.alternates:
-                draws = draws._replace(flips=alternate(self._sides, rows.whole, self.sampler.epoch))
-            images = self.augment.apply(images, draws.part(rows.offset, len(indices)))
+        if self.augment is not None and draws is not None:
+            images = self.augment.apply(images, draws.part(rows.step * len(rows.whole) + rows.offset, len(indices)))
         return ImageBatch(images, labels, indices)
 
     def state_dict(self) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Random changes to whole batches of raw images, on the device that holds them, with no Python per sample.
 
-What is random is drawn on the CPU for the whole global batch (`Augment.draw`); what is done is a pure function of images
-and draws (`crop`, `flip`, `cutout`). So a sample changes the same way whichever process has it.
+What is random is drawn on the CPU for the global batches of an epoch (`Augment.draw`); what is done is a pure function of
+images and draws (`crop`, `flip`, `cutout`). So a sample changes the same way whichever process has it.
 
 Crop and flip are one gather of pixels: on a CPU it took half the time of the next best of six ways (windows of an unfolded
 batch, a gather per axis, advanced indexing, grid_sample, a slice per offset).

@@ -18,7 +18,7 @@ IMAGES_AT_ONCE = 100  # whose patches are held together
 
 
 class CifarNet(nn.Module):
-    """Logits of an image; 1,973,240 parameters learn (288 more are computed) with the defaults, 3x32x32 images and 10 classes.
+    """Logits of an image; 1,971,352 parameters learn (288 more are computed) with the defaults, 3x32x32 images and 10 classes.
 
     The first layer turns patches into numbers of equal spread that are not correlated. It is computed from training images by
     `fit_first_layer`, which whoever trains the net calls once before the first step, and stays as it is from then on. Behind it

@@ -74,8 +74,9 @@ class ImageClassifier(Task):
     def setup(self, stage: str) -> None:
         # before a checkpoint is restored, whose filters then win; every process computes the same
         fit_first_layer: Callable[[Tensor], None] | None = getattr(self.net, "fit_first_layer", None)
-        if stage == "fit" and fit_first_layer is not None:
-            fit_first_layer(self.normalize(self.trainer.datamodule.sample(NUM_FOR_FIRST_LAYER)))  # type: ignore[attr-defined]
+        sample: Callable[[int], Tensor] | None = getattr(self.trainer.datamodule, "sample", None)  # type: ignore[attr-defined]
+        if stage == "fit" and fit_first_layer is not None and sample is not None:  # made-up batches, to measure with, have none
+            fit_first_layer(self.normalize(sample(NUM_FOR_FIRST_LAYER)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of raw uint8 images (B, C, H, W)."""

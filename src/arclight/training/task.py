@@ -150,7 +150,11 @@ class Task(LightningModule):
         # What dropout draws is a function of seed, epoch, part and process, not of what was drawn before: a run that goes on
         # draws what it would have drawn. Seeds are set on the host, so the device is not waited for.
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        torch.manual_seed(stream((data.seed, self.trainer.current_epoch, batch_idx, DROPOUT, self.trainer.global_rank)))
+        seed = stream((data.seed, self.trainer.current_epoch, batch_idx, DROPOUT, self.trainer.global_rank))
+        # not torch.manual_seed: it writes down a whole stack trace for every kind of device that is not in use
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def validation_step(self, batch: Any) -> None:
         self.count(batch)
