@@ -34,8 +34,11 @@ def test_the_run_folder(overrides: list[str], score: str) -> None:
     names = {path.name for path in run.folder.iterdir()}
     assert names == {
         *("config.yaml", "overrides.txt", "environment.json", "metrics.csv", "results.json", "scores.json", "report.html"),
-        *("checkpoints", "train.log", "predictions.jsonl"),
+        *("checkpoints", "train.log", "predictions.jsonl", "mistakes.json", "data.json"),
     }
+    mistakes = json.loads((run.folder / "mistakes.json").read_text())["mistakes"]
+    assert 0 < len(mistakes) <= 24
+    assert all(("image" if score == "accuracy" else "words") in mistake for mistake in mistakes)
     assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     results = json.loads((run.folder / "results.json").read_text())
     assert results == pytest.approx(run.results)

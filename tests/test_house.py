@@ -47,6 +47,7 @@ def test_tests_mirror_the_rooms() -> None:
     # tested by the runs of test_experiment and by their neighbours' tests
     together = {
         *map(Path, ("run_folder", "evaluation/prediction_file", "training/image_classifier")),
+        *map(Path, ("training/wandb_run", "training/mlflow_run")),  # by test_trackers
         *map(Path, ("hardware/choice", "hardware/devices", "hardware/precision")),  # by test_plan
     }
     assert rooms - tested - together == set()

@@ -112,8 +112,8 @@ def train_and_test(composed: Composed, facts: hardware.Facts, interruption: Inte
     finally:
         results["time/total_s"] = time.time() - composed.started
         run_folder.write_json(composed.folder / "results.json", results)
+        report(composed.folder)  # first: it may be one of the artifacts
         close_trackers(loggers, failed=results["status"] != "finished")
-        report(composed.folder)
     show_end(console, results, scores, composed.folder)
     return Run(results, composed.folder, lambda: parts.task)
 

@@ -1,7 +1,11 @@
-"""Trackers record a run without an account, a network or a question."""
+"""Trackers record a run without an account, a network or a question, and never cost it anything."""
 
 from __future__ import annotations
 
+import json
+import logging
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +13,56 @@ import pytest
 
 import arclight
 from arclight.errors import InputError
-from arclight.training.trackers import build_trackers, close_trackers
+from arclight.training.guarded import Guarded
+from arclight.training.trackers import build_trackers, close_trackers, mlflow, record_facts
 from tests.test_checkpoint import TINY_IMAGES
+
+WANDB = {"_target_": "arclight.training.trackers.wandb", "mode": "offline"}
+SCORES = {"confusion": {"labels": ["a", "b"], "counts": [[3, 1], [0, 2]]}}
+
+
+def fragments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and content of each piece of a log in LevelDB's layout, which begins after seven bytes of W&B's own."""
+    place = 7
+    while place + 7 <= len(data):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        length, kind = struct.unpack("<HB", data[place + 4 : place + 7])
+        yield kind, data[place + 7 : place + 7 + length]
+        place += 7 + length
+
+
+def records(folder: Path) -> list[Any]:
+    """What an offline run of W&B has written."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = folder.glob("*.wandb")
+    found, whole = [], b""
+    for kind, content in fragments(path.read_bytes()):
+        whole += content
+        if kind in (1, 4):  # whole, or the last piece
+            found.append(Record.FromString(whole))
+            whole = b""
+    return found
+
+
+def history(found: list[Any]) -> list[dict[str, Any]]:
+    rows = [record.history for record in found if record.WhichOneof("record_type") == "history"]
+    return [{item.key or item.nested_key[0]: json.loads(item.value_json) for item in row.item} for row in rows]
+
+
+def write_inputs(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "overrides.txt").write_text("experiment=demo\noptimizer.lr=0.5\nseed=3\ntracker=csv\n")
+    git = {"commit": "21bbb85", "diff": "+password"}
+    (folder / "environment.json").write_text(json.dumps({"git": git, "hardware": {"cores": 2}}))
+    (folder / "results.json").write_text(json.dumps({"status": "finished", "test/accuracy": 0.75}))
+    (folder / "scores.json").write_text(json.dumps(SCORES))
+    (folder / "report.html").write_text("<p>")
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "best.ckpt").write_text("weights")
 
 
 def test_nothing_chosen_is_nothing_tracked(tmp_path: Path) -> None:
@@ -31,8 +83,9 @@ def test_metrics_csv_is_written_along_with_any_other(key: str, tmp_path: Path) -
     ("settings", "told"),
     [
         (7, "tracker.wandb=7 must hold a _target_ and its arguments; tracker=none tracks nothing"),
-        ({"_target_": "arclight.training.trackers.wandb", "mode": "maybe"}, "tracker.wandb.mode='maybe' is not of type"),
-        ({"_target_": "arclight.training.trackers.wandb", "projekt": "x"}, r"Did you mean 'project'\?"),
+        ({**WANDB, "mode": "maybe"}, "tracker.wandb.mode='maybe' is not of type"),
+        ({**WANDB, "artifacts": ["reprot"]}, "tracker.wandb.artifacts="),
+        ({**WANDB, "projekt": "x"}, r"Did you mean 'project'\?"),
     ],
 )
 def test_a_mistake_is_told(settings: Any, told: str, tmp_path: Path) -> None:
@@ -48,6 +101,143 @@ def test_all_trackers_record_a_run_offline(tmp_path: Path, monkeypatch: pytest.M
     run = arclight.run([*TINY_IMAGES, "tracker=all", "trainer.max_epochs=1", "precision=fp32"])
     assert run.results["status"] == "finished"
     assert list(run.folder.glob("tensorboard/events*"))
-    assert list(run.folder.glob("wandb/offline-run-*/run-*.wandb"))
     assert "W&B: offline; `wandb leet" in (run.folder / "train.log").read_text()
     assert (run.folder / "metrics.csv").is_file()
+    (offline,) = run.folder.glob("wandb/offline-run-*")
+    found = records(offline)
+    assert [record.exit.exit_code for record in found if record.WhichOneof("record_type") == "exit"] == [0]
+    summary = {item.key or item.nested_key[0]: item.value_json for record in found for item in record.summary.update}
+    assert json.loads(summary["test/accuracy"]) == pytest.approx(run.results["test/accuracy"])
+    assert json.loads(summary["status"]) == "finished"
+    assert max(row["trainer/global_step"] for row in history(found)) == run.results["steps"] == 4
+
+
+def test_a_wandb_run_goes_on_under_its_id_with_steps_unbroken(tmp_path: Path) -> None:
+    folder = tmp_path / "grid" / "2026-01-31" / "0-shapes-cnn"
+    write_inputs(folder)
+    for failed, steps, after_step in ((True, (1, 2, 3), 0), (False, (4, 5), 3)):
+        loggers = build_trackers(
+            {"wandb": {**WANDB, "artifacts": ["report", "checkpoint", "confusion"]}},
+            folder,
+            "shapes-cnn",
+            after_step=after_step,
+        )
+        record_facts(loggers, {"optimizer": {"lr": 0.5}, "parameters": 7, "api_key": "Ab1"})
+        for step in steps:
+            loggers[1].log_metrics({"train/loss": 1 / step}, step=step)
+            loggers[1].log_metrics({"val/loss": 1 / step}, step=step)
+        close_trackers(loggers, failed=failed)
+        assert not loggers[1].is_broken  # type: ignore[attr-defined]
+    (run_id,) = {path.name.split("-")[3] for path in folder.glob("wandb/offline-run-*")}
+    both = [records(path) for path in sorted(folder.glob("wandb/offline-run-*"))]
+    assert json.loads((folder / "trackers.json").read_text()) == {"wandb": run_id}
+    started = [record.run for found in both for record in found if record.WhichOneof("record_type") == "run"]
+    assert {(run.run_id, run.display_name, run.run_group) for run in started} == {
+        (run_id, "shapes-cnn lr=0.5 seed=3", "grid 2026-01-31")
+    }
+    rows = [row for found in both for row in history(found)]
+    assert [row["trainer/global_step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4, 5]
+    own = [row["_step"] for row in rows]
+    assert own == sorted(set(own))
+    exits = [record.exit.exit_code for found in both for record in found if record.WhichOneof("record_type") == "exit"]
+    assert exits == [1, 0]
+    config = {item.key or item.nested_key[0]: item.value_json for record in both[0] for item in record.config.update}
+    assert json.loads(config["git"]) == {"commit": "21bbb85", "has_uncommitted_changes": True}
+    assert (json.loads(config["parameters"]), json.loads(config["hardware"])) == (7, {"cores": 2})
+    assert "optimizer.lr=0.5" in json.loads(config["overrides"])
+    assert "Ab1" not in str(both)
+    artifacts = {record.request.log_artifact.artifact.type for record in both[0]} | {record.artifact.type for record in both[0]}
+    assert artifacts >= {"report", "model"}
+
+
+def test_a_tracker_that_cannot_be_started_is_told_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import wandb as client
+
+    def refuse(**settings: Any) -> Any:
+        raise client.errors.CommError("no server\nand more")
+
+    monkeypatch.setattr(client, "init", refuse)
+    loggers = build_trackers({"wandb": WANDB}, tmp_path, "name")
+    assert [logger.tracker for logger in loggers if isinstance(logger, Guarded)] == ["csv"]
+    assert "wandb cannot be started (no server): it records nothing; the run goes on" in caplog.text
+
+
+@pytest.mark.parametrize(("mode", "modes"), [("auto", ["online", "offline"]), ("online", ["online"])])
+def test_without_an_answer_from_the_server_auto_is_offline(
+    mode: str, modes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import wandb as client
+
+    asked: list[str] = []
+
+    class Run:
+        def define_metric(self, name: str, step_metric: str = "", step_sync: bool = False) -> None: ...
+
+    def start(*, mode: str, **settings: Any) -> Any:
+        asked.append(mode)
+        if mode == "online":
+            assert settings["resume"] == "allow"
+            raise client.errors.AuthenticationError("wrong API key")
+        return Run()
+
+    monkeypatch.setattr(client, "login", lambda *, prompt, verify: True)
+    monkeypatch.setattr(client, "init", start)
+    loggers = build_trackers({"wandb": {**WANDB, "mode": mode}}, tmp_path, "name")
+    assert asked == modes
+    assert len(loggers) == len(modes)
+    assert "wrong API key" in caplog.text
+
+
+def test_mlflow_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"MLflow is not installed; pip install 'arclight\[mlflow\]', or take another tracker"):
+        mlflow(tmp_path, name="name")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+def test_an_mlflow_run_goes_on_under_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracking = pytest.importorskip("mlflow.tracking")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "outputs" / "shapes-cnn" / "2026"
+    write_inputs(folder)
+    settings = {"_target_": "arclight.training.trackers.mlflow", "artifacts": ["report", "checkpoint", "confusion"]}
+    client = tracking.MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
+    statuses = []
+    for failed, steps, after_step in ((True, (1, 2, 3), 0), (False, (4, 5), 3)):
+        loggers = build_trackers({"mlflow": settings}, folder, "shapes-cnn", after_step=after_step)
+        record_facts(loggers, {"optimizer": {"lr": 0.5 + after_step}, "parameters": 7})
+        for step in steps:
+            loggers[1].log_metrics({"train/loss": 1 / step}, step=step)
+        close_trackers(loggers, failed=failed)
+        run_id = json.loads((folder / "trackers.json").read_text())["mlflow"]
+        statuses.append(client.get_run(run_id).info.status)
+        assert "failed (" not in caplog.text
+    assert statuses == ["FAILED", "FINISHED"]
+    experiment = client.get_experiment_by_name("arclight")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert [metric.step for metric in client.get_metric_history(run_id, "train/loss")] == [1, 2, 3, 4, 5]
+    assert run.data.params["optimizer/lr"] == "0.5"
+    assert (run.data.tags["group"], run.info.run_name) == ("shapes-cnn", "shapes-cnn lr=0.5 seed=3")
+    assert run.data.metrics["test/accuracy"] == 0.75
+    assert {file.path for file in client.list_artifacts(run_id)} == {"report.html", "best.ckpt", "scores.json"}
+
+
+def test_a_run_survives_its_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    from lightning.pytorch.loggers import CSVLogger
+
+    monkeypatch.chdir(tmp_path)
+
+    def full(logger: CSVLogger) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CSVLogger, "save", full)
+    with caplog.at_level(logging.WARNING):
+        run = arclight.run([*TINY_IMAGES, "tracker=csv", "trainer.max_epochs=1", "precision=fp32"])
+    assert run.results["status"] == "finished"
+    told = "csv has failed (OSError: [Errno 28] No space left on device): it records nothing from here on; the run goes on"
+    assert (run.folder / "train.log").read_text().count(told) == 1

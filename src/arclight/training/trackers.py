@@ -1,22 +1,29 @@
-"""Where a run's metrics go: a CSV file in its folder, TensorBoard, Weights & Biases. Their packages load when chosen."""
+"""Where a run's metrics go: a CSV file in its folder, TensorBoard, W&B, MLflow. Their packages load when chosen."""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from csv import DictReader as reader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from arclight.build import build
+from arclight.build import build, check, parameters_of
 from arclight.errors import InputError
+from arclight.evaluation.redaction import without_secrets
 from arclight.hardware import is_main_process
+from arclight.training.artifacts import Artifact, hand_over
+from arclight.training.guarded import Guarded
+from arclight.training.tracked_runs import facts_of, group_of, name_of
 
 if TYPE_CHECKING:
-    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+    from lightning.pytorch.loggers import TensorBoardLogger
 
 log = logging.getLogger(__name__)
 
@@ -61,38 +68,79 @@ def wandb(
     entity: str | None = None,
     group: str | None = None,
     mode: Literal["auto", "online", "offline"] = "auto",
-) -> WandbLogger:
+    artifacts: Sequence[Artifact] = (),
+    after_step: int = 0,
+) -> Logger:
     """A Weights & Biases run; without an account it is written below `wandb/` in the run folder and nothing is asked.
+
+    A run that goes on does so under its id. What was recorded offline lies in a folder of its own for each start;
+    `wandb sync --append` puts them together.
 
     Args:
         folder: of the run.
-        name: shown in the list of runs.
+        name: shown in the list of runs, followed by the settings that the run was started with.
         project: that the run goes to.
         entity: user or team; None is the account's own.
-        group: under which the runs of a grid stand together.
-        mode: "auto" is online when this machine is logged in (`wandb login` or WANDB_API_KEY), else offline.
+        group: under which runs stand together; None is the grid that they belong to, else data and model.
+        mode: "auto" is online when this machine is logged in (`wandb login` or WANDB_API_KEY) and the server answers, else
+            offline.
+        artifacts: what is handed over at the end: "report", "checkpoint" (the best), "confusion" (as a table).
+        after_step: of a run that goes on, the optimizer steps that it has behind it.
     """
-    import wandb as client
-    from lightning.pytorch.loggers import WandbLogger
+    from arclight.training.wandb_run import TrackedByWandb, start_run
 
-    offline = mode == "offline" or (mode == "auto" and not client.login(prompt=False, verify=False))
-    if offline:
-        log.info("W&B: offline; `wandb leet %s` shows the run, `wandb sync` uploads it", folder / "wandb")
     run = None
     if is_main_process():  # the others neither log nor ask
-        run = client.init(
-            name=name,
-            project=project,
-            entity=entity,
-            group=group,
-            dir=folder,
-            mode="offline" if offline else "online",
-        )
-    return WandbLogger(name=name, save_dir=folder, project=project, experiment=run)
+        described = {"name": name_of(folder, name), "group": group or group_of(folder, name)}
+        run = start_run(folder, {**described, "project": project, "entity": entity}, mode=mode, after_step=after_step)
+    return TrackedByWandb(name=name, save_dir=folder, project=project, experiment=run, artifacts=artifacts)
+
+
+def mlflow(
+    folder: Path,
+    *,
+    name: str,
+    experiment: str = "arclight",
+    uri: str | None = None,
+    group: str | None = None,
+    artifacts: Sequence[Artifact] = (),
+    after_step: int = 0,
+) -> Logger:
+    """An MLflow run; `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db` shows all of them.
+
+    Args:
+        folder: of the run.
+        name: as of `wandb`.
+        experiment: that the run belongs to.
+        uri: of the store; None is MLFLOW_TRACKING_URI, else the SQLite file outputs/mlflow.db with the artifacts beside it.
+        group: as of `wandb`; a tag there.
+        artifacts: as of `wandb`.
+        after_step: of a run that goes on, the optimizer steps that it has behind it.
+
+    Raises:
+        InputError: when MLflow is not installed.
+    """
+    if importlib.util.find_spec("mlflow") is None:
+        raise InputError("tracker=mlflow: MLflow is not installed; pip install 'arclight[mlflow]', or take another tracker")
+    from arclight.training.mlflow_run import TrackedByMlflow, start_run
+
+    if not is_main_process():
+        return DummyLogger()
+    run_id, store = start_run(
+        folder,
+        name=name_of(folder, name),
+        group=group or group_of(folder, name),
+        experiment=experiment,
+        uri=uri,
+        after_step=after_step,
+    )
+    return TrackedByMlflow(experiment_name=experiment, tracking_uri=store, run_id=run_id, artifacts=artifacts)
 
 
 def build_trackers(chosen: Mapping[str, Any], folder: Path, name: str, *, after_step: int = 0) -> list[Logger]:
-    """The loggers of the config; the CSV file is written along with any other.
+    """The loggers of the config, each behind a guard; the CSV file is written along with any other.
+
+    A tracker that cannot be started is told and left out; a mistake in its settings is not.
 
     Args:
         chosen: settings by name.
@@ -101,34 +149,50 @@ def build_trackers(chosen: Mapping[str, Any], folder: Path, name: str, *, after_
         after_step: of a run that goes on, the optimizer steps that it has behind it.
 
     Raises:
-        InputError: when a tracker's target or arguments are wrong.
+        InputError: when a tracker's target or arguments are wrong, or its package is missing.
     """
     if not chosen:
         return []
-    loggers: list[Logger] = [csv(folder, after_step=after_step)]
+    loggers: list[Logger] = [Guarded(csv(folder, after_step=after_step), "csv", folder)]
     for key, settings in chosen.items():
         path = f"tracker.{key}"
         if not isinstance(settings, Mapping):
             raise InputError(f"{path}={settings!r} must hold a _target_ and its arguments; tracker=none tracks nothing")
-        if key != "csv":
-            given = {"folder": folder, "name": name} if key == "wandb" else {"folder": folder}
-            loggers.append(build(settings, path, given))
+        if key == "csv":
+            continue
+        offered = {"folder": folder, "name": name, "after_step": after_step}
+        takes = parameters_of(str(settings.get("_target_", "")), path) if "_target_" in settings else {}
+        given = {parameter: value for parameter, value in offered.items() if parameter in takes}
+        check(settings, path, given)
+        try:
+            loggers.append(Guarded(build(settings, path, given), key, folder))
+        except InputError:
+            raise
+        except Exception as error:
+            log.warning(
+                "%s cannot be started (%s): it records nothing; the run goes on", key, str(error).partition("\n")[0][:300]
+            )
     return loggers
 
 
 def record_facts(loggers: list[Logger], facts: Mapping[str, Any]) -> None:
-    """Sends what is known before the first step (config, parameters, hardware) to every tracker that shows such things."""
+    """Sends what is known before the first step to every tracker that shows such things, once.
+
+    That is the config, the number of parameters, the overrides, the state of git, hardware and versions.
+    """
     for logger in loggers:
-        if not isinstance(logger, CSVLogger):  # config.yaml and environment.json lie beside its file already
-            logger.log_hyperparams(dict(facts))
+        assert isinstance(logger, Guarded)
+        if not isinstance(logger.logger, CSVLogger):  # config.yaml and environment.json lie beside its file already
+            logger.log_hyperparams({**without_secrets(dict(facts)), **facts_of(logger.folder)})
 
 
 @rank_zero_only
 def close_trackers(loggers: list[Logger], *, failed: bool) -> None:
-    """Ends the trackers' runs, those of a failed run marked as failed."""
+    """Hands over what belongs to the end and ends the trackers' runs, those of a failed or interrupted run as failed."""
     for logger in loggers:
+        assert isinstance(logger, Guarded)
+        logger.attempt(functools.partial(hand_over, logger.logger, logger.folder))
         logger.finalize("failed" if failed else "success")
-        if type(logger).__name__ == "WandbLogger":
-            import wandb as client
-
-            client.finish(exit_code=1 if failed else 0)
+        end = getattr(logger.logger, "end", None)
+        if end is not None:
+            logger.attempt(functools.partial(end, failed=failed))

@@ -1,0 +1,60 @@
+"""A run of MLflow, under one id however often it goes on."""
+
+from __future__ import annotations
+
+import logging
+import os
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import MLFlowLogger
+
+from arclight.training.artifacts import Artifact
+from arclight.training.tracked_runs import id_of, keep_id
+
+STORE = Path("outputs/mlflow.db")
+
+
+class TrackedByMlflow(MLFlowLogger):
+    """Lightning's logger around a run that was started here; `artifacts` are handed over at the end."""
+
+    def __init__(
+        self, *, experiment_name: str, tracking_uri: str, artifacts: Sequence[Artifact], run_id: str | None = None
+    ) -> None:
+        super().__init__(experiment_name=experiment_name, tracking_uri=tracking_uri, run_id=run_id)
+        self.artifacts = tuple(artifacts)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """Once: MLflow refuses other values for what it knows, so a run that goes on keeps what it began with."""
+        if not self.experiment.get_run(self.run_id).data.params:
+            super().log_hyperparams(params)
+
+
+def start_run(folder: Path, *, name: str, group: str, experiment: str, uri: str | None, after_step: int) -> tuple[str, str]:
+    """Id and store of the MLflow run of this folder: a new one, or that which the folder's run was recorded in before."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    store = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.absolute()}"
+    if store == f"sqlite:///{STORE.absolute()}":
+        STORE.parent.mkdir(parents=True, exist_ok=True)
+    client = MlflowClient(store)
+    run_id = id_of(folder, "mlflow") if after_step else None
+    if run_id is not None:
+        try:
+            client.update_run(run_id, status="RUNNING")
+            return run_id, store
+        except MlflowException:  # the store knows it no longer
+            pass
+    found = client.get_experiment_by_name(experiment)
+    place = (
+        None if "://" in store and not store.startswith("sqlite") else (STORE.parent / "mlflow-artifacts").absolute().as_uri()
+    )
+    experiment_id = found.experiment_id if found else client.create_experiment(experiment, artifact_location=place)
+    tags = {"mlflow.runName": name, "group": group, "folder": str(folder)}
+    run_id = str(client.create_run(experiment_id, tags=tags).info.run_id)
+    keep_id(folder, "mlflow", run_id)
+    return run_id, store
