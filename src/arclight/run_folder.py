@@ -34,6 +34,7 @@ HARMLESS = (
     r"You requested to overfit but enabled .* dataloader shuffling.*",  # the order is fixed then; nothing needs turning off
     r"It is recommended to use `self.log\(.*sync_dist=True.*",  # scores come of sums over all processes and are alike on each
     r"Checkpoint directory .* exists and is not empty.*",  # the run goes on
+    r"The `srun` command is available on your system but is not used.*",  # as on every login machine of a cluster
     r"Experiment logs directory .* exists and is not empty.*",  # the run folder is new; metrics.csv lies beside config.yaml
 )
 
