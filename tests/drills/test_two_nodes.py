@@ -33,7 +33,7 @@ SETTINGS = [
     "hardware.timeout_s=30",
 ]
 # how soon a machine that is silent counts as lost, and how long the others wait for more than the fewest
-MEETING = "last_call_timeout=2,keep_alive_interval=1,keep_alive_max_attempt=3,join_timeout=60,read_timeout=30"
+MEETING = "last_call_timeout=15,keep_alive_interval=1,keep_alive_max_attempt=3,join_timeout=60,read_timeout=30"
 LIMIT_S = 80
 
 
