@@ -143,3 +143,66 @@ def test_a_mistake_does_not_take_the_folder_of_a_run_that_is_in_it() -> None:
         assert folder.is_dir()
     resume.discard(folder)
     assert not folder.exists()
+
+
+def leave_launch(folder: Path, run_id: str) -> None:
+    (folder / "environment.json").write_text(json.dumps({"hardware": {"launch": {"run_id": run_id}}}))
+
+
+@pytest.mark.parametrize(
+    "launch",
+    [
+        Launch("torchrun", run_id="night"),  # a machine that came or went, which torchrun does not count
+        Launch("torchrun", run_id="night", restart_count=1),
+        Launch("slurm", run_id="night", restart_count=1),
+    ],
+)
+def test_a_launch_finds_the_run_that_it_began(launch: Launch) -> None:
+    wanted = leave_run("mine", "interrupted", age=3)
+    leave_launch(wanted, "night")
+    leave_launch(leave_run("another's", "interrupted", age=1), "day")
+    leave_launch(leave_run("of other settings", "interrupted", {**SETTINGS, "seed": 1}), "night")
+    assert resume.settle(composed("now"), launch).folder == wanted
+
+
+@pytest.mark.parametrize(
+    "launch",
+    [
+        Launch("torchrun", run_id="none"),  # what torchrun is called that was given no name
+        Launch("torchrun", run_id="day"),
+        Launch("slurm", run_id="night"),  # a second command of one job
+        Launch("slurm", run_id="day", restart_count=1),
+        Launch(run_id="night"),
+    ],
+)
+def test_what_another_launch_began_is_left_alone(launch: Launch) -> None:
+    leave_launch(leave_run("another's", "interrupted"), "night")
+    assert resume.settle(composed("now"), launch).folder.name == "now"
+
+
+def test_a_launch_that_has_finished_its_run_begins_another() -> None:
+    leave_launch(leave_run("done", "finished"), "night")
+    assert resume.settle(composed("now"), Launch("torchrun", run_id="night")).folder.name == "now"
+
+
+@pytest.mark.parametrize("has_config", [True, False], ids=["begun", "killed before it wrote its config"])
+def test_a_job_of_a_grid_goes_on_in_its_own_folder(has_config: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "in_grid", lambda: True)
+    own = leave_run("0-shapes-cnn", "running", age=9)
+    if not has_config:
+        (own / "config.yaml").unlink()
+    leave_run("1-shapes-cnn", "finished")
+    for word in ("none", "auto"):
+        again = resume.settle(composed("0-shapes-cnn", resume=word), Launch("slurm", run_id="7", restart_count=1))
+        assert again.folder == own
+
+
+def test_equal_runs_of_a_grid_do_not_take_each_others_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "in_grid", lambda: True)
+    leave_run("0-shapes-cnn", "finished")
+    second = composed("1-shapes-cnn", resume="auto")
+    assert resume.settle(second, Launch()).folder.name == "1-shapes-cnn"
+    earlier = [leave_run(f"../earlier/{number}-shapes-cnn", "interrupted", age=number) for number in (0, 1)]
+    third = composed("../now/1-shapes-cnn", resume="auto")
+    third.folder.mkdir(parents=True)
+    assert resume.settle(third, Launch()).folder.resolve() == earlier[1].resolve()

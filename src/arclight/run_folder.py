@@ -35,6 +35,7 @@ HARMLESS = (
     r"It is recommended to use `self.log\(.*sync_dist=True.*",  # scores come of sums over all processes and are alike on each
     r"The `srun` command is available on your system but is not used.*",  # processes are started with or without it
     r"Checkpoint directory .* exists and is not empty.*",  # the run goes on
+    r"The `srun` command is available on your system but is not used.*",  # as on every login machine of a cluster
     r"Experiment logs directory .* exists and is not empty.*",  # the run folder is new; metrics.csv lies beside config.yaml
 )
 
