@@ -50,8 +50,8 @@ def fill_rows(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """The numbers of the pieces in each row: few rows, and those about equally full, so that none is wide for little.
 
     First fit decreasing (the longest first, each into the first row with room) finds how many rows it takes, at most 11/9 of
-    the fewest possible and 1. The pieces are then dealt to so many rows, the longest first, each to the emptiest; that stands unless
-    its fullest row is fuller. Pieces of one length keep their order: the rows are a function of the lengths alone.
+    the fewest possible and 1. The pieces are then dealt to so many rows, the longest first, each to the emptiest; that stands
+    unless its fullest row is fuller. Pieces of one length keep their order: the rows are a function of the lengths alone.
 
     Source: Johnson 1973, Near-optimal bin packing algorithms; Graham 1969, Bounds on multiprocessing timing anomalies.
     """
