@@ -79,23 +79,34 @@ def words_of(batch: TokenBatch) -> dict[int, tuple[list[int], list[int]]]:
 @pytest.mark.parametrize(
     ("lengths", "capacity", "rows"),
     [
-        ([4, 8, 2, 7], 10, [[1, 2], [3], [0]]),
         ([4, 8, 2, 6], 10, [[1, 2], [3, 0]]),
-        ([5, 5, 5, 5], 10, [[0, 1], [2, 3]]),  # those of one length keep their order
+        ([5, 5, 5, 5], 10, [[0, 2], [1, 3]]),  # those of one length keep their order
+        ([3, 3, 2, 2, 2], 6, [[0, 1], [2, 3, 4]]),  # dealt to the emptiest, a row would hold 7
+        ([9, 3, 2, 1], 14, [[0], [1, 2, 3]]),  # 9 and 6, where first fit would have 14 and 1
         ([3], 10, [[0]]),
         ([0, 10, 0], 10, [[1, 0, 2]]),  # what only fills the batch takes no room
     ],
 )
-def test_the_longest_text_first_each_where_there_is_room(lengths: list[int], capacity: int, rows: list[list[int]]) -> None:
+def test_few_rows_and_about_equally_full(lengths: list[int], capacity: int, rows: list[list[int]]) -> None:
     assert fill_rows(lengths, capacity) == rows
+
+
+def test_no_row_is_too_full_and_every_text_has_one() -> None:
+    stream = random.Random(0)
+    for _ in range(100):
+        lengths = [stream.randint(1, 60) for _ in range(stream.randint(1, 40))]
+        rows = fill_rows(lengths, 64)
+        assert sorted(chain.from_iterable(rows)) == list(range(len(lengths)))
+        assert max(sum(lengths[piece] for piece in row) for row in rows) <= 64
+        assert len(rows) <= 11 / 9 * -(-sum(lengths) // 64) + 2
 
 
 def test_rows_are_no_wider_than_the_fullest() -> None:
     layout = lay_out(torch.tensor([3, 2, 4]), torch.tensor([1, 4, 6]), 6)
-    assert layout.sources.tolist() == [[6, 7, 8, 9, 4, 5], [1, 2, 3, 0, 0, 0]]
-    assert layout.segments.tolist() == [[1, 1, 1, 1, 2, 2], [1, 1, 1, 0, 0, 0]]
-    assert layout.position_ids.tolist() == [[0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 0, 0]]
-    assert (layout.rows.tolist(), layout.starts.tolist()) == ([1, 0, 0], [0, 4, 0])
+    assert layout.sources.tolist() == [[6, 7, 8, 9, 0], [1, 2, 3, 4, 5]]
+    assert layout.segments.tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 2, 2]]
+    assert layout.position_ids.tolist() == [[0, 1, 2, 3, 0], [0, 1, 2, 0, 1]]
+    assert (layout.rows.tolist(), layout.starts.tolist()) == ([1, 1, 0], [0, 3, 0])
     assert lay_out(torch.tensor([3, 2]), torch.tensor([1, 4]), 512).sources.shape == (1, 5)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import arclight
 from arclight.data.columns import Sentence
 from arclight.data.order import Rows
 from arclight.data.phrases import Phrases
@@ -102,3 +104,18 @@ def test_a_window_is_predicted_sentence_by_sentence(tagger: TokenTagger, data: P
     (both,) = tagger.predict_words(joined.batch(rows))
     lengths = [len(sentence.words) for sentence in pair]
     assert torch.cat([first[: lengths[0]], second[: lengths[1]]]).tolist() == both.tolist()
+
+
+def test_a_run_in_packed_rows_learns_what_one_in_padded_ones_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = ["data.num_train=64", "data.num_val=32", "data.num_test=32", "model.layers=1", "model.width=16", "model.dropout=0"]
+    common = ["experiment=demo_tagger", "precision=fp32", "trainer.max_epochs=2", "optimizer.lr=1e-2", *sizes]
+    padded, packed = (arclight.run([*common, f"data.packing={packing}"]) for packing in ("none", "rows"))
+    expected = padded.model.net.state_dict()
+    for name, weight in packed.model.net.state_dict().items():
+        torch.testing.assert_close(weight, expected[name], atol=1e-3, rtol=1e-2, msg=name)
+    scores = ("test/f1", "test/precision", "test/recall", "test/accuracy", "val/f1")
+    assert [packed.results[key] for key in scores] == pytest.approx([padded.results[key] for key in scores])
+    assert packed.results["train/tflops"] > 0
+    shares = [packed.results[f"train/{part}_share"] for part in ("data_wait", "forward_backward", "optimizer", "logging")]
+    assert sum(shares) == pytest.approx(1)

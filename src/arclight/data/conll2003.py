@@ -70,7 +70,7 @@ class Conll2003(TokenDataModule):
         max_batch_per_device: int | None = None,
         seed: int = 0,
         packing: Packing = "buckets",
-        tokens_per_row: int = 512,
+        tokens_per_row: int = 256,
         context: Context = "sentence",
         download: bool = True,
     ) -> None:

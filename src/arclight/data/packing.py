@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -46,22 +47,31 @@ class Layout(NamedTuple):
 
 
 def fill_rows(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """The numbers of the pieces in each row: the longest piece first, each into the first row that has room for it.
+    """The numbers of the pieces in each row: few rows, and those about equally full, so that none is wide for little.
 
-    Pieces of one length keep their order, so that the rows are a function of the lengths alone. No more than 11/9 of the fewest
-    rows possible, and 1, are taken. Source: Johnson 1973, Near-optimal bin packing algorithms ("first fit decreasing").
+    First fit decreasing (the longest first, each into the first row with room) finds how many rows it takes, at most 11/9 of
+    the fewest possible and 1. The pieces are then dealt to so many rows, the longest first, each to the emptiest; that stands
+    unless its fullest row is fuller. Pieces of one length keep their order: the rows are a function of the lengths alone.
+
+    Source: Johnson 1973, Near-optimal bin packing algorithms; Graham 1969, Bounds on multiprocessing timing anomalies.
     """
+    longest_first = sorted(range(len(lengths)), key=lambda number: -lengths[number])
     rows: list[list[int]] = []
-    room: list[int] = []
-    for piece in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
-        length = lengths[piece]
-        row = next((number for number, left in enumerate(room) if length <= left), len(rows))
+    sums: list[int] = []
+    for piece in longest_first:
+        row = next((number for number, filled in enumerate(sums) if filled + lengths[piece] <= capacity), len(rows))
         if row == len(rows):
             rows.append([])
-            room.append(capacity)
+            sums.append(0)
         rows[row].append(piece)
-        room[row] -= length
-    return rows
+        sums[row] += lengths[piece]
+    dealt: list[list[int]] = [[] for _ in rows]
+    emptiest = [(0, number) for number in range(len(rows))]
+    for piece in longest_first:
+        filled, row = emptiest[0]
+        dealt[row].append(piece)
+        heapq.heapreplace(emptiest, (filled + lengths[piece], row))
+    return dealt if max(emptiest)[0] <= max(sums) else rows
 
 
 def lay_out(lengths: Tensor, offsets: Tensor, capacity: int) -> Layout:

@@ -99,7 +99,7 @@ class Phrases(TokenDataModule):
         eval_batch_size: int = 64,
         max_batch_per_device: int | None = None,
         packing: Packing = "buckets",
-        tokens_per_row: int = 512,
+        tokens_per_row: int = 256,
         num_train: int = 3000,
         num_val: int = 300,
         num_test: int = 500,

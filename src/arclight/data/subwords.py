@@ -212,7 +212,7 @@ class TokenDataModule(DataModule):
         max_batch_per_device: int | None,
         seed: int,
         packing: Packing = "buckets",
-        tokens_per_row: int = 512,
+        tokens_per_row: int = 256,
         context: Context = "sentence",
     ) -> None:
         super().__init__(root=root, batch_size=batch_size, max_batch_per_device=max_batch_per_device, seed=seed)
