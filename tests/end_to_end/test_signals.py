@@ -22,7 +22,7 @@ from tests.test_checkpoint import TINY_IMAGES
 pytestmark = pytest.mark.processes
 
 LONG = [
-    *(*TINY_IMAGES, "precision=fp32", "trainer.accelerator=cpu", "trainer.max_epochs=60", "trainer.log_every_n_steps=1"),
+    *(*TINY_IMAGES, "precision=fp32", "trainer.accelerator=cpu", "trainer.max_epochs=25", "trainer.log_every_n_steps=1"),
     *("data.max_batch_per_device=4", "callbacks=weight_averaging", "checkpoint.every_minutes=null"),
 ]
 TWO = ["strategy=ddp_cpu", "trainer.devices=2"]
