@@ -36,7 +36,7 @@ def test_the_run_folder(overrides: list[str], score: str) -> None:
         *("config.yaml", "overrides.txt", "environment.json", "metrics.csv", "results.json", "scores.json", "report.html"),
         *("checkpoints", "train.log", "predictions.jsonl"),
     }
-    assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "last.previous.ckpt"}
     results = json.loads((run.folder / "results.json").read_text())
     assert results == pytest.approx(run.results)
     assert results["status"] == "finished"
