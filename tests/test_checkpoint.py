@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import arclight
-from arclight.checkpoint import build_task, find, restore
+from arclight.checkpoint import build_task, check_fits, find, newest_whole, restore, steps_done
 from arclight.errors import InputError
 
 TINY_IMAGES = [
@@ -146,3 +146,50 @@ def test_the_plans_layout_goes_to_a_task_that_asks_for_it(run: Any) -> None:
     said_twice = {**settings, "task": {**settings["task"], "channels_last": True}}
     with pytest.raises(InputError, match="write hardware.channels_last instead"):
         build_task(said_twice, made.model.spec, channels_last=True)
+
+
+def leave_checkpoints(folder: Path, *, version: int = 1) -> tuple[Path, Path]:
+    (folder / "checkpoints").mkdir(parents=True)
+    paths = folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "last.previous.ckpt"
+    for steps, path in zip((8, 6), paths, strict=True):
+        torch.save({"arclight": {"version": version}, "global_step": steps, "weight": torch.arange(64.0)}, path)
+    return paths
+
+
+def test_a_new_run_has_nothing_to_go_on_from(tmp_path: Path) -> None:
+    assert newest_whole(tmp_path) is None
+    assert steps_done(None) == 0
+
+
+@pytest.mark.parametrize("keep", [0, 1000], ids=["empty", "cut short"])
+def test_a_run_goes_on_from_the_newest_whole_checkpoint(keep: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    last, previous = leave_checkpoints(tmp_path)
+    assert newest_whole(tmp_path) == last
+    last.write_bytes(last.read_bytes()[:keep])
+    assert newest_whole(tmp_path) == previous
+    assert f"{last} cannot be read as a checkpoint" in caplog.text
+    assert f"the run goes on from {previous}" in caplog.text
+    assert steps_done(previous) == 6
+    assert {path.name for path in last.parent.iterdir()} == {"last.ckpt.damaged", "last.previous.ckpt"}
+    previous.write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"(?s)last.previous.ckpt cannot be read .* it is empty.*nothing is left to go on from"
+    ):
+        newest_whole(tmp_path)
+
+
+def test_a_checkpoint_of_another_version_is_not_gone_on_from(tmp_path: Path) -> None:
+    leave_checkpoints(tmp_path, version=99)
+    with pytest.raises(InputError, match="last.ckpt is of checkpoint version 99; this arclight reads version 1"):
+        newest_whole(tmp_path)
+
+
+def test_the_weights_of_another_net_are_told(run: Any, tmp_path: Path) -> None:
+    made, folder = run
+    check_fits(made.model, folder / "checkpoints" / "last.ckpt")
+    other = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    name = next(iter(other["state_dict"]))
+    other["state_dict"][name] = torch.zeros(1, 2)
+    torch.save(other, tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match=rf"(?s)holds the weights of another net, 1 of .* differ .*{name}: \(1, 2\) -> "):
+        check_fits(made.model, tmp_path / "other.ckpt")

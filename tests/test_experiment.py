@@ -39,7 +39,7 @@ def test_the_run_folder(overrides: list[str], score: str) -> None:
     mistakes = json.loads((run.folder / "mistakes.json").read_text())["mistakes"]
     assert 0 < len(mistakes) <= 24
     assert all(("image" if score == "accuracy" else "words") in mistake for mistake in mistakes)
-    assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "last.previous.ckpt"}
     results = json.loads((run.folder / "results.json").read_text())
     assert results == pytest.approx(run.results)
     assert results["status"] == "finished"

@@ -4,7 +4,7 @@
     python tests/drills/kill.py --processes 2 --kills 6 --seconds 600
     python tests/drills/kill.py --signal SIGTERM --kills 10
 
-Each run is killed once, at a random moment between its start and its end, goes on with resume=auto, and must end with weights,
+Each run is killed several times at random moments, goes on with resume=auto each time, and must end with weights, optimizer,
 scores and curve equal bit for bit. Prints one line a kill and exits with 1 when any differs. Runs lie in a folder of their own.
 """
 
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,12 @@ class Drill:
 
     @property
     def runs(self) -> list[Path]:
-        return sorted(self.folder.glob("outputs/*/*"))
+        return sorted(file.parent for file in self.folder.glob("outputs/*/*/config.yaml"))
+
+    @property
+    def has_finished(self) -> bool:
+        files = [run / "results.json" for run in self.runs]
+        return any(json.loads(file.read_text())["status"] == "finished" for file in files if file.exists())
 
     def outcome(self) -> dict[str, Any]:
         """Everything that must not depend on a kill."""
@@ -126,29 +132,33 @@ def moment(run: Drill) -> str:
     return f"after the save of step {contents['global_step']} in epoch {contents['epoch']}"
 
 
-def kill_once(whole: Drill, run: Drill, number: signal.Signals, after_s: float) -> tuple[str, int, list[str]]:
-    """The moment of the kill, the exit status that came of it, and what differs in the end."""
-    process = run.start()
-    try:
-        status = process.wait(timeout=after_s)
-        told = "after the end"
-    except subprocess.TimeoutExpired:
-        status = end(process, number)
-        told = moment(run)
-    if told != "after the end":
-        goes_on = bool(run.runs) and (run.runs[0] / "config.yaml").exists()
-        if not goes_on:
-            shutil.rmtree(run.folder / "outputs", ignore_errors=True)
-        if again := run.finish("resume=auto"):
-            return told, status, [f"exit status {again} of the run that went on"]
-    return told, status, differences(whole, run)
+def drill_once(whole: Drill, run: Drill, number: signal.Signals, moments: list[float]) -> Iterator[str]:
+    """Kills a run at each of the moments, in seconds after it was started again; lines that tell what happened."""
+    for after_s in moments:
+        process = run.start("resume=auto")
+        try:
+            status = process.wait(timeout=after_s)
+        except subprocess.TimeoutExpired:
+            status = end(process, number)
+            yield f"{number.name} after {after_s:5.1f} s, {moment(run)}; exit status {status}"
+            if run.has_finished:  # the kill came after its last word
+                status = 0
+                break
+        else:
+            yield f"came to its end before it was killed; exit status {status}"
+            break
+    else:
+        status = run.finish("resume=auto")
+    different = [f"exit status {status} of the run that went on"] if status else differences(whole, run)
+    yield "equal" if not different else f"DIFFERENT: {', '.join(different)}"
 
 
 def main() -> int:
     """The table of the drill; 1 when any run differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="over both tasks")
-    parser.add_argument("--seconds", type=float, default=900, help="no kill begins later than this")
+    parser.add_argument("--seconds", type=float, default=900, help="no run begins later than this")
+    parser.add_argument("--each", type=int, default=5, help="kills of one run")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--signal", default="SIGKILL", choices=["SIGKILL", "SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"])
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -157,28 +167,27 @@ def main() -> int:
     number, random_moments, began = signal.Signals[options.signal], random.Random(options.seed), time.monotonic()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="kill_drill_"))
     placing = ["strategy=ddp_cpu", f"trainer.devices={options.processes}"] if options.processes > 1 else ["trainer.devices=1"]
-    wholes, seconds = {}, {}
-    for task, overrides in TASKS.items():
-        wholes[task] = Drill(folder / f"{task}-whole", [*overrides, *COMMON, *placing])
-        started = time.monotonic()
-        if wholes[task].finish():
-            print(f"the run that nothing stops failed: {wholes[task].folder / 'output.txt'}")
-            return 1
-        seconds[task] = time.monotonic() - started
-    num_different = num_made = 0
-    for kill in range(options.kills):
-        if time.monotonic() - began > options.seconds:
-            break
-        task = list(TASKS)[kill % len(TASKS)]
-        run = Drill(folder / f"{task}-{kill}", wholes[task].overrides)
-        after_s = random_moments.uniform(0.15, 0.95) * seconds[task]
-        told, status, different = kill_once(wholes[task], run, number, after_s)
-        num_made, num_different = num_made + 1, num_different + bool(different)
-        verdict = "equal" if not different else "DIFFERENT: " + ", ".join(different)
-        print(f"{kill + 1:3} {task:7} {options.signal} after {after_s:5.1f} s, {told}; exit {status}; {verdict}", flush=True)
-        if not different:
-            shutil.rmtree(run.folder)
-    print(f"{num_made} kills, {num_different} different, {options.processes} processes, {time.monotonic() - began:.0f} s")
+    num_kills = num_runs = num_different = 0
+    wholes: dict[str, tuple[Drill, float]] = {}
+    while num_kills < options.kills and time.monotonic() - began < options.seconds:
+        task = list(TASKS)[num_runs % len(TASKS)]
+        if task not in wholes:
+            whole = Drill(folder / f"{task}-whole", [*TASKS[task], *COMMON, *placing])
+            started = time.monotonic()
+            if whole.finish():
+                print(f"the run that nothing stops failed: {whole.folder / 'output.txt'}")
+                return 1
+            wholes[task] = whole, time.monotonic() - started
+        whole, seconds = wholes[task]
+        num_runs += 1
+        run = Drill(folder / f"{task}-{num_runs}", whole.overrides)
+        moments = [random_moments.uniform(0.2, 0.9) * seconds for _ in range(min(options.each, options.kills - num_kills))]
+        for line in drill_once(whole, run, number, moments):
+            num_kills += line.startswith("SIG")
+            num_different += line.startswith("DIFFERENT")
+            print(f"run {num_runs} {task:6} {line}", flush=True)
+    print(f"{num_kills} kills of {num_runs} runs, {num_different} different; {options.processes} processes; ", end="")
+    print(f"{time.monotonic() - began:.0f} s")
     if options.folder is None and not num_different:
         shutil.rmtree(folder)
     return int(num_different > 0)

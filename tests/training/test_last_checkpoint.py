@@ -129,7 +129,7 @@ def test_killed_in_every_step(task: str, hook: str, wholes: dict[str, Made], tmp
         num_kills += 1
         assert num_kills < 30
     assert num_kills >= 3
-    assert_same_runs(Made(tmp_path, overrides), wholes[task])
+    assert_same_runs(Made(tmp_path, TASKS[task][0]), wholes[task])
 
 
 @pytest.mark.parametrize(
@@ -245,4 +245,4 @@ def test_a_signal_is_heeded_once_the_step_is_whole(
     assert left.value.code == 128 + 15
     assert "SIGTERM: the run ends once this step is saved; Ctrl-C again leaves at once" in capfd.readouterr().err
     assert checkpoint.steps_done(checkpoint.last_checkpoint(tmp_path)) == step
-    assert_same_runs(Made(tmp_path, overrides), wholes[task])
+    assert_same_runs(Made(tmp_path, TASKS[task][0]), wholes[task])
