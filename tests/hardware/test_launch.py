@@ -6,6 +6,7 @@ import pytest
 
 from arclight.errors import InputError
 from arclight.hardware import Launch, detect_launch
+from arclight.hardware.launch import interface_towards
 
 TORCHRUN = {
     **{"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "1", "GROUP_WORLD_SIZE": "2"},
@@ -71,3 +72,8 @@ def test_one_task_a_node_may_start_processes_itself() -> None:
 def test_a_variable_that_is_no_number_is_told() -> None:
     with pytest.raises(InputError, match="the environment says WORLD_SIZE=two, which must be a whole number of 0 or more"):
         detect_launch({**TORCHRUN, "WORLD_SIZE": "two"})
+
+
+def test_the_interface_that_leads_to_an_address() -> None:
+    assert interface_towards("127.0.0.1").startswith("lo")
+    assert interface_towards("") == interface_towards("127.0.0.1.2") == ""
