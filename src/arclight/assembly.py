@@ -19,6 +19,7 @@ from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
 from arclight.spec import ImageSpec, TokenSpec
 from arclight.training.callbacks import EpochScores, best_checkpoint, build_callbacks, progress_callback
+from arclight.training.gradient_order import GradientOrder
 from arclight.training.interruption import Interruption, take_over_signals
 from arclight.training.last_checkpoint import LastCheckpoint
 from arclight.training.optimizers import lr_factor
@@ -107,6 +108,7 @@ def callbacks_for(composed: Composed, task: Task, throughput: Throughput, consol
     """What keeps checkpoints, what the user chose, and what shows how far the run is."""
     return [
         CheckpointContents(composed.settings, composed.data, composed.model),
+        GradientOrder(),
         best_checkpoint(composed.folder / "checkpoints", task.monitor),
         *build_callbacks(composed.settings["callbacks"], task.monitor),
         *([] if console.quiet else [progress_callback(console, throughput)]),

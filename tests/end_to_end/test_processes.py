@@ -132,7 +132,9 @@ def longer(overrides: list[str], epochs: int) -> list[str]:
 
 
 def test_a_process_that_dies_ends_the_run_which_goes_on_later() -> None:
-    long = [*longer(IMAGES, 20), "callbacks=none", *TWO]
+    # three, whose sums have an order
+    three = ["strategy=ddp_cpu", "trainer.devices=3", "data.batch_size=15"]
+    long = [*longer(IMAGES, 20), "callbacks=none", *three]
     whole = arclight.run(long)
     watched = subprocess.Popen([sys.executable, TRAIN, *long], stderr=subprocess.PIPE, text=True)
     while watched.poll() is None:
@@ -143,7 +145,7 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_later() -> None:
         time.sleep(0.02)
     _, err = watched.communicate(timeout=60)
     assert watched.returncode == 1
-    assert f"error: process 1 of 2 (pid {second[0].pid}) was ended by SIGKILL; the others were stopped\n" in err
+    assert f"error: process 1 of 3 (pid {second[0].pid}) was ended by SIGKILL; the others were stopped\n" in err
     (folder,) = [folder for folder in Path("outputs").glob("*/*") if folder != whole.folder]
     assert json.loads((folder / "results.json").read_text())["status"] == "failed"
     again = arclight.run([*long, "resume=auto"])

@@ -122,6 +122,7 @@ class Throughput(Callback):
             callbacks.append(AfterCallbacks(self))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._mark = time.perf_counter()  # of a run that goes on inside an epoch, no epoch starts
         self._clock = DeviceClock() if pl_module.device.type == "cuda" else None
 
         def stepped(optimizer: Any, arguments: Any, named: Any) -> None:
