@@ -71,7 +71,7 @@ MACHINES: dict[str, tuple[Facts, dict[str, Any], tuple[Any, ...]]] = {
     "A100 beside T4": (MIXED, {}, ("cuda", 2, 1, "16-mixed", "ddp", "highest", True, 64)),
     "A100 alone of the two": (MIXED, {"devices": [0]}, ("cuda", [0], 1, "bf16-mixed", "auto", "high", True, 128)),
     "H100": (H100, {"devices": -1}, ("cuda", 1, 1, "bf16-mixed", "auto", "high", True, 16)),
-    "H200, ddp": (H200, {"devices": "1", "strategy": "ddp"}, ("cuda", "1", 1, "bf16-mixed", "ddp", "high", True, 16)),
+    "H200, ddp": (H200, {"devices": "1", "strategy": "ddp"}, ("cuda", "1", 1, "bf16-mixed", "auto", "high", True, 16)),
     "MI300X x 8": (MI300, {}, ("cuda", 8, 1, "bf16-mixed", "ddp", "highest", False, 12)),
     "SLURM": (SLURM, {}, ("cuda", 8, 2, "bf16-mixed", "ddp", "high", True, 16)),
     "SLURM, said again": (SLURM, {"devices": 8, "num_nodes": 2}, ("cuda", 8, 2, "bf16-mixed", "ddp", "high", True, 16)),

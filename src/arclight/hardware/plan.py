@@ -98,6 +98,9 @@ def choose_strategy(
     wish = wish_for(wishes, "strategy")
     if wish is not None:
         check_strategy(accelerator, wish)
+        if world_size == 1 and wish in ("ddp", "ddp_find_unused_parameters_true"):
+            # wrapped all the same, every gradient would be copied once more for nobody
+            return Choice("auto", f"{wish} has nothing to share in one process", is_wish=True)
         return granted(wish)
     needed = BYTES_PER_PARAMETER * (num_parameters or 0)
     has_room = not indices or needed <= SHARE_FOR_STATES * min(facts.gpus[index].memory_bytes for index in indices)
