@@ -56,11 +56,12 @@ def measure(
             began = time.perf_counter()
         with context or nullcontext():
             loss = loss_of(task, batch)
+        # here, as in Lightning's loop: given back after the step, gradients would leave the heap and come anew each time
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if clip:
             nn.utils.clip_grad_norm_(task.net.parameters(), clip)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         if step >= NUM_FIRST:
             samples += len(batch.indices)
             tokens += batch.num_tokens if isinstance(batch, TokenBatch) else 0
