@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +157,9 @@ def test_a_grid_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(launch, "in_grid", lambda: True)
     with pytest.raises(InputError, match="a grid starts processes itself: `python train.py -m ...` without torchrun before it"):
         launch.run(compose(["experiment=demo"]))
+
+
+def test_who_only_starts_processes_does_not_wait_for_lightning() -> None:
+    code = "import sys, arclight.launch, arclight.training.interruption; print('lightning' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "False\n"

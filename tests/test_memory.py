@@ -70,3 +70,9 @@ def test_the_peak_is_the_most_that_was_held_since_the_reset() -> None:
     gc.collect()
     assert resident_bytes() < most - 50e6
     assert peak_bytes(CPU) >= most - 5e6
+
+
+def test_what_is_free_is_that_of_the_machine_or_less() -> None:
+    import psutil
+
+    assert 0 < free_bytes() <= psutil.virtual_memory().total

@@ -39,7 +39,6 @@ class Parts:
     trainer: Trainer
     throughput: Throughput
     epochs: EpochScores
-    last: LastCheckpoint
     choices: dict[str, hardware.Choice]
 
 
@@ -101,7 +100,7 @@ def put_together(
     }
     trainer: Trainer = build(chosen, "trainer", given | placing_of(chosen["strategy"], last))
     take_over_signals(trainer)
-    return Parts(data, task, trainer, throughput, epochs, last, choices)
+    return Parts(data, task, trainer, throughput, epochs, choices)
 
 
 def callbacks_for(composed: Composed, task: Task, throughput: Throughput, console: Console) -> list[Callback]:
@@ -120,8 +119,7 @@ def plan_for(
 ) -> dict[str, hardware.Choice]:
     """What the config and this machine lead to; `num_parameters` once the net is known."""
     has_images = getattr(find_target(settings["data"].get("_target_", ""), "data"), "spec_type", None) is ImageSpec
-    wishes = {**settings["trainer"], **settings["hardware"]}
-    return hardware.plan(facts, wishes, num_parameters, has_fixed_shapes=has_images)
+    return hardware.plan(facts, hardware.wishes_of(settings), num_parameters, has_fixed_shapes=has_images)
 
 
 def placing_of(strategy: Any, last: LastCheckpoint) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arclight.config import find_run
+from arclight.config import find_run, leaves
 from arclight.errors import InputError
 from arclight.evaluation.page import shown, templates, write_page
 from arclight.evaluation.prediction_file import ImagePrediction, Prediction, read_predictions
 from arclight.evaluation.redaction import without_secrets
 from arclight.evaluation.resampling import Counts, Difference, compare, count
-from arclight.resume import differences, flatten
+from arclight.resume import differences
 from arclight.run_folder import results_of, settings_of, status_of
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def grouped(runs: Sequence[OneRun]) -> tuple[Group, ...]:
 def differing(groups: Sequence[Group]) -> dict[str, tuple[Any, ...]]:
     """The settings with an effect in which the groups differ."""
     settings = [without_secrets(group.runs[0].settings) for group in groups]
-    flat = [dict(flatten(own)) for own in settings]
+    flat = [dict(leaves(own)) for own in settings]
     keys = sorted({key for other in settings[1:] for key in differences(settings[0], other)} - {"seed"})
     return {key: tuple(own.get(key) for own in flat) for key in keys}
 

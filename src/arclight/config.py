@@ -11,7 +11,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -233,6 +233,15 @@ def tell(mistake: Exception) -> None:
     """Prints what went wrong; of several processes, the first needs no name."""
     rank = detect_launch(os.environ).rank
     print(f"{f'process {rank}: ' if rank else ''}error: {mistake}", file=sys.stderr)
+
+
+def leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested settings by dotted key."""
+    if isinstance(settings, Mapping) and settings:
+        for key, value in settings.items():
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, settings
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str:

@@ -16,9 +16,9 @@ from typing import Any
 from arclight import hardware
 from arclight.config import CONF
 from arclight.errors import InputError
+from arclight.hardware.processes import DEFAULT_PORT
 from arclight.hardware.trials import Trial, run_trials
 
-DEFAULT_PORT = 29500  # of torch's rendezvous
 ENOUGH_SHARED_MEMORY_BYTES = 2**30
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written to
 WANDB_HOST = "api.wandb.ai"

@@ -1,17 +1,15 @@
-"""The composition root: config -> data, net, trainer -> fit, test -> results. Read this file and you know the program."""
+"""A run from its start to its end: processes meet, fit, test, leave results. Read this file and you know the program."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import resource
 import socket
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -21,7 +19,7 @@ from arclight import hardware, memory, resume, run_folder
 from arclight.assembly import Parts, count_parameters, monitor_of, plan_for, put_together
 from arclight.build import build
 from arclight.checkpoint import check_fits, is_checkpoint, last_checkpoint, load_weights, newest_whole, restore
-from arclight.config import Composed
+from arclight.config import Composed, leaves
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
 from arclight.evaluation.mistakes import most_confident
@@ -83,7 +81,7 @@ def check_shared(folder: Path) -> None:
 
 def common(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that all processes of a run must share; where data lies may differ from machine to machine."""
-    return {key: value for key, value in resume.flatten(settings) if not key.startswith(("tracker.", "data.root"))}
+    return {key: value for key, value in leaves(settings) if not key.startswith(("tracker.", "data.root"))}
 
 
 def train_and_test(composed: Composed, facts: hardware.Facts, interruption: Interruption) -> Run:
@@ -130,7 +128,7 @@ def fit(parts: Parts, results: dict[str, Any], begin: Path | None) -> None:
         results |= {
             **parts.epochs.best,
             "time/fit_s": time.time() - began,
-            "memory/peak_mb": peak_memory_mb(),
+            "memory/peak_mb": memory.peak_bytes(parts.trainer.strategy.root_device) / 1e6,
             "epochs": parts.trainer.current_epoch,
             "steps": parts.trainer.global_step,
             "parameters": count_parameters(parts.task),
@@ -184,7 +182,7 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
     data: DataModule = build({**restored.settings["data"], **overrides}, "data", {"seed": restored.settings["seed"]})
     data.spec = restored.spec
     data.prepare_data()
-    wishes = {**restored.settings["trainer"], **restored.settings.get("hardware", {}), "devices": 1, "num_nodes": 1}
+    wishes = {**hardware.wishes_of(restored.settings), "devices": 1, "num_nodes": 1}
     facts = hardware.probe()
     try:
         choices = hardware.plan(facts, wishes)
@@ -212,13 +210,6 @@ def report(folder: Path) -> None:
         write_report(folder)
     except Exception:
         log.exception("report.html could not be written")
-
-
-def peak_memory_mb() -> float:
-    """The most memory held so far: the GPU's where there is one, else this process's, in units of 10^6 bytes."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def show_start(console: Console, parts: Parts, composed: Composed) -> None:

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def run(composed: Composed) -> Run:
     try:
         hardware.check_settings(composed.settings["hardware"])
         facts = hardware.probe()
-        plan = hardware.plan(facts, wishes(composed.settings))
+        plan = hardware.plan(facts, hardware.wishes_of(composed.settings))
         here = Node.of(facts.launch, plan, composed.settings["hardware"])
         is_one_of_many = facts.launch.world_size > 1 and not here.starts_processes
         if is_one_of_many and in_grid() and SUBMITTED not in os.environ:
@@ -69,11 +70,6 @@ def run(composed: Composed) -> Run:
     from arclight.experiment import run as train  # torch and lightning load here
 
     return train(composed)
-
-
-def wishes(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What the config asks of the hardware, on one floor."""
-    return {**settings["hardware"], **settings["trainer"]}
 
 
 def check_batch(data: Mapping[str, Any], node: Node) -> None:
@@ -208,6 +204,9 @@ class Forwarded:
         """Inside, the signals come here, not to torch's agent, which would kill the processes after some seconds."""
         from arclight.training.interruption import HEARD
 
+        if threading.current_thread() is not threading.main_thread():  # Python knows no handlers there
+            yield
+            return
         before = {number: signal.signal(number, self.hear) for number in HEARD}
         agents_own = os.environ.get("TORCHELASTIC_SIGNALS_TO_HANDLE")
         os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGQUIT"
@@ -259,7 +258,7 @@ def handed_over(composed: Composed, *, num_threads: int) -> Iterator[None]:
 def tell(error: ChildFailedError, node: Node) -> NoReturn:
     """Raises what the first process to fail ended with, not what the others met because of it."""
     if node.max_restarts:
-        logging.getLogger(__name__).warning("the processes were started again %d times", node.max_restarts)
+        logging.getLogger(__name__).warning("the processes were started %d times", node.max_restarts + 1)
     failures = error.failures
     killed = [rank for rank, failure in failures.items() if failure.exitcode < 0 and failure.signal_name() != "SIGTERM"]
     mistaken = [rank for rank, failure in failures.items() if failure.exitcode == MISTAKE]

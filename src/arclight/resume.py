@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from arclight.config import Composed, alternatives, find_run, in_grid
+from arclight.config import Composed, alternatives, find_run, in_grid, leaves
 from arclight.errors import InputError
 from arclight.hardware import Launch, is_main_process
 from arclight.run_folder import discard_unless_trained, launch_of, settings_of, status_of
@@ -107,22 +107,13 @@ def newest(folders: Iterable[Path]) -> Path | None:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The settings by which two runs give different results, by key, each with both values; None where there is none."""
-    flat = [dict(flatten(settings)) for settings in (before, now)]
+    flat = [dict(leaves(settings)) for settings in (before, now)]
     keys = sorted({*flat[0], *flat[1]})
     return {
         key: (flat[0].get(key), flat[1].get(key))
         for key in keys
         if flat[0].get(key) != flat[1].get(key) and not key.startswith(WITHOUT_EFFECT)
     }
-
-
-def flatten(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested settings by dotted key."""
-    if isinstance(settings, Mapping) and settings:
-        for key, value in settings.items():
-            yield from flatten(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, settings
 
 
 def claim(wanted: Path) -> Path:

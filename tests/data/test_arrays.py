@@ -13,7 +13,6 @@ from arclight.data.arrays import (
     Arrays,
     channel_statistics,
     for_each,
-    free_memory,
     held_out,
     split,
 )
@@ -293,12 +292,6 @@ def test_images_are_no_data_for_a_model_of_text() -> None:
 def test_augmentation_larger_than_the_images_is_an_error(augment: Augment) -> None:
     with pytest.raises(InputError, match=r"data\.augment\.crop=\d and cutout=\d must be smaller than the images of 8x8 pixels"):
         Made(augment=augment).setup("fit")
-
-
-def test_free_memory_is_that_of_the_machine_or_less() -> None:
-    import psutil
-
-    assert 0 < free_memory() <= psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])

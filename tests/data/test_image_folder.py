@@ -252,7 +252,7 @@ def test_a_truncated_image_is_never_taken(flat: Path, suffix: str) -> None:
 
 
 def test_images_that_do_not_fit_in_memory_are_an_error_that_says_what_fits(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_folder, "free_memory", lambda: 30 * 3 * 20**2 * 2)
+    monkeypatch.setattr(image_folder, "free_bytes", lambda: 30 * 3 * 20**2 * 2)
     assert ready(flat, image_size=20).num_train > 0
     message = (
         r"30 images of 21x21 pixels take 0\.00 GB of memory, and data\.memory_share=0\.5 allows .*data\.image_size=20 would fit"

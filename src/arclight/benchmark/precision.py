@@ -19,7 +19,7 @@ from arclight import hardware
 from arclight.benchmark.backend import SWITCHES, Backend
 from arclight.benchmark.machine import Machine, choose_device, measure_machine, precisions, seconds_of
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
-from arclight.benchmark.training_step import Sample, TrainingStep, made_data, make_sample, wishes_of, with_defaults
+from arclight.benchmark.training_step import Sample, TrainingStep, made_data, make_sample, with_defaults
 from arclight.errors import InputError
 from arclight.spec import ImageSpec
 
@@ -76,7 +76,7 @@ def measure_precision(
         "flops_per_step": sample.flops,
         **sample.work._asdict(),
     }
-    plan = hardware.plan(facts, wishes_of(sample.settings))
+    plan = hardware.plan(facts, hardware.wishes_of(sample.settings))
     return Result(f"precision-{model}", gather_facts(machine, plan, settings, num_rounds=num_rounds), tuple(cases))
 
 

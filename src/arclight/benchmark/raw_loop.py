@@ -23,8 +23,7 @@ from arclight.data.datamodule import DataModule
 from arclight.spec import TokenBatch
 from arclight.training.optimizers import parameter_groups, read_rates
 from arclight.training.task import Task
-
-NUM_FIRST = 10  # steps before the clock starts, as many as training leaves out
+from arclight.training.throughput import NUM_FIRST
 
 
 def run(num_steps: int, overrides: list[str]) -> dict[str, float]:

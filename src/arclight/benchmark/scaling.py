@@ -22,17 +22,16 @@ from arclight.benchmark.training_step import (
     compose,
     key_of,
     make_sample,
-    wishes_of,
     with_defaults,
 )
 from arclight.errors import InputError
+from arclight.training.throughput import NUM_FIRST
 
 TASKS = {"images": {**MADE_IMAGES, "model": "cnn"}, "text": {**MADE_TEXT, "model": "bert_tagger"}}
 COMMUNICATION = "arclight.benchmark.communication.CommunicationTime"
 # one device with nothing that the plan would choose
 UNTUNED = ("precision=fp32", *(f"++hardware.{switch}=false" for switch in SWITCHES))
 MOST_PROCESSES_PER_CORE = 8
-NUM_LEFT_OUT = 10  # first steps that training/throughput.py leaves out
 
 Tell = Callable[[str], None]
 
@@ -109,10 +108,10 @@ def measure_scaling(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
         return once
 
     measured = interleave({job.name: run(job) for job in jobs}, wish.num_rounds)
-    precision = str(hardware.plan(facts, wishes_of(settings))["precision"].value)
+    precision = str(hardware.plan(facts, hardware.wishes_of(settings))["precision"].value)
     cases = to_cases(jobs, measured, flops=flops_of(sample), machine=machine, precision=precision)
     described = {"task": wish.task, "overrides": common, "num_steps": wish.num_steps}
-    plan = hardware.plan(facts, wishes_of(compose(common)))
+    plan = hardware.plan(facts, hardware.wishes_of(compose(common)))
     name = "overhead" if wish.only_overhead else "scaling"
     return Result(f"{name}-{settings['name']}", gather_facts(machine, plan, described, num_rounds=wish.num_rounds), cases)
 
@@ -181,7 +180,7 @@ def device_counts(wish: Wish, *, is_cpu: bool, facts: hardware.Facts) -> tuple[i
 
 def common_overrides(wish: Wish, largest_batch: int) -> list[str]:
     """What all cases have in common: made data enough for an epoch, no tracker, one epoch, hardly any validation."""
-    num_samples = (wish.num_steps + NUM_LEFT_OUT) * largest_batch
+    num_samples = (wish.num_steps + NUM_FIRST) * largest_batch
     defaults = {
         **{key: value for key, value in TASKS[wish.task].items() if key != "data.batch_size"},
         "data.num_train": str(num_samples),
@@ -190,7 +189,7 @@ def common_overrides(wish: Wish, largest_batch: int) -> list[str]:
         "tracker": "none",
         "callbacks": "none",
         "trainer.max_epochs": "1",
-        "trainer.limit_train_batches": str(wish.num_steps + NUM_LEFT_OUT),
+        "trainer.limit_train_batches": str(wish.num_steps + NUM_FIRST),
         "trainer.limit_val_batches": "1",
         "trainer.limit_test_batches": "1",
     }

@@ -18,7 +18,7 @@ from arclight import hardware
 from arclight.benchmark.machine import choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave
 from arclight.benchmark.train_process import train
-from arclight.benchmark.training_step import compose, wishes_of
+from arclight.benchmark.training_step import compose
 from arclight.config import CONF
 
 TRAIN = str(CONF.parent / "train.py")
@@ -57,7 +57,7 @@ def measure_start(overrides: Sequence[str], *, num_rounds: int = 5, tell: Tell =
             figures["beyond"] = Figure(tuple(beyond), "s")
         made.append(Case(name, {}, figures))
     machine = measure_machine(choose_device("auto"), facts)
-    plan = hardware.plan(facts, wishes_of(settings))
+    plan = hardware.plan(facts, hardware.wishes_of(settings))
     described = {"overrides": list(overrides)}
     return Result("start", gather_facts(machine, plan, described, num_rounds=num_rounds), tuple(made))
 

@@ -42,9 +42,7 @@ def train(overrides: Sequence[str], *, num_threads: int, longest_s: float = LONG
         InputError: with the run's own message, when the overrides are wrong.
         RuntimeError: when the run failed in another way or took too long; with the end of what it said.
     """
-    environment = {key: value for key, value in os.environ.items() if key not in PLACES}
-    # torch, MKL and OpenBLAS all ask the first of them
-    environment |= {"OMP_NUM_THREADS": str(num_threads), "MKL_NUM_THREADS": str(num_threads)}
+    environment = environment_for(num_threads)
     command = [sys.executable, str(CONF.parent / "train.py"), *overrides]
     with tempfile.TemporaryDirectory(prefix="arclight-benchmark-") as folder, Path(folder, "said").open("w+") as said:
         status = wait_for(command, folder, environment, said.fileno(), longest_s)
@@ -61,6 +59,13 @@ def train(overrides: Sequence[str], *, num_threads: int, longest_s: float = LONG
             json.loads(results.read_text(encoding="utf-8")),
             json.loads(communication.read_text(encoding="utf-8")) if communication.is_file() else {},
         )
+
+
+def environment_for(num_threads: int) -> dict[str, str]:
+    """The environment of a process that is measured: so many threads, and no place in a run that measures."""
+    kept = {key: value for key, value in os.environ.items() if key not in PLACES}
+    # torch, MKL and OpenBLAS all ask the first of them
+    return {**kept, "OMP_NUM_THREADS": str(num_threads), "MKL_NUM_THREADS": str(num_threads)}
 
 
 def wait_for(command: list[str], folder: str, environment: dict[str, str], said: int, longest_s: float) -> int | None:

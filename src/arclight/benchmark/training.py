@@ -7,7 +7,6 @@ folder benchmarks/ of the checkout; they take the same overrides, so that data, 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,11 +21,12 @@ from arclight import hardware
 from arclight.benchmark.machine import Machine, choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
 from arclight.benchmark.precision import limits
-from arclight.benchmark.scaling import NUM_LEFT_OUT, TASKS
-from arclight.benchmark.train_process import LONGEST_S, PLACES, TOLD_CHARACTERS, train
-from arclight.benchmark.training_step import Sample, compose, make_sample, wishes_of, with_defaults
+from arclight.benchmark.scaling import TASKS
+from arclight.benchmark.train_process import LONGEST_S, TOLD_CHARACTERS, environment_for, train
+from arclight.benchmark.training_step import Sample, compose, make_sample, with_defaults
 from arclight.config import CONF
 from arclight.errors import InputError
+from arclight.training.throughput import NUM_FIRST
 
 OURS = "arclight"
 BASELINES = {
@@ -99,7 +99,7 @@ def measure_training(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
 
     names = (OURS, *(wish.against or KINDS[wish.task]))
     measured = interleave({name: once(name) for name in names}, wish.num_rounds)
-    plan = hardware.plan(facts, wishes_of(settings))
+    plan = hardware.plan(facts, hardware.wishes_of(settings))
     cases = to_cases(measured, sample, machine, precision=str(plan["precision"].value))
     described = {"task": wish.task, "overrides": overrides, "num_steps": wish.num_steps, "flops_per_step": sample.flops}
     return Result(f"train-{settings['name']}", gather_facts(machine, plan, described, num_rounds=wish.num_rounds), tuple(cases))
@@ -113,7 +113,7 @@ def is_made(wish: Wish) -> bool:
 def steady(overrides: Sequence[str], num_steps: int) -> list[str]:
     """Overrides for a run of so many steps in the steady state, validated and tested as little as can be."""
     limits = ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "trainer.max_epochs=-1"]
-    return [*overrides, *limits, f"trainer.max_steps={NUM_LEFT_OUT + num_steps}", "callbacks=none"]
+    return [*overrides, *limits, f"trainer.max_steps={NUM_FIRST + num_steps}", "callbacks=none"]
 
 
 def run_baseline(name: str, num_steps: int, overrides: Sequence[str], *, num_threads: int) -> dict[str, float]:
@@ -128,13 +128,11 @@ def run_baseline(name: str, num_steps: int, overrides: Sequence[str], *, num_thr
         if first == "-m"
         else [str(CONF.parent / "benchmarks" / first), *rest, "--steps", str(num_steps)]
     )
-    environment = {key: value for key, value in os.environ.items() if key not in PLACES}
-    environment |= {"OMP_NUM_THREADS": str(num_threads), "MKL_NUM_THREADS": str(num_threads)}
     with tempfile.TemporaryDirectory(prefix="arclight-benchmark-") as folder:
         ended = subprocess.run(
             [sys.executable, *program, *overrides],
             cwd=folder,
-            env=environment,
+            env=environment_for(num_threads),
             capture_output=True,
             text=True,
             timeout=LONGEST_S,

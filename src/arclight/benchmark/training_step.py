@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,11 +71,6 @@ def with_defaults(overrides: Sequence[str], defaults: dict[str, str]) -> list[st
 def key_of(override: str) -> str:
     """What it overrides, without the signs of Hydra before it."""
     return override.lstrip("+~").partition("=")[0]
-
-
-def wishes_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What hardware.plan is asked for."""
-    return {**settings["trainer"], **settings.get("hardware", {})}
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:

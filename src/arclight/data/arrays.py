@@ -6,8 +6,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -274,16 +272,6 @@ def split(num_samples: int, validation: int | float, seed: int, *, name: str = "
     count = held_out(num_samples, validation, name=name)
     shuffled = torch.randperm(num_samples, generator=generator(seed, 0, 0, SPLIT))
     return shuffled[count:].sort().values, shuffled[:count].sort().values
-
-
-def free_memory() -> int:
-    """Bytes that may still be taken: what the machine has free, or the limit of this control group if that is less."""
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    with suppress(OSError, ValueError):  # no such file, or "max"
-        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return free
 
 
 def for_each(work: Callable[[int], None], num_rows: int, *, num_threads: int, title: str) -> None:

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from arclight.data.arrays import ArrayDataModule, Arrays, for_each, free_memory, held_out, split
+from arclight.data.arrays import ArrayDataModule, Arrays, for_each, held_out, split
 from arclight.data.augment import Augment
 from arclight.errors import InputError, nearest
 from arclight.hardware import usable_cores
+from arclight.memory import free_bytes
 from arclight.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class ImageFolder(ArrayDataModule):
 
     def _check_memory(self) -> None:
         num_images = sum(len(files.paths) for files in self.files.values()) * self._num_processes
-        allowed = int(free_memory() * self.memory_share)
+        allowed = int(free_bytes() * self.memory_share)
         needed = num_images * 3 * self._side**2
         if needed > allowed:
             raise InputError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from arclight.config import composed_by_hydra, leaves
 from arclight.errors import InputError
 from arclight.evaluation.redaction import without_secrets
 
@@ -38,8 +39,6 @@ def defaults_of(data: str, model: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from arclight.config import composed_by_hydra
-
     if not (data.isidentifier() and model.isidentifier()):
         return {}
     with contextlib.suppress(InputError, HydraException, OmegaConfBaseException):
@@ -49,12 +48,3 @@ def defaults_of(data: str, model: str) -> dict[str, Any]:
         if isinstance(plain, dict):
             return {str(key): value for key, value in plain.items()}
     return {}
-
-
-def leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested settings by dotted key."""
-    if isinstance(settings, Mapping) and settings:
-        for key, value in settings.items():
-            yield from leaves(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, settings

@@ -11,7 +11,7 @@ from arclight.hardware.devices import count_devices
 from arclight.hardware.facts import Facts, Gpu, is_main_process, probe
 from arclight.hardware.launch import Launch, detect_launch
 from arclight.hardware.limits import usable_cores
-from arclight.hardware.plan import check_settings, for_trainer, plan
+from arclight.hardware.plan import check_settings, for_trainer, plan, wishes_of
 from arclight.hardware.speed import put_into_effect
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     "probe",
     "put_into_effect",
     "usable_cores",
+    "wishes_of",
 ]

@@ -69,6 +69,11 @@ def plan(
     }
 
 
+def wishes_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config asks of the hardware, as `plan` takes it; a config from before there was `hardware` asks less."""
+    return {**settings["trainer"], **settings.get("hardware", {})}
+
+
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Looks at the settings of `hardware` that are no wishes, and at their names.
 

@@ -157,7 +157,7 @@ class Throughput(Callback):
             window.add(batch, self._seconds)
         self._seconds, self._batch = no_time(), batch
         loss = outputs["loss"].detach() * trainer.accumulate_grad_batches  # Lightning has divided it for the sum of gradients
-        self._loss_sum = loss if self._loss_sum is None else self._loss_sum + loss  # a restored sum comes over to the device
+        self._loss_sum = loss if self._loss_sum is None else self._loss_sum + loss
         self._num_losses += 1
         accumulated = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if self.first_step_s is None and accumulated:
@@ -263,7 +263,8 @@ class Throughput(Callback):
     def _log(self, trainer: Trainer) -> None:
         assert self._loss_sum is not None
         # processes hold equal parts of each batch, so the mean of their means is that of the batch
-        self.last_loss = float(trainer.strategy.reduce(self._loss_sum / self._num_losses, reduce_op="mean"))
+        mean = (self._loss_sum / self._num_losses).to(trainer.strategy.root_device)  # a restored sum may not be there yet
+        self.last_loss = float(trainer.strategy.reduce(mean, reduce_op="mean"))
         if self._clock is not None:
             self._clock.read()
         metrics = {
