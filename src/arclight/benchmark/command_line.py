@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from arclight.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from arclight.benchmark.measurement import Result
+
+Tell = Callable[[str], None]  # takes a line about what happens now
 
 FILE_WIDTH = 140  # characters of a table that goes to a file or another program
 
@@ -54,14 +63,9 @@ def add_common(verb: argparse.ArgumentParser) -> None:
 
 def scaling(options: argparse.Namespace) -> None:
     """Prints the tables and where the result lies."""
-    from rich.console import Console
-
-    from arclight.benchmark.measurement import check_output, write_result
     from arclight.benchmark.scaling import Wish, measure_scaling
     from arclight.benchmark.scaling_table import to_communication_table, to_short_table, to_table
 
-    check_output(options.output)
-    console = Console(log_path=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
     wish = Wish(
         task=options.task,
         overrides=tuple(options.overrides),
@@ -73,46 +77,39 @@ def scaling(options: argparse.Namespace) -> None:
         with_untuned=options.table,
         only_overhead=options.overhead,
     )
-    result = measure_scaling(wish, tell=console.log)
-    console.print(to_table(result))
-    if any("exposed" in case.figures for case in result.cases):
-        console.print(to_communication_table(result))
-    if options.table and not options.overhead:
-        console.print(to_short_table(result))
-    console.print(f"result: {write_result(result, options.output)}", highlight=False, soft_wrap=True, markup=False)
+
+    def to_tables(result: Result) -> Iterator[Table]:
+        yield to_table(result)
+        if any("exposed" in case.figures for case in result.cases):
+            yield to_communication_table(result)
+        if options.table and not options.overhead:
+            yield to_short_table(result)
+
+    show(options, lambda tell: measure_scaling(wish, tell=tell), to_tables)
 
 
 def precision(options: argparse.Namespace) -> None:
     """Prints the table and where the result lies."""
-    from rich.console import Console
-
-    from arclight.benchmark.measurement import check_output, write_result
     from arclight.benchmark.precision import measure_precision, to_table
 
-    check_output(options.output)
-    console = Console(log_path=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
-    result = measure_precision(
-        options.model,
-        options.overrides,
-        device_wish=options.device,
-        batch_size=options.batch_size,
-        num_rounds=options.repeats,
-        skip=options.without,
-        tell=console.log,
-    )
-    console.print(to_table(result))
-    console.print(f"result: {write_result(result, options.output)}", highlight=False, soft_wrap=True, markup=False)
+    def measure(tell: Tell) -> Result:
+        return measure_precision(
+            options.model,
+            options.overrides,
+            device_wish=options.device,
+            batch_size=options.batch_size,
+            num_rounds=options.repeats,
+            skip=options.without,
+            tell=tell,
+        )
+
+    show(options, measure, lambda result: [to_table(result)])
 
 
 def train(options: argparse.Namespace) -> None:
     """Prints the table and where the result lies."""
-    from rich.console import Console
-
-    from arclight.benchmark.measurement import check_output, write_result
     from arclight.benchmark.training import Wish, measure_training, to_table
 
-    check_output(options.output)
-    console = Console(log_path=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
     size = () if options.batch_size is None else (f"data.batch_size={options.batch_size}",)
     wish = Wish(
         task=options.task,
@@ -122,22 +119,33 @@ def train(options: argparse.Namespace) -> None:
         num_steps=options.steps,
         num_rounds=options.repeats,
     )
-    result = measure_training(wish, tell=console.log)
-    console.print(to_table(result))
-    console.print(f"result: {write_result(result, options.output)}", highlight=False, soft_wrap=True, markup=False)
+    show(options, lambda tell: measure_training(wish, tell=tell), lambda result: [to_table(result)])
 
 
 def start(options: argparse.Namespace) -> None:
     """Prints the table and where the result lies."""
+    from arclight.benchmark.start import measure_start, to_table
+
+    show(
+        options,
+        lambda tell: measure_start(options.overrides, num_rounds=options.repeats, tell=tell),
+        lambda result: [to_table(result)],
+    )
+
+
+def show(
+    options: argparse.Namespace, measure: Callable[[Tell], Result], to_tables: Callable[[Result], Iterable[Table]]
+) -> None:
+    """Measures, prints the tables of it, and writes the result where it is wanted."""
     from rich.console import Console
 
     from arclight.benchmark.measurement import check_output, write_result
-    from arclight.benchmark.start import measure_start, to_table
 
     check_output(options.output)
     console = Console(log_path=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
-    result = measure_start(options.overrides, num_rounds=options.repeats, tell=console.log)
-    console.print(to_table(result))
+    result = measure(console.log)
+    for table in to_tables(result):
+        console.print(table)
     console.print(f"result: {write_result(result, options.output)}", highlight=False, soft_wrap=True, markup=False)
 
 
