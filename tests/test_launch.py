@@ -163,3 +163,20 @@ def test_who_only_starts_processes_does_not_wait_for_lightning() -> None:
     code = "import sys, arclight.launch, arclight.training.interruption; print('lightning' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout == "False\n"
+
+
+def test_a_mistake_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(launch.COMPOSED, compose(["experiment=demo", "seed=-1"]).to_json())
+    told = []
+    for attempt in (0, 1):
+        error = tmp_path / "run" / f"attempt_{attempt}" / "0" / "error.json"
+        error.parent.mkdir(parents=True)
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(error))
+        if attempt:
+            monkeypatch.delenv(launch.COMPOSED)  # nothing is begun
+        with pytest.raises(SystemExit) as ended:
+            launch.work()
+        assert ended.value.code == launch.MISTAKE
+        told.append(json.loads(error.read_text())["message"]["message"])
+    assert told == ["seed=-1 must be a whole number from 0 to 4294967295"] * 2

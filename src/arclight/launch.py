@@ -7,27 +7,23 @@ config: when one dies it ends the others, and says which it was.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
-
-import psutil
 
 from arclight import hardware, resume
 from arclight.config import Composed, in_grid
 from arclight.errors import InputError, ProcessError
+from arclight.forwarding import TO_BE_STOPPED, Forwarded
 from arclight.hardware import processes
 from arclight.run_folder import Run, mark_ended, results_of, status_of
 
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
 COMPOSED = "ARCLIGHT_COMPOSED"  # the variable that hands the config to the processes of a run
 STARTS_ITS_OWN = ("spawn", "fork", "notebook")  # strategies of Lightning that start processes without repeating the command
 SUBMITTED = "SUBMITIT_EXECUTOR"  # the variable by which submitit tells a job that it started it, one run of a grid
-TO_BE_STOPPED = "ARCLIGHT_TO_BE_STOPPED"  # the number of the signal that the run was sent before this process had started
 MISTAKE = 2  # exit status of a process that a mistake of the user ended
 SHUTDOWN_S = 30  # that the other processes have to end once one has died
 
@@ -185,52 +180,6 @@ def signal_of(results: Mapping[str, Any]) -> int:
     return int(signal.Signals[name]) if name in signal.Signals.__members__ else 0
 
 
-class Forwarded:
-    """Signals to this process, handed to the processes of the run, which end together; a second Ctrl-C kills them."""
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    def hear(self, number: int, frame: FrameType | None) -> None:
-        """The handler of the signals."""
-        kill = bool(self.number) and number == signal.SIGINT
-        self.number = self.number or number
-        os.environ[TO_BE_STOPPED] = str(self.number)  # those that start only now find it
-        for rank in ranks_of_this():
-            rank.send_signal(signal.SIGKILL if kill else number)
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Inside, the signals come here, not to torch's agent, which would kill the processes after some seconds."""
-        from arclight.training.interruption import HEARD
-
-        if threading.current_thread() is not threading.main_thread():  # Python knows no handlers there
-            yield
-            return
-        before = {number: signal.signal(number, self.hear) for number in HEARD}
-        agents_own = os.environ.get("TORCHELASTIC_SIGNALS_TO_HANDLE")
-        os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGQUIT"
-        try:
-            yield
-        finally:
-            os.environ.pop(TO_BE_STOPPED, None)
-            os.environ.pop("TORCHELASTIC_SIGNALS_TO_HANDLE")
-            if agents_own is not None:
-                os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = agents_own
-            for number, handler in before.items():
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-
-def ranks_of_this() -> list[psutil.Process]:
-    """The processes of the run that this process has started."""
-    found = []
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):
-            if "arclight.launch" in child.cmdline():
-                found.append(child)
-    return found
-
-
 @contextmanager
 def handed_over(composed: Composed, *, num_threads: int) -> Iterator[None]:
     """Inside, processes that are started find the config in their environment, and what this process can import."""
@@ -292,6 +241,11 @@ def work() -> None:
     """What each of the started processes does."""
     if TO_BE_STOPPED in os.environ:
         return
+    # beside the attempts' own folders: what a mistake ended is not mended by being started again (hardware.max_restarts)
+    mistake_file = Path(os.environ["TORCHELASTIC_ERROR_FILE"]).parents[2] / "mistake"
+    if mistake_file.exists():
+        leave_message(mistake_file.read_text(encoding="utf-8"))
+        sys.exit(MISTAKE)
     from arclight.experiment import run as train
     from arclight.training.interruption import Interrupted
 
@@ -300,6 +254,7 @@ def work() -> None:
     except Interrupted:
         pass  # all have ended together, as they were told; another status would make torch's agent start them again
     except InputError as mistake:
+        mistake_file.write_text(str(mistake), encoding="utf-8")
         leave_message(str(mistake))
         sys.exit(MISTAKE)
     except Exception as error:
