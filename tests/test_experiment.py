@@ -140,6 +140,16 @@ def test_a_run_is_evaluated_again_to_the_same_scores() -> None:
     )
 
 
+@pytest.mark.parametrize("strategy", ["fsdp", "ddp", "ddp_find_unused_parameters_true"])
+def test_a_run_of_many_processes_is_evaluated_in_one(strategy: str) -> None:
+    run = train(*TINY_IMAGES)
+    best = run.folder / "checkpoints" / "best.ckpt"
+    contents = torch.load(best, weights_only=True)
+    contents["arclight"]["settings"]["trainer"] |= {"strategy": strategy, "devices": 2, "num_nodes": 2}
+    torch.save(contents, best)
+    assert experiment.evaluate(str(run.folder), {}).numbers["accuracy"] == run.results["test/accuracy"]
+
+
 def test_other_data_can_be_evaluated() -> None:
     run = train(*TINY_IMAGES)
     assert sum(map(sum, experiment.evaluate(str(run.folder), {"num_test": 17}).counts)) == 17

@@ -182,13 +182,14 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
     data: DataModule = build({**restored.settings["data"], **overrides}, "data", {"seed": restored.settings["seed"]})
     data.spec = restored.spec
     data.prepare_data()
-    wishes = {**hardware.wishes_of(restored.settings), "devices": 1, "num_nodes": 1}
+    alone = {"devices": 1, "num_nodes": 1, "strategy": "auto"}  # however many processes it was trained in
+    wishes = {**hardware.wishes_of(restored.settings), **alone}
     facts = hardware.probe()
     try:
         choices = hardware.plan(facts, wishes)
     except InputError as mistake:  # it was trained elsewhere
         log.warning("%s; scored with what this machine has", mistake)
-        choices = hardware.plan(facts, {"devices": 1, "num_nodes": 1})
+        choices = hardware.plan(facts, alone)
     hardware.put_into_effect(choices)
     trainer = Trainer(
         **hardware.for_trainer(choices),
