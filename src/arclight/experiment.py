@@ -60,7 +60,7 @@ def meet_and_train(composed: Composed, facts: hardware.Facts) -> Run:
     accelerator = plan_for(composed.settings, facts)["accelerator"].value
     backend = "nccl" if accelerator in ("cuda", "gpu") else "gloo"
     with processes.met(facts.launch, backend=backend, timeout_s=composed.settings["hardware"]["timeout_s"]) as peers:
-        peers.compare({**run_folder.versions(), **common(composed.settings)})
+        peers.compare({**dict(leaves(run_folder.versions())), **common(composed.settings)})
         agreed = replace(composed, folder=Path(peers.hear("folder", str(composed.folder))))
         if agreed.folder != composed.folder:
             run_folder.discard_unless_trained(composed.folder)
