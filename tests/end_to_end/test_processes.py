@@ -116,10 +116,10 @@ def test_a_grid_starts_each_run_once_and_goes_on_after_a_failure() -> None:
 
 
 def ranks_of(pid: int) -> list[tuple[psutil.Process, str]]:
-    """The processes of a run below this one, each with its rank."""
+    """The processes of a run that this one has started, each with its rank; what they fork for a moment is none."""
     found = []
     try:
-        for process in psutil.Process(pid).children(recursive=True):
+        for process in psutil.Process(pid).children():
             if "arclight.launch" in process.cmdline():
                 found.append((process, process.environ()["RANK"]))
     except (psutil.Error, KeyError):
