@@ -19,6 +19,7 @@ from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
 from arclight.spec import ImageSpec, TokenSpec
 from arclight.training.callbacks import EpochScores, best_checkpoint, build_callbacks, progress_callback
+from arclight.training.compilation import Compilation
 from arclight.training.gradient_order import GradientOrder
 from arclight.training.interruption import Interruption, take_over_signals
 from arclight.training.last_checkpoint import LastCheckpoint
@@ -40,6 +41,7 @@ class Parts:
     throughput: Throughput
     epochs: EpochScores
     choices: dict[str, hardware.Choice]
+    compilation: Compilation | None
 
 
 def put_together(
@@ -77,8 +79,7 @@ def put_together(
     data.setup("fit")
     assert data.spec is not None
     task = build_task(settings, data.spec, channels_last=choices["channels_last"].value)
-    if choices["compile"].value:
-        task.net.compile()  # in place: names of weights stay as they are
+    compilation = Compilation(task.net) if choices["compile"].value else None
     choices = plan_for(settings, facts, num_parameters=count_parameters(task))
     chosen["strategy"] = choices["strategy"].value
 
@@ -100,7 +101,7 @@ def put_together(
     }
     trainer: Trainer = build(chosen, "trainer", given | placing_of(chosen["strategy"], last))
     take_over_signals(trainer)
-    return Parts(data, task, trainer, throughput, epochs, choices)
+    return Parts(data, task, trainer, throughput, epochs, choices, compilation)
 
 
 def callbacks_for(composed: Composed, task: Task, throughput: Throughput, console: Console) -> list[Callback]:

@@ -81,7 +81,7 @@ def check_shared(folder: Path) -> None:
 
 def common(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that all processes of a run must share; where data lies may differ from machine to machine."""
-    return {key: value for key, value in leaves(settings) if not key.startswith(("tracker.", "data.root"))}
+    return {key: value for key, value in leaves(settings) if not key.startswith(("tracker.", "data.root", "data.cache"))}
 
 
 def train_and_test(composed: Composed, facts: hardware.Facts, interruption: Interruption) -> Run:
@@ -132,6 +132,7 @@ def fit(parts: Parts, results: dict[str, Any], begin: Path | None) -> None:
             "epochs": parts.trainer.current_epoch,
             "steps": parts.trainer.global_step,
             "parameters": count_parameters(parts.task),
+            **({} if parts.compilation is None else {"compile": parts.compilation.outcome}),
         }
     results |= parts.throughput.numbers(parts.trainer)  # not above: the processes add up, and one that failed would not answer
 

@@ -58,6 +58,11 @@ def free_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return max(0, free)
 
 
+def free_device_bytes(device: torch.device) -> int | None:
+    """Bytes of its own that a GPU has free; None of a device that shares the machine's memory."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
 def resident_bytes() -> int:
     """What this process holds now."""
     import psutil

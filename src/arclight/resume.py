@@ -21,6 +21,7 @@ NAMELESS = ("", "none")  # launches that nothing tells from others; torchrun wit
 # Settings that say where and how fast a run is made, not what comes of it: it may go on under others
 WITHOUT_EFFECT = (
     *("hardware.", "tracker.", "checkpoint.", "name", "data.root", "data.max_batch_per_device"),
+    *("data.residence", "data.cache", "data.memory_share", "data.num_workers"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar"),
 )
 

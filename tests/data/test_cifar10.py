@@ -4,6 +4,7 @@ import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from arclight.data.augment import Augment
 from arclight.data.cifar10 import ARCHIVE, FOLDER, RECORD, TEST_FILES, TRAIN_FILES, Cifar10, check_md5
 from arclight.data.download import md5_of
 from arclight.errors import InputError
+from arclight.memory import peak_bytes, reset_peak, resident_bytes
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -105,13 +107,35 @@ def test_a_share_may_be_held_out_and_all_of_it_may_not(cifar_folder: Path) -> No
         ready(cifar_folder, validation=200)
 
 
+def test_reading_in_chunks_of_any_size_gives_the_same(cifar_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ready(cifar_folder)
+    monkeypatch.setattr("arclight.data.cifar10.CHUNK", 7)
+    chunks = ready(cifar_folder)
+    for name in ("train", "val"):
+        assert all(torch.equal(*pair) for pair in zip(whole.arrays[name], chunks.arrays[name], strict=True))
+
+
+def test_reading_holds_no_split_twice(cifar_folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / FOLDER
+    shutil.copytree(cifar_folder / FOLDER, root)
+    for name in TRAIN_FILES:
+        (root / name).write_bytes(bytes(RECORD) * 6000)  # 18 MB each
+    data = Cifar10(str(root))
+    data.prepare_data()
+    cpu = torch.device("cpu")
+    before = resident_bytes()
+    reset_peak(cpu)
+    data.read("fit")
+    assert peak_bytes(cpu) - before < 1.25 * 5 * 6000 * RECORD
+
+
 def test_fit_opens_no_test_file(cifar_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     read = np.fromfile
 
-    def listen(path: Path, kind: type) -> np.ndarray:
-        opened.append(path.name)
-        return read(path, kind)
+    def listen(file: BinaryIO, kind: type, count: int) -> np.ndarray:
+        opened.append(Path(file.name).name)
+        return read(file, kind, count)
 
     monkeypatch.setattr(np, "fromfile", listen)
     data = ready(cifar_folder)

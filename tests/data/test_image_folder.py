@@ -12,10 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from arclight.data import image_folder
-from arclight.data.image_folder import ImageFolder, check_header, find_images, read_image
+from arclight.data import arrays, image_folder
+from arclight.data.image_file import ImageFile
+from arclight.data.image_folder import ImageFolder, check_header, read_image
 from arclight.errors import InputError
-from arclight.spec import ImageSpec
+from arclight.spec import ImageBatch, ImageSpec
+from tests.data.test_array_loader import same
 
 COLOURS = {"cat": (200, 0, 0), "dog": (0, 200, 0), "eel": (0, 0, 200)}
 
@@ -126,17 +128,6 @@ def test_fit_decodes_no_test_image_and_test_no_training_image(split_up: Path, mo
 def test_a_class_may_be_called_train(flat: Path) -> None:
     (flat / "dog").rename(flat / "train")
     assert ready(flat, "fit", validation=3).classes == ("cat", "train")
-
-
-def test_images_are_found_at_any_depth_and_by_any_case(flat: Path) -> None:
-    (flat / "cat" / "more").mkdir()
-    Image.new("RGB", (5, 5), COLOURS["cat"]).save(flat / "cat" / "more" / "LAST.JPG")
-    (flat / "cat" / ".hidden.png").touch()
-    (flat / ".cache").mkdir()
-    found = find_images(flat)
-    assert list(found) == ["train"]
-    assert list(found["train"]) == ["cat", "dog"]
-    assert [path.name for path in found["train"]["cat"]] == [*(f"{row:02}.png" for row in range(20)), "LAST.JPG"]
 
 
 def test_what_is_left_out_is_told(split_up: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -251,18 +242,116 @@ def test_a_truncated_image_is_never_taken(flat: Path, suffix: str) -> None:
         ready(flat)
 
 
-def test_images_that_do_not_fit_in_memory_are_an_error_that_says_what_fits(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def batches(data: ImageFolder) -> list[ImageBatch]:
+    return [*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()]
+
+
+def test_images_that_do_not_fit_in_memory_are_read_from_disk_and_that_is_told(
+    flat: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(image_folder, "free_bytes", lambda: 30 * 3 * 20**2 * 2)
+    held = ready(flat, image_size=20)
+    assert all(isinstance(arrays.images, torch.Tensor) for arrays in held.arrays.values())
+    assert not caplog.records
+    monkeypatch.setattr(image_folder, "free_bytes", lambda: 30 * 3 * 20**2 * 2 - 1)
+    streamed = ready(flat, image_size=20)
+    assert all(isinstance(arrays.images, ImageFile) for arrays in streamed.arrays.values())
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "they are read from disk as they are wanted, decoded and kept in" in caplog.text
+    assert "data.image_size=19 would fit in memory" in caplog.text
+    assert same(batches(streamed), batches(held))
+    assert streamed.spec == held.spec
+    assert torch.equal(streamed.sample(5), held.sample(5))
+    assert streamed.examples("test", [0, 2]) == held.examples("test", [0, 2])
+    assert streamed.portrait() == held.portrait()
+    assert_right(streamed)
+
+
+def test_a_place_of_ones_own_choice_is_no_surprise(flat: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert same(batches(ready(flat, residence="disk")), batches(ready(flat, residence="memory")))
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_images_that_must_be_in_memory_and_do_not_fit_are_an_error(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_folder, "free_bytes", lambda: 30 * 3 * 20**2 * 2)
+    with pytest.raises(InputError, match=r"data\.residence=memory: 30 images of 21x21 pixels .* data\.image_size=20 would fit"):
+        ready(flat, image_size=21, residence="memory")
+
+
+def test_processes_share_what_is_kept_and_hold_their_own_of_what_is_not(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_folder, "free_bytes", lambda: 30 * 3 * 20**2 * 2)
+    for name, value in (
+        ("RANK", "0"),
+        ("WORLD_SIZE", "2"),
+        ("LOCAL_RANK", "0"),
+        ("MASTER_ADDR", "x"),
+        ("LOCAL_WORLD_SIZE", "2"),
+    ):
+        monkeypatch.setenv(name, value)
     assert ready(flat, image_size=20).num_train > 0
-    message = (
-        r"30 images of 21x21 pixels take 0\.00 GB of memory, and data\.memory_share=0\.5 allows .*data\.image_size=20 would fit"
-    )
+    message = r"30 images of 20x20 pixels in each of 2 processes .* \(data\.cache=none\); data\.image_size=14 would fit"
     with pytest.raises(InputError, match=message):
-        ready(flat, image_size=21)
-    two_processes = ImageFolder(str(flat), image_size=20)
-    two_processes.trainer = SimpleNamespace(num_devices=2)  # type: ignore[assignment]
-    with pytest.raises(InputError, match=r"60 images of 20x20 pixels .* data\.image_size=14 would fit"):
-        two_processes.prepare_data()
+        ready(flat, image_size=20, cache="none")
+    attached = ImageFolder(str(flat), image_size=20, cache="none")
+    attached.trainer = SimpleNamespace(num_devices=2)  # type: ignore[assignment]
+    with pytest.raises(InputError, match="in each of 2 processes"):
+        attached.prepare_data()
+
+
+def test_the_next_start_decodes_nothing(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ready(flat)
+    for name in ("read_image", "check_header"):
+        monkeypatch.setattr(image_folder, name, lambda *given: pytest.fail("decoded again"))
+    monkeypatch.setattr(arrays, "channel_statistics", lambda images: pytest.fail("counted again"))
+    for settings in ({}, {"residence": "disk"}, {"seed": 5}):
+        again = ready(flat, **settings)
+        assert again.spec == first.spec
+        for name in first.sizes:
+            assert torch.equal(again.arrays[name].images[:], first.arrays[name].images[:])
+            assert torch.equal(again.arrays[name].labels, first.arrays[name].labels)
+
+
+def test_an_image_that_changed_is_decoded_anew(flat: Path) -> None:
+    data = ready(flat, "fit")
+    path = data.files["train"].paths[0]
+    Image.new("RGB", (30, 30), (1, 2, 3)).save(path)
+    assert ready(flat, "fit").arrays["train"].images[0].amax((1, 2)).tolist() == [1, 2, 3]
+
+
+def test_decoded_images_are_kept_where_the_user_says(flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ready(flat, cache="none")
+    assert not (flat / ".arclight").exists()
+    moved = ready(flat, cache=str(tmp_path / "elsewhere"))
+    assert not (flat / ".arclight").exists()
+    assert len(list((tmp_path / "elsewhere").glob("decoded-*-16-*.npy"))) == 3
+    beside = ready(flat)
+    assert len(list((flat / ".arclight").glob("decoded-*-16-*.npy"))) == 3
+    assert same(batches(first), batches(moved))
+    assert same(batches(first), batches(beside))
+
+
+def test_broken_images_leave_nothing_decoded(split_up: Path) -> None:
+    (split_up / "train" / "dog" / "00.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="1 of 6 files cannot be used"):
+        ready(split_up, "fit")
+    assert not list((split_up / ".arclight").glob("decoded-*"))
+
+
+def test_the_process_that_decodes_for_all_takes_the_threads_of_all(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+    do = image_folder.for_each
+
+    def listen(work: Callable[[int], None], num_rows: int, *, num_threads: int, title: str) -> None:
+        asked.append((title, num_threads))
+        do(work, num_rows, num_threads=num_threads, title=title)
+
+    monkeypatch.setattr(image_folder, "for_each", listen)
+    monkeypatch.setattr(ImageFolder, "_num_processes", 3)
+    ready(flat, "fit", num_workers=2)
+    assert asked == [("check test images", 2), ("decode train images", 6), ("decode val images", 6)]
+    asked.clear()
+    ready(flat, "fit", num_workers=2, cache="none")
+    assert asked[1:] == [("decode train images", 2), ("decode val images", 2)]
 
 
 @pytest.mark.parametrize(
@@ -271,6 +360,7 @@ def test_images_that_do_not_fit_in_memory_are_an_error_that_says_what_fits(flat:
         ({"image_size": 0}, r"data\.image_size=0 must be 1 or more"),
         ({"num_workers": 0}, r"data\.num_workers=0 must be 1 or more"),
         ({"memory_share": 1.5}, r"data\.memory_share=1\.5 must be more than 0 and at most 1"),
+        ({"residence": "ram"}, r"data\.residence=ram must be auto, memory or disk"),
     ],
 )
 def test_a_wrong_setting_is_an_error(setting: dict[str, int], told: str) -> None:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from arclight.data.order import EvalOrder, Shard, TrainOrder, generator
+from arclight.data.order import EvalOrder, Rows, Shard, TrainOrder, generator, look_ahead
 from arclight.errors import InputError
 
 SHARDS = [(1, 1), (2, 1), (1, 3), (3, 2), (4, 3)]  # processes, accumulated parts
@@ -128,3 +128,28 @@ def test_evaluation_takes_every_row_once_on_any_number_of_processes(num_samples:
 def test_evaluation_of_nothing_has_no_batches() -> None:
     order = EvalOrder(torch.arange(0), 5)
     assert (len(order), list(order)) == (0, [])
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3, 100])
+def test_who_looks_ahead_begins_so_many_parts_early_and_counts_what_is_given_out(depth: int) -> None:
+    order, plain = TrainOrder(50, 5, seed=0), TrainOrder(50, 5, seed=0)
+    begun: list[Rows] = []
+    for given, (_, number) in enumerate(look_ahead(order, lambda rows: begun.append(rows) or len(begun), depth), 1):
+        assert number == given
+        assert len(begun) == min(given + depth, 10)
+        assert order.state_dict() == {"epoch": 0, "position": given % 10}
+    assert [rows.indices.tolist() for rows in begun] == epoch_of(plain)
+    assert begun[-1].step == 9
+
+
+def test_who_looks_ahead_goes_on_where_a_stop_was() -> None:
+    stopped, resumed = (TrainOrder(50, 5, seed=0, shard=Shard(0, 1, 5)) for _ in range(2))
+    begun = [rows.indices.tolist() for rows, _ in itertools.islice(look_ahead(stopped, id, 4), 7)]
+    resumed.load_state_dict(stopped.state_dict())
+    rest = [rows.indices.tolist() for rows, _ in look_ahead(resumed, id, 4)]
+    assert begun + rest == epoch_of(TrainOrder(50, 5, seed=0, shard=Shard(0, 1, 5)))
+
+
+def test_an_evaluation_looks_ahead_too() -> None:
+    order = EvalOrder(torch.arange(7), 3)
+    assert [rows.indices.tolist() for rows, _ in look_ahead(order, id, 2)] == [[0, 1, 2], [3, 4, 5], [6]]

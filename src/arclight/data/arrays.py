@@ -1,102 +1,40 @@
-"""Images that fit in memory: whole uint8 tensors on the device, cut into batches by indexing, no worker processes."""
+"""Images in whole splits: in memory or in a file, on the device where they fit, cut into batches without worker processes."""
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from arclight.data.augment import Augment, Draws, alternate
+from arclight.data.array_loader import ArrayLoader
+from arclight.data.augment import Augment
 from arclight.data.datamodule import DataModule
-from arclight.data.download import progress
 from arclight.data.examples import picture, portrait_of_images
-from arclight.data.order import EvalOrder, Rows, TrainOrder, generator
+from arclight.data.image_file import ImageFile
+from arclight.data.order import SAMPLE, EvalOrder, TrainOrder, generator
 from arclight.errors import InputError
-from arclight.spec import IGNORED, ImageBatch, ImageSpec
+from arclight.memory import free_device_bytes
+from arclight.spec import ImageSpec
 
-# Fourth number of a generator's key, so that no two uses of one seed share a stream; the shuffle has none, which counts as 0.
-AUGMENTATION, SPLIT = 1, 2  # 3 is that of training/task.py
-SIDES, SAMPLE = 4, 5
-TOLD_PROBLEMS = 10  # that one message lists
-ROWS_PER_TASK = 16  # of a thread
+_log = logging.getLogger(__name__)
+
+MEMORY_SHARE = 0.5  # of what is free, for images; the rest is for the net and what it computes
 
 
 class Arrays(NamedTuple):
     """One split."""
 
-    images: Tensor  # uint8 (N, C, H, W)
+    images: Tensor | ImageFile  # uint8 (N, C, H, W)
     labels: Tensor  # int64 (N,)
 
 
-class ArrayLoader:
-    """Batches of one split in a given order, as a plain iterable that Lightning takes for a loader.
-
-    Augmentation is drawn for all global batches of an epoch and cut to this process's rows: a sample gets the same pixels on
-    any number of processes, and after a resume.
-
-    Args:
-        images: uint8 (N, C, H, W); batches come from the device that holds it.
-        labels: int64 (N,), on the same device.
-        order: which rows; a TrainOrder when there is augmentation.
-        augment: changes to training images.
-        seed: of the augmentation.
-    """
-
-    def __init__(
-        self, images: Tensor, labels: Tensor, order: TrainOrder | EvalOrder, *, augment: Augment | None = None, seed: int = 0
-    ) -> None:
-        assert augment is None or isinstance(order, TrainOrder), "only training images are augmented"
-        self.images = images
-        self.labels = labels
-        self.sampler = order  # the name under which Lightning looks for `set_epoch`
-        self.batch_sampler = None  # Lightning looks here, too
-        self.augment = augment
-        self.seed = seed
-        # by row of the split, not by place in a batch: each sample must change sides from epoch to epoch
-        self._sides = torch.rand(len(labels), generator=generator(seed, 0, 0, SIDES)) < 0.5
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[ImageBatch]:
-        draws = self._draw()
-        for rows in self.sampler:
-            yield self._batch(rows, draws)
-
-    def _draw(self) -> Draws | None:
-        """What chance decides in this epoch, for all its global batches in a row: a generator for each would be slow."""
-        if self.augment is None or not isinstance(self.sampler, TrainOrder):
-            return None
-        num_samples = self.sampler.num_steps * self.sampler.batch_size
-        draws = self.augment.draw(num_samples, generator=generator(self.seed, self.sampler.epoch, 0, AUGMENTATION))
-        if self.augment.alternates:
-            draws = draws._replace(flips=alternate(self._sides, self.sampler.batches().flatten(), self.sampler.epoch))
-        return draws
-
-    def _batch(self, rows: Rows, draws: Draws | None) -> ImageBatch:
-        indices = rows.indices.to(self.images.device, non_blocking=True)
-        real = indices.clamp(min=0)
-        images = self.images.index_select(0, real)
-        labels = self.labels.index_select(0, real).masked_fill(indices < 0, IGNORED)
-        if self.augment is not None and draws is not None:
-            images = self.augment.apply(images, draws.part(rows.step * len(rows.whole) + rows.offset, len(indices)))
-        return ImageBatch(images, labels, indices)
-
-    def state_dict(self) -> dict[str, int]:
-        return self.sampler.state_dict() if isinstance(self.sampler, TrainOrder) else {}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        if isinstance(self.sampler, TrainOrder):
-            self.sampler.load_state_dict(state)
-
-
 class ArrayDataModule(DataModule):
-    """A data set of images held in memory. A subclass writes `prepare` and `read`; spec, devices and loaders are here.
+    """A data set of images. A subclass writes `prepare` and `read`; spec, devices and loaders are here.
 
     `arrays["test"].images[batch.indices]` are the images behind a batch's rows.
 
@@ -107,9 +45,12 @@ class ArrayDataModule(DataModule):
         augment: changes to training images; None is none.
         seed: of shuffling and augmentation.
         eval_batch_size: samples per process and batch of validation and test.
+        memory_share: most of the free memory, 0 to 1, that images may take: a split that takes more of a GPU's stays in host
+            memory.
 
     Raises:
-        InputError: when `eval_batch_size` is less than 1; from `load`, when the data does not fit the model behind `spec`.
+        InputError: when `eval_batch_size` or `memory_share` is out of its range; from `load`, when the data does not fit the
+            model behind `spec`.
     """
 
     spec_type = ImageSpec
@@ -123,12 +64,16 @@ class ArrayDataModule(DataModule):
         augment: Augment | None,
         seed: int,
         eval_batch_size: int,
+        memory_share: float = MEMORY_SHARE,
     ) -> None:
         super().__init__(root=root, batch_size=batch_size, max_batch_per_device=max_batch_per_device, seed=seed)
         if eval_batch_size < 1:
             raise InputError(f"data.eval_batch_size={eval_batch_size} must be 1 or more")
+        if not 0 < memory_share <= 1:
+            raise InputError(f"data.memory_share={memory_share} must be more than 0 and at most 1")
         self.augment = augment
         self.eval_batch_size = eval_batch_size
+        self.memory_share = memory_share
         self.arrays: dict[str, Arrays] = {}  # by split: "train", "val", "test"
 
     @abstractmethod
@@ -142,13 +87,19 @@ class ArrayDataModule(DataModule):
             self._compare_classes(classes)
             self._compare_shape(images)
         elif part == "fit":
-            self.spec = image_spec(arrays["train"].images, classes)
+            _, channels, height, width = images.shape
+            mean, std = self.statistics(arrays["train"].images)
+            self.spec = ImageSpec(channels=channels, height=height, width=width, classes=classes, mean=mean, std=std)
         if self.augment is not None and max(self.augment.crop, self.augment.cutout) >= min(images.shape[2:]):
             raise InputError(
                 f"data.augment.crop={self.augment.crop} and cutout={self.augment.cutout} must be smaller than the images of "
                 f"{images.shape[2]}x{images.shape[3]} pixels"
             )
         self.arrays.update(arrays)
+
+    def statistics(self, images: Tensor | ImageFile) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel of the training images; a subclass may know them already."""
+        return channel_statistics(images)
 
     def _compare_classes(self, classes: tuple[str, ...]) -> None:
         """Refuses classes that the model behind `spec` was not made for."""
@@ -160,7 +111,7 @@ class ArrayDataModule(DataModule):
                 "names and their order must be the same"
             )
 
-    def _compare_shape(self, images: Tensor) -> None:
+    def _compare_shape(self, images: Tensor | ImageFile) -> None:
         assert isinstance(self.spec, ImageSpec)
         shape, wanted = tuple(images.shape[1:]), (self.spec.channels, self.spec.height, self.spec.width)
         if shape != wanted:
@@ -188,7 +139,7 @@ class ArrayDataModule(DataModule):
 
     def portrait(self) -> dict[str, Any]:
         assert isinstance(self.spec, ImageSpec)
-        return portrait_of_images(dict(self.arrays), self.spec.classes)
+        return portrait_of_images(self.arrays, self.spec.classes)
 
     def train_dataloader(self) -> ArrayLoader:
         order = TrainOrder(self.num_train, self.batch_size, seed=self.seed, shard=self.shard, is_fixed=self.is_fixed)
@@ -206,22 +157,29 @@ class ArrayDataModule(DataModule):
         return ArrayLoader(images, labels, EvalOrder(torch.arange(len(labels)), self.eval_batch_size, shard=self.eval_shard))
 
     def _on_device(self, split: str) -> Arrays:
-        self.arrays[split] = Arrays(*(tensor.to(self.device) for tensor in self.arrays[split]))
+        images, labels = self.arrays[split]
+        if isinstance(images, Tensor) and self._fits_device(images, split):
+            images = images.to(self.device)
+        self.arrays[split] = Arrays(images, labels.to(self.device))
         return self.arrays[split]
+
+    def _fits_device(self, images: Tensor, split: str) -> bool:
+        free = None if images.device == self.device else free_device_bytes(self.device)
+        if free is None or images.nbytes <= free * self.memory_share:
+            return True
+        _log.warning(
+            "the %s images take %.2f GB, and of the %.2f GB free on %s data.memory_share=%g allows %.2f GB: they stay in host "
+            "memory, and each batch is sent over",
+            *(split, images.nbytes / 1e9, free / 1e9, self.device, self.memory_share, free * self.memory_share / 1e9),
+        )
+        return False
 
 
 def _shape(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[2]} pixels and {shape[0]} channels"
 
 
-def image_spec(images: Tensor, classes: tuple[str, ...]) -> ImageSpec:
-    """The facts of a training split, uint8 (N, C, H, W)."""
-    _, channels, height, width = images.shape
-    mean, std = channel_statistics(images)
-    return ImageSpec(channels=channels, height=height, width=width, classes=classes, mean=mean, std=std)
-
-
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: Tensor | ImageFile) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and (population) standard deviation of each channel, of pixels scaled to 0..1, from exact integer sums.
 
     Args:
@@ -241,64 +199,3 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     # count * square - sum^2 in whole numbers: no digits are lost where the spread is small
     variances = ((count * square - total * total) / count**2 for total, square in zip(sums, squares, strict=True))
     return means, tuple(math.sqrt(variance) / 255 for variance in variances)
-
-
-def held_out(num_samples: int, share: int | float, *, name: str) -> int:
-    """How many of `num_samples` a count or a share sets aside.
-
-    Args:
-        num_samples: all there are.
-        share: a count from 1 on, or a share between 0 and 1.
-        name: of the setting, for the message.
-
-    Raises:
-        InputError: when nothing would be left on one of the two sides.
-    """
-    count = share if isinstance(share, int) else round(share * num_samples) if 0 < share < 1 else 0
-    if not 0 < count < num_samples:
-        raise InputError(
-            f"{name}={share} does not cut {num_samples} samples into two parts; take a count from 1 to {num_samples - 1} or a "
-            "share between 0 and 1, such as 0.1"
-        )
-    return count
-
-
-def split(num_samples: int, validation: int | float, seed: int, *, name: str = "data.validation") -> tuple[Tensor, Tensor]:
-    """Rows to train on and rows to validate on, each int64 and rising; drawn by `seed`, whatever the run's own seed is.
-
-    Raises:
-        InputError: when one of the two would be empty.
-    """
-    count = held_out(num_samples, validation, name=name)
-    shuffled = torch.randperm(num_samples, generator=generator(seed, 0, 0, SPLIT))
-    return shuffled[count:].sort().values, shuffled[:count].sort().values
-
-
-def for_each(work: Callable[[int], None], num_rows: int, *, num_threads: int, title: str) -> None:
-    """Does `work` for the rows 0..num_rows-1 in threads, as suits image decoders: they let other threads run.
-
-    Raises:
-        InputError: with all InputErrors that `work` raised, in order of rows.
-    """
-
-    def work_from(start: int) -> list[str]:
-        problems = []
-        for row in range(start, min(start + ROWS_PER_TASK, num_rows)):
-            try:
-                work(row)
-            except InputError as mistake:
-                problems.append(str(mistake))
-        return problems
-
-    problems: list[str] = []
-    pool = ThreadPoolExecutor(num_threads)
-    try:
-        with progress(title, num_rows) as advance:
-            for some in pool.map(work_from, range(0, num_rows, ROWS_PER_TASK)):
-                problems += some
-                advance(ROWS_PER_TASK)
-    finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C, do not decode the rest first
-    if problems:
-        told = [*problems[:TOLD_PROBLEMS], *(["..."] if len(problems) > TOLD_PROBLEMS else [])]
-        raise InputError("\n  ".join([f"{len(problems)} of {num_rows} files cannot be used; mend or delete them:", *told]))

@@ -6,15 +6,17 @@ Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images"
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from arclight.data.arrays import ArrayDataModule, Arrays, split
+from arclight.data.arrays import ArrayDataModule, Arrays
 from arclight.data.augment import Augment
 from arclight.data.download import fetch, md5_of, unpack
+from arclight.data.splits import split
 from arclight.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILES = ("test_batch.bin",)
 RECORD = 1 + 3 * 32 * 32  # bytes: the label, then red, green and blue planes, row by row
 PUBLISHED_RECORDS = 10_000  # in each file
+CHUNK = 1000  # records read at once
 
 
 class Cifar10(ArrayDataModule):
@@ -83,11 +86,12 @@ class Cifar10(ArrayDataModule):
         if folder is None:
             raise InputError(f"no CIFAR-10 at data.root={self.root} on this machine; prepare it on each node")
         classes = tuple((folder / CLASS_NAMES).read_text().split())
+        paths = [folder / name for name in (TEST_FILES if part == "test" else TRAIN_FILES)]
+        num_records = sum(path.stat().st_size // RECORD for path in paths)
         if part == "test":
-            return {"test": read_records([folder / name for name in TEST_FILES], len(classes))}, classes
-        images, labels = read_records([folder / name for name in TRAIN_FILES], len(classes))
-        train, val = split(len(labels), self.validation, self.split_seed)
-        return {"train": Arrays(images[train], labels[train]), "val": Arrays(images[val], labels[val])}, classes
+            return read_records(paths, len(classes), {"test": torch.arange(num_records)}), classes
+        train, val = split(num_records, self.validation, self.split_seed)
+        return read_records(paths, len(classes), {"train": train, "val": val}), classes
 
     @property
     def _names_archive(self) -> bool:
@@ -155,24 +159,39 @@ def check_files(folder: Path) -> None:
         _log.warning("records in %s: %s; the published files hold %s each", folder, ", ".join(other_counts), PUBLISHED_RECORDS)
 
 
-def read_records(paths: Sequence[Path], num_classes: int) -> Arrays:
-    """Images and labels of all files, in their order.
+def read_records(paths: Sequence[Path], num_classes: int, splits: Mapping[str, Tensor]) -> dict[str, Arrays]:
+    """Images and labels of each split, of which nothing but a small chunk is ever in memory twice.
+
+    Args:
+        paths: files whose records follow one another.
+        num_classes: labels must be below it.
+        splits: the records of each split, int64 and rising.
 
     Raises:
         InputError: naming the file and its first record whose label is none of the classes.
     """
-    counts = [path.stat().st_size // RECORD for path in paths]
-    images = np.empty((sum(counts), RECORD - 1), np.uint8)
-    labels = np.empty(sum(counts), np.int64)
+    pixels = {name: torch.empty(len(rows), RECORD - 1, dtype=torch.uint8) for name, rows in splits.items()}
+    labels = {name: torch.empty(len(rows), dtype=torch.int64) for name, rows in splits.items()}
     start = 0
-    for path, count in zip(paths, counts, strict=True):
-        records = np.fromfile(path, np.uint8).reshape(-1, RECORD)
-        beyond = np.flatnonzero(records[:, 0] >= num_classes)
-        if len(beyond):
-            raise InputError(
-                f"{path} has label {records[beyond[0], 0]} in record {beyond[0]}; {num_classes} classes allow 0 to "
-                f"{num_classes - 1}: the file is damaged, or is no CIFAR-10"
-            )
-        images[start : start + count], labels[start : start + count] = records[:, 1:], records[:, 0]
-        start += count
-    return Arrays(torch.from_numpy(images).view(-1, 3, 32, 32), torch.from_numpy(labels))
+    for records in _chunks(paths, num_classes):
+        for name, rows in splits.items():
+            first, end = torch.searchsorted(rows, torch.tensor([start, start + len(records)])).tolist()
+            own = records[rows[first:end] - start]
+            pixels[name][first:end], labels[name][first:end] = own[:, 1:], own[:, 0]
+        start += len(records)
+    return {name: Arrays(pixels[name].view(-1, 3, 32, 32), labels[name]) for name in splits}
+
+
+def _chunks(paths: Sequence[Path], num_classes: int) -> Iterator[Tensor]:
+    """All records in order, uint8 (CHUNK or less, RECORD)."""
+    for path in paths:
+        with path.open("rb") as file:
+            for start in range(0, path.stat().st_size // RECORD, CHUNK):
+                records = torch.from_numpy(np.fromfile(file, np.uint8, CHUNK * RECORD)).view(-1, RECORD)
+                if len(beyond := (records[:, 0] >= num_classes).nonzero()):
+                    record = int(beyond[0])
+                    raise InputError(
+                        f"{path} has label {records[record, 0]} in record {start + record}; {num_classes} classes allow 0 to "
+                        f"{num_classes - 1}: the file is damaged, or is no CIFAR-10"
+                    )
+                yield records

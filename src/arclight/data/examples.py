@@ -35,11 +35,11 @@ def rows_of_each(labels: Tensor, num_classes: int) -> list[int]:
     return rows
 
 
-def portrait_of_images(splits: dict[str, tuple[Tensor, Tensor]], classes: Sequence[str]) -> dict[str, Any]:
+def portrait_of_images(splits: Mapping[str, tuple[Any, Tensor]], classes: Sequence[str]) -> dict[str, Any]:
     """Counts of each class by split, and pictures of the training split.
 
     Args:
-        splits: images, uint8 (N, C, H, W), and labels, int64 (N,), by split.
+        splits: images, uint8 (N, C, H, W) that a row picks one of, and labels, int64 (N,), by split.
         classes: their names.
     """
     counts = {

@@ -1,24 +1,31 @@
-"""Your own images, one folder per class: decoded once by all cores, then held in memory like any other array."""
+"""Your own images, one folder per class: decoded once by all cores, then in memory, or read from disk where they do not fit."""
 
 from __future__ import annotations
 
+import functools
 import logging
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from arclight.data.arrays import ArrayDataModule, Arrays, for_each, held_out, split
+from arclight.data import image_cache
+from arclight.data.arrays import MEMORY_SHARE, ArrayDataModule, Arrays
 from arclight.data.augment import Augment
-from arclight.errors import InputError, nearest
-from arclight.hardware import usable_cores
+from arclight.data.class_folders import LAYOUTS, check_classes, find_images
+from arclight.data.image_cache import KeptImages, Statistics, Write, fingerprint
+from arclight.data.image_file import ImageFile, mapped
+from arclight.data.residence import NO_CACHE, Place, Residence, check, choose, obstacle
+from arclight.data.splits import held_out, split
+from arclight.data.threads import for_each
+from arclight.errors import InputError
+from arclight.hardware import detect_launch, is_main_process, usable_cores
 from arclight.memory import free_bytes
 from arclight.spec import ImageSpec
 
@@ -27,9 +34,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-LAYOUTS = "lay images out as <root>/<class>/*, or as <root>/train/<class>/* with val/ and test/ of the same form beside train/"
+CACHE_FOLDER = ".arclight"  # in the images' own
 IMAGE_SIZE = 64  # pixels, where nothing else is said
 MAX_PIXELS = 89_478_485  # of one image; above it the image library itself speaks of a decompression bomb
 
@@ -52,6 +57,9 @@ class ImageFolder(ArrayDataModule):
     `root/train/<class>/*` with `root/val` (or valid, validation) and `root/test`, or `root/<class>/*`. A split without a folder
     is drawn from the training images by `split_seed`, from all classes together. `files["test"]` names the images.
 
+    Each split is decoded into a file, which later starts and the other processes of this machine find by the names, sizes and
+    times of its images. Where memory does not hold all splits, batches are read from these files: the same batches.
+
     Args:
         root: the folder.
         image_size: height and width in pixels; None is that of the model that is restored, or 64.
@@ -63,8 +71,10 @@ class ImageFolder(ArrayDataModule):
         augment: changes to training images; None is none.
         seed: of shuffling and augmentation.
         eval_batch_size: samples per process and batch of validation and test.
-        num_workers: threads that decode; None is one per usable core, shared by the processes of this machine.
-        memory_share: most of this machine's free memory, 0 to 1, that images may take.
+        num_workers: threads of each process that decode; None is one per usable core, shared by the processes of this machine.
+        memory_share: most of the free memory, 0 to 1, that images may take; of a GPU's, too.
+        residence: where images are while they are in use; "auto" is memory where it holds them, else disk.
+        cache: folder in which decoded images are kept; "auto" is `root/.arclight`, "none" keeps none.
 
     Raises:
         InputError: when a setting is out of its range.
@@ -84,7 +94,9 @@ class ImageFolder(ArrayDataModule):
         seed: int = 0,
         eval_batch_size: int = 500,
         num_workers: int | None = None,
-        memory_share: float = 0.5,
+        memory_share: float = MEMORY_SHARE,
+        residence: Residence = "auto",
+        cache: str = "auto",
     ) -> None:
         super().__init__(
             root=root,
@@ -93,26 +105,31 @@ class ImageFolder(ArrayDataModule):
             augment=augment,
             seed=seed,
             eval_batch_size=eval_batch_size,
+            memory_share=memory_share,
         )
         for name, value in (("image_size", image_size), ("num_workers", num_workers)):
             if value is not None and value < 1:
                 raise InputError(f"data.{name}={value} must be 1 or more")
-        if not 0 < memory_share <= 1:
-            raise InputError(f"data.memory_share={memory_share} must be more than 0 and at most 1")
+        check(residence, cache)
         self.image_size = image_size
         self.validation = validation
         self.test = test
         self.split_seed = split_seed
         self.num_workers = num_workers
-        self.memory_share = memory_share
+        self.residence: Residence = residence
+        self.cache = cache
 
     def prepare(self) -> None:
         """Looks at all names and at the headers of the test images; the others are decoded right after this anyway."""
         paths = self.files["test"].paths
         if self.spec is not None:
             self._compare_classes(self.classes)
-        self._check_memory()
-        self._in_threads(lambda row: check_header(paths[row]), len(paths), "check test images")
+        told, is_streamed = self._place.told, self._place.is_streamed
+        if is_main_process():  # a choice of the user's own is no surprise
+            _log.log(logging.WARNING if is_streamed and self.residence == "auto" else logging.INFO, told)
+        if self._place.is_kept and self._kept["test"].is_whole():  # they have been decoded already
+            return
+        self._in_threads(lambda row: check_header(paths[row]), len(paths), "check test images", self._num_processes)
 
     def read(self, part: str) -> tuple[dict[str, Arrays], tuple[str, ...]]:
         if part == "test":
@@ -121,12 +138,12 @@ class ImageFolder(ArrayDataModule):
             raise InputError(f"data.root={self.root} has no train/ to train on; {LAYOUTS}")
         return {"train": self._decode("train"), "val": self._decode("val")}, self.classes
 
-    @cached_property
+    @functools.cached_property
     def _found(self) -> dict[str, dict[str, list[Path]]]:
         assert self.root is not None
         return find_images(self.root)
 
-    @cached_property
+    @functools.cached_property
     def classes(self) -> tuple[str, ...]:
         """The class folders of train/, sorted; with test/ alone, the classes of the model that is restored."""
         if "train" in self._found:
@@ -135,7 +152,7 @@ class ImageFolder(ArrayDataModule):
             return self.spec.classes
         raise InputError(f"data.root={self.root} has {'/, '.join(self._found)}/ but no train/; {LAYOUTS}")
 
-    @cached_property
+    @functools.cached_property
     def files(self) -> dict[str, Files]:
         """The files of each split; a row of a split is a place in its lists."""
         check_classes(self._found, self.classes, root=self.root)
@@ -162,85 +179,69 @@ class ImageFolder(ArrayDataModule):
 
     @property
     def _num_processes(self) -> int:
-        """Processes on this machine; each holds the images."""
-        return 1 if self.trainer is None else self.trainer.num_devices
+        """Processes on this machine."""
+        return detect_launch(os.environ).local_world_size if self.trainer is None else self.trainer.num_devices
 
-    def _check_memory(self) -> None:
-        num_images = sum(len(files.paths) for files in self.files.values()) * self._num_processes
-        allowed = int(free_bytes() * self.memory_share)
-        needed = num_images * 3 * self._side**2
-        if needed > allowed:
-            raise InputError(
-                f"{num_images:,} images of {self._side}x{self._side} pixels take {needed / 1e9:.2f} GB of memory, and "
-                f"data.memory_share={self.memory_share} allows {allowed / 1e9:.2f} GB; data.image_size="
-                f"{math.isqrt(allowed // (3 * num_images))} would fit"
+    @functools.cached_property
+    def _kept(self) -> dict[str, KeptImages]:
+        """Where the decoded images of each split are kept."""
+        assert self.root is not None
+        folder, side = self.root / CACHE_FOLDER if self.cache == "auto" else Path(self.cache).expanduser(), self._side
+        return {
+            name: KeptImages(
+                folder / f"{image_cache.NAME}{name}-{side}-{fingerprint(files.paths, self.root, side)}.npy",
+                (len(files.paths), 3, side, side),
             )
+            for name, files in self.files.items()
+        }
+
+    @functools.cached_property
+    def _place(self) -> Place:
+        keeps = self.cache != NO_CACHE
+        folder = next(iter(self._kept.values())).path.parent if keeps else None
+        missing = sum(kept.num_bytes for kept in self._kept.values() if keeps and not kept.is_whole())
+        return choose(
+            sum(len(files.paths) for files in self.files.values()),
+            self._side,
+            free=free_bytes(),
+            share=self.memory_share,
+            num_processes=self._num_processes,
+            wish=self.residence,
+            folder=folder,
+            obstacle=obstacle(folder, missing),
+        )
 
     def _decode(self, name: str) -> Arrays:
         paths, labels = self.files[name]
-        images = np.empty((len(paths), 3, self._side, self._side), np.uint8)
+        images: Tensor | ImageFile
 
-        def decode(row: int) -> None:
-            images[row] = read_image(paths[row], self._side)
+        def decode(write: Write, num_processes: int) -> None:
+            def work(row: int) -> None:
+                write(row, read_image(paths[row], self._side))
 
-        self._in_threads(decode, len(paths), f"decode {name} images")
-        return Arrays(torch.from_numpy(images), torch.tensor(labels))
+            self._in_threads(work, len(paths), f"decode {name} images", num_processes)
 
-    def _in_threads(self, work: Callable[[int], None], num_files: int, title: str) -> None:
+        if self._place.is_kept:
+            kept = self._kept[name]
+            kept.make(lambda write: decode(write, 1))  # the other processes wait
+            images = ImageFile(kept.path) if self._place.is_streamed else mapped(kept.path)
+        else:
+            decoded = np.empty((len(paths), 3, self._side, self._side), np.uint8)
+            decode(decoded.__setitem__, self._num_processes)
+            images = torch.from_numpy(decoded)
+        return Arrays(images, torch.tensor(labels))
+
+    def statistics(self, images: Tensor | ImageFile) -> Statistics:
+        count = functools.partial(super().statistics, images)
+        return self._kept["train"].statistics(count) if self._place.is_kept else count()
+
+    def _in_threads(self, work: Callable[[int], None], num_files: int, title: str, num_processes: int) -> None:
+        """`num_processes`: that do this at once on this machine."""
         import PIL.Image
 
         PIL.Image.init()  # here and not by the first file of a rarer kind, which threads would race for
-        num_threads = self.num_workers or max(1, usable_cores() // self._num_processes)
+        num_threads = max(1, (self.num_workers or usable_cores() // self._num_processes) * self._num_processes // num_processes)
         for_each(work, num_files, num_threads=num_threads, title=title)
-
-
-def find_images(root: Path) -> dict[str, dict[str, list[Path]]]:
-    """Image files by split and class, all sorted; the one split "train" where `root` holds the class folders themselves.
-
-    Raises:
-        InputError: when `root` has neither layout, or two folders for one split.
-    """
-    if not root.is_dir():
-        raise InputError(f"data.root={root} is no folder; {LAYOUTS}")
-    splits: dict[str, Path] = {}
-    for split_name, names in SPLIT_FOLDERS.items():
-        there = [name for name in names if (root / name).is_dir() and _subfolders(root / name)]
-        if len(there) > 1:
-            raise InputError(f"data.root={root} has {' and '.join(there)}; keep one of them")
-        if there:
-            splits[split_name] = root / there[0]
-    if not splits:
-        splits = {"train": root}
-    elif others := {folder.name for folder in _subfolders(root)} - {folder.name for folder in splits.values()}:
-        _log.warning("folders in %s that are no split and are left out: %s", root, ", ".join(sorted(others)))
-    return {name: {sub.name: _images_in(sub) for sub in _subfolders(folder)} for name, folder in splits.items()}
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _images_in(folder: Path) -> list[Path]:
-    """Image files at any depth; hidden files are passed over, others that are no images by their name are told."""
-    paths = [Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names if name[0] != "."]
-    images = sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
-    if others := sorted(set(paths) - set(images)):
-        _log.warning("%d files left out of %s, no images by their name, such as %s", len(others), folder, others[0].name)
-    return images
-
-
-def check_classes(found: dict[str, dict[str, list[Path]]], classes: tuple[str, ...], *, root: Path | None) -> None:
-    """Raises InputError with all that is wrong with the class folders of all splits."""
-    wrong = []
-    if len(classes) < 2:
-        seen = f"only the class '{classes[0]}'" if classes else "no class folders"
-        wrong.append(f"there must be 2 classes or more, here is {seen}; {LAYOUTS}")
-    for name, by_class in found.items():
-        wrong += [f"{name}: the class folder '{label}' has no image" for label, paths in by_class.items() if not paths]
-        unknown = [label for label in by_class if label not in classes]
-        wrong += [f"{name}: the class '{label}' is none to train on. {nearest(label, classes)}" for label in unknown]
-    if wrong:
-        raise InputError("\n  ".join([f"data.root={root}:", *wrong]))
 
 
 def read_image(file: Path | BinaryIO, image_size: int) -> NDArray[np.uint8]:

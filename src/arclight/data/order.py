@@ -6,15 +6,21 @@ devices, and a run that stops inside an epoch can go on at the same position.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from arclight.errors import InputError
+
+T = TypeVar("T")
+# Fourth number of a generator's key, so that no two uses of one seed share a stream; the shuffle has none, which counts as 0
+AUGMENTATION, SPLIT, DROPOUT, SIDES, SAMPLE = 1, 2, 3, 4, 5
 
 
 def stream(key: tuple[int, ...]) -> int:
@@ -48,6 +54,7 @@ class Rows(NamedTuple):
     whole: Tensor  # int64 (global batch,), the rows of all processes and parts
     offset: int  # where `indices` begins in `whole`
     step: int  # optimizer step inside the epoch
+    position: int = 0  # parts taken in this epoch once this one is
 
 
 class TrainOrder:
@@ -108,14 +115,23 @@ class TrainOrder:
         return self.num_steps * self.shard.accumulation
 
     def __iter__(self) -> Iterator[Rows]:
+        for rows in self.upcoming():
+            self.take(rows)
+            yield rows
+
+    def upcoming(self) -> Iterator[Rows]:
+        """The parts of this pass, for who looks ahead and calls `take` as they are given out."""
         batches = self.batches()
         rows_per_part = self.batch_size // self.shard.num_parts
         start, self.start = self.start, 0
         for position in range(start, len(self)):
             step, part = divmod(position, self.shard.accumulation)
             offset = (part * self.shard.world_size + self.shard.rank) * rows_per_part
-            self.position = position + 1
-            yield Rows(batches[step, offset : offset + rows_per_part], batches[step], offset, step)
+            yield Rows(batches[step, offset : offset + rows_per_part], batches[step], offset, step, position + 1)
+
+    def take(self, rows: Rows) -> None:
+        """Counts a part as taken: a run that stops now goes on with the next."""
+        self.position = rows.position
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and where in it the next part begins."""
@@ -142,6 +158,13 @@ class EvalOrder:
         return -(-len(self.rows) // (self.batch_size * self.shard.world_size))
 
     def __iter__(self) -> Iterator[Rows]:
+        return self.upcoming()
+
+    def take(self, rows: Rows) -> None:
+        """Nothing: no run goes on inside an evaluation."""
+
+    def upcoming(self) -> Iterator[Rows]:
+        """The batches of a pass, for who looks ahead."""
         whole_size = self.batch_size * self.shard.world_size
         for step in range(len(self)):
             whole = self.rows[step * whole_size : (step + 1) * whole_size]
@@ -149,3 +172,18 @@ class EvalOrder:
             whole = torch.nn.functional.pad(whole, (0, rows_per_process * self.shard.world_size - len(whole)), value=-1)
             offset = self.shard.rank * rows_per_process
             yield Rows(whole[offset : offset + rows_per_process], whole, offset, step)
+
+
+def look_ahead(order: TrainOrder | EvalOrder, begin: Callable[[Rows], T], depth: int) -> Iterator[tuple[Rows, T]]:
+    """The parts of a pass, each with what `begin` gave for it, which is called for up to `depth` parts more than are given out.
+
+    The position that a checkpoint holds counts what has been given out, not what has been begun.
+    """
+    begun: deque[tuple[Rows, T]] = deque()
+    upcoming = order.upcoming()
+    while True:
+        begun.extend((rows, begin(rows)) for rows in islice(upcoming, depth + 1 - len(begun)))
+        if not begun:
+            return
+        order.take(begun[0][0])
+        yield begun.popleft()

@@ -15,14 +15,12 @@ from torch.optim import Optimizer
 from torchmetrics import Metric, SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from arclight.data.order import stream
+from arclight.data.order import DROPOUT, stream
 from arclight.errors import InputError
 from arclight.evaluation.predictions import KeptPredictions, Predictions
 from arclight.evaluation.tables import Table
 from arclight.spec import IGNORED, Spec, TokenSpec
 from arclight.training.optimizers import LrRule, MakeOptimizer, Schedule, configure, lr_factor, read_rates
-
-DROPOUT = 3  # beside what data/arrays.py counts: no two uses of one seed share a stream
 
 
 @dataclass(frozen=True)
