@@ -64,3 +64,11 @@ def test_what_nothing_counts_is_left_out(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "pynvml", None)  # as if it were not installed
     assert joules_so_far(GPU) is None
     assert EnergyMeter(GPU).read() is None
+
+
+def test_a_counter_that_began_anew_is_no_measurement(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0])
+    monkeypatch.setattr(energy.time, "monotonic", lambda: next(clock))
+    meter = EnergyMeter(GPU)
+    counter.millijoules = -5000  # the driver was loaded again
+    assert meter.read() is None

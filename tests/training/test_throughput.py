@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from arclight.spec import ImageBatch, TokenBatch
-from arclight.training.throughput import NUM_FIRST, PARTS, AfterCallbacks, Throughput
+from arclight.training.throughput import NUM_FIRST, PARTS, AfterCallbacks, Throughput, peak_of
 from tests.training.test_task import tagger, tokens
 
 
@@ -177,3 +178,43 @@ def test_no_hook_stays_on_an_optimizer(tmp_path: Path) -> None:
 
 def test_of_no_training_there_are_no_numbers() -> None:
     assert Throughput(0.0).numbers(None) == {}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("joules", "peak", "told"),
+    [
+        (7.0, 3e12, {"train/joules": 12.0, "train/mfu": (2 * 4e12 / 9) / 5e12}),
+        (None, 3e12, {"train/mfu": (2 * 4e12 / 9) / 5e12}),
+        (7.0, None, {"train/joules": 12.0}),
+        (None, None, {}),
+    ],
+)
+def test_a_sum_is_told_only_where_every_process_has_its_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, joules: float | None, peak: float | None, told: dict[str, float]
+) -> None:
+    """Two processes: this one took 5 J and can do 2 TFLOP/s, the other is as given."""
+    from arclight.training.flops import Flops
+
+    def add_other(own: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        other = [0.0, 0.0, 0.0, joules or 0.0, peak or 0.0, float(joules is None), float(peak is None)]
+        return own + torch.tensor(other, dtype=torch.float64)
+
+    monkeypatch.setattr("arclight.training.throughput.count_useful", lambda task, batch: Flops(token=4e12))
+    monkeypatch.setattr("arclight.training.throughput.peak_of", lambda trainer: 2e12)
+    throughput = Throughput(0.0)
+    trainer = fit(tmp_path, throughput, num=2, batch=tokens([[1, 2]], [[1, 2]])._replace(num_tokens=1))
+    trainer.strategy._lightning_module = tagger()
+    monkeypatch.setattr(trainer.strategy, "reduce", add_other)
+    throughput._joules = 5.0
+    numbers = throughput.numbers(trainer)
+    assert numbers["train/tflops"] == pytest.approx(2 * 4 / 9)
+    assert {key: numbers[key] for key in ("train/joules", "train/mfu") if key in numbers} == pytest.approx(told)
+
+
+@pytest.mark.parametrize(("name", "peak"), [("NVIDIA H200", 67e12), ("a GPU of next year", None)])
+def test_the_peak_is_that_of_a_device_that_is_known(name: str, peak: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    given: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda", 0)), precision="32-true")
+    assert peak_of(given) == peak
+    given.strategy.root_device = torch.device("cpu")
+    assert peak_of(given) is None

@@ -43,8 +43,8 @@ class EnergyMeter:
         self._began, self._before = time.monotonic(), joules_so_far(device)
 
     def read(self) -> float | None:
-        """Joules so far; None where nothing counts them or the time is too short for the counter."""
+        """Joules so far; None where nothing counts them, the time is too short for the counter, or it began anew meanwhile."""
         after = joules_so_far(self._device)
         if self._before is None or after is None or time.monotonic() - self._began < SHORTEST_S:
             return None
-        return after - self._before
+        return after - self._before if after > self._before else None

@@ -62,8 +62,7 @@ class Compilation:
         is_spread = any(isinstance(parameter, DTensor) for parameter in parameters)
         self._is_trial = True
         try:
-            gpus = [device] if device.type == "cuda" else []
-            with torch.random.fork_rng(devices=gpus):
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 logits = self._compiled(*given, **named)
                 # spread weights collect gradients as soon as one is computed
                 if isinstance(logits, Tensor) and logits.requires_grad and not is_spread:

@@ -194,9 +194,11 @@ class Throughput(Callback):
         window = self._window()
         if not window.parts:
             return {}
-        counts = (window.samples, window.tokens, window.pairs, self._joules or 0.0)
+        of_device = (self._joules, peak_of(trainer))  # a sum that lacks one process's is no sum
+        missing = [float(value is None) for value in of_device]
+        counts = (window.samples, window.tokens, window.pairs, *(value or 0.0 for value in of_device), *missing)
         sums = torch.tensor(counts, device=trainer.strategy.root_device, dtype=torch.float64)
-        samples, tokens, pairs, joules = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        samples, tokens, pairs, joules, peak, *missing = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         steps = window.parts / trainer.accumulate_grad_batches
         numbers = {
             "train/samples_per_s": samples / window.total_s,
@@ -205,11 +207,16 @@ class Throughput(Callback):
         }
         if tokens:
             numbers["train/tokens_per_s"] = tokens / window.total_s
-        if joules:
+        if not missing[0]:
             numbers["train/joules"] = joules
         if self.first_step_s is not None:
             numbers["time/first_step_s"] = self.first_step_s
-        return numbers | self._flops(trainer, samples, tokens, pairs)
+        flops = self._flops(trainer, samples, tokens, pairs)
+        if flops is not None:
+            numbers["train/tflops"] = flops / 1e12
+            if not missing[1]:
+                numbers["train/mfu"] = flops / peak
+        return numbers
 
     def shares(self) -> dict[str, float]:
         """The part of a step's time that each of PARTS takes.
@@ -230,19 +237,11 @@ class Throughput(Callback):
         padding = 1 - window.tokens / window.positions if window.positions else 0.0
         return advise(self.shares(), padding=padding, is_gpu=self._clock is not None)
 
-    def _flops(self, trainer: Trainer, samples: float, tokens: float, pairs: float) -> dict[str, float]:
-        """FLOP/s of the useful work, and its share of the peak where that is known."""
-        task, window = trainer.lightning_module, self._window()
+    def _flops(self, trainer: Trainer, samples: float, tokens: float, pairs: float) -> float | None:
+        """FLOP/s of the useful work; None where it cannot be counted."""
+        task = trainer.lightning_module
         counted = count_useful(task, self._batch) if isinstance(task, Task) and self._batch is not None else None
-        if counted is None:
-            return {}
-        flops = counted.of(samples, tokens, pairs) / window.total_s
-        device = trainer.strategy.root_device
-        peak = None
-        if device.type == "cuda":
-            with_tf32 = torch.get_float32_matmul_precision() != "highest"
-            peak = peak_flops(torch.cuda.get_device_name(device), str(trainer.precision), with_tf32=with_tf32)
-        return {"train/tflops": flops / 1e12, **({} if peak is None else {"train/mfu": flops / (peak * trainer.world_size)})}
+        return None if counted is None else counted.of(samples, tokens, pairs) / self._window().total_s
 
     def _window(self) -> Window:
         return self.steady if self.steady.parts else self.first
@@ -277,6 +276,15 @@ class Throughput(Callback):
             logger.save()
         self._loss_sum, self._num_losses = None, 0
         self._recent = Window()
+
+
+def peak_of(trainer: Trainer) -> float | None:
+    """FLOP/s that this process's device can do at most; None where they are not known."""
+    device = trainer.strategy.root_device
+    if device.type != "cuda":
+        return None
+    with_tf32 = torch.get_float32_matmul_precision() != "highest"
+    return peak_flops(torch.cuda.get_device_name(device), str(trainer.precision), with_tf32=with_tf32)
 
 
 class AfterCallbacks(Callback):
