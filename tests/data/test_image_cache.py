@@ -11,7 +11,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from arclight.data.image_cache import KEPT_DAYS, NAME, PART, KeptImages, Write, fingerprint, forget_unused
+from arclight.data.image_cache import KEPT_DAYS, NAME, PART, KeptImages, Write, fingerprint, forget_unused, unfinished_bytes
 from arclight.errors import InputError
 
 SHAPE = (4, 3, 2, 2)
@@ -67,7 +67,9 @@ def test_what_a_killed_process_left_is_written_over(kept: KeptImages) -> None:
     kept.path.parent.mkdir()
     (kept.path.parent / PART).write_bytes(b"x" * 10_000)
     assert not kept.is_whole()
+    assert unfinished_bytes(kept.path.parent) >= 10_000
     kept.make(decode)
+    assert unfinished_bytes(kept.path.parent) == 0
     assert names(kept) == {kept.path.name}
     assert np.array_equal(np.load(kept.path), IMAGES)
 

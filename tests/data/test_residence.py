@@ -87,6 +87,7 @@ def test_room_is_looked_for_before_anything_is_written(tmp_path: Path, monkeypat
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))
     assert obstacle(wanted, 10**9 - 1) == ""
     assert obstacle(wanted, 2 * 10**9) == f"{wanted} wants 2.00 GB and 1.00 GB are free there"
+    assert obstacle(wanted, 2 * 10**9, already=10**9 + 1) == ""  # another process has begun to write them
     assert obstacle(None, 1) == "data.cache=none"
     assert not wanted.parent.exists()
 

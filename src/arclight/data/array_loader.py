@@ -53,19 +53,20 @@ class ArrayLoader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[ImageBatch]:
-        draws = self._draw()
-        images = self.images
-        if isinstance(images, Tensor) and images.device == self.labels.device:
+        draws, resident = self._draw(), self.images
+        if isinstance(resident, Tensor) and resident.device == self.labels.device:
             for rows in self.sampler:
-                indices = rows.indices.to(images.device, non_blocking=True)
-                yield self._batch(rows, images.index_select(0, indices.clamp(min=0)), indices, draws)
+                indices = rows.indices.to(resident.device, non_blocking=True)
+                yield self._batch(rows, resident.index_select(0, indices.clamp(min=0)), indices, draws)
             return
         pool = ThreadPoolExecutor(NUM_AHEAD, thread_name_prefix="images")
         try:
             for rows, fetched in look_ahead(self.sampler, lambda rows: pool.submit(self._fetch, rows), NUM_AHEAD):
-                # waits for no copy: the batch before, in pinned memory, stays until it has been sent
-                sent = (fetched.result().to(self.labels.device, non_blocking=True), rows.indices.to(self.labels.device))
-                yield self._batch(rows, *sent, draws)
+                # torch keeps pinned memory until what is sent from it has arrived
+                images, indices = (
+                    tensor.to(self.labels.device, non_blocking=True) for tensor in (fetched.result(), rows.indices)
+                )
+                yield self._batch(rows, images, indices, draws)
         finally:
             pool.shutdown(cancel_futures=True)
 

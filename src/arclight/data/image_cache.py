@@ -147,6 +147,13 @@ def _alone_in(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def unfinished_bytes(folder: Path) -> int:
+    """What a file in the making has taken of the disk; it will be whole, or make room again."""
+    with suppress(OSError):  # none, or just finished
+        return (folder / PART).stat().st_blocks * 512  # rows that are still missing take none
+    return 0
+
+
 def forget_unused(folder: Path) -> None:
     """Deletes the images that no run has used for KEPT_DAYS, and what belongs to them."""
     for path in folder.glob(f"{NAME}*.npy"):  # the folder may be the user's own, with more in it

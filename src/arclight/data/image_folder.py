@@ -19,7 +19,7 @@ from arclight.data import image_cache
 from arclight.data.arrays import MEMORY_SHARE, ArrayDataModule, Arrays
 from arclight.data.augment import Augment
 from arclight.data.class_folders import LAYOUTS, check_classes, find_images
-from arclight.data.image_cache import KeptImages, Statistics, Write, fingerprint
+from arclight.data.image_cache import KeptImages, Statistics, Write, fingerprint, unfinished_bytes
 from arclight.data.image_file import ImageFile, mapped
 from arclight.data.residence import NO_CACHE, Place, Residence, check, choose, obstacle
 from arclight.data.splits import held_out, split
@@ -199,7 +199,7 @@ class ImageFolder(ArrayDataModule):
     def _place(self) -> Place:
         keeps = self.cache != NO_CACHE
         folder = next(iter(self._kept.values())).path.parent if keeps else None
-        missing = sum(kept.num_bytes for kept in self._kept.values() if keeps and not kept.is_whole())
+        missing = sum(kept.num_bytes for kept in self._kept.values() if not kept.is_whole()) if keeps else 0
         return choose(
             sum(len(files.paths) for files in self.files.values()),
             self._side,
@@ -208,7 +208,7 @@ class ImageFolder(ArrayDataModule):
             num_processes=self._num_processes,
             wish=self.residence,
             folder=folder,
-            obstacle=obstacle(folder, missing),
+            obstacle=obstacle(folder, missing, already=unfinished_bytes(folder) if folder else 0),
         )
 
     def _decode(self, name: str) -> Arrays:

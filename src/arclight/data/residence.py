@@ -32,12 +32,13 @@ def check(residence: str, cache: str) -> None:
         raise InputError("data.residence=disk reads decoded images from data.cache, which is none; take data.cache=auto")
 
 
-def obstacle(folder: Path | None, missing: int) -> str:
+def obstacle(folder: Path | None, missing: int, *, already: int = 0) -> str:
     """Why decoded images cannot be kept in a folder; empty where they can.
 
     Args:
         folder: where; it need not be there yet. None is nowhere, as the user wished.
-        missing: bytes still to be written.
+        missing: bytes of files that are not whole yet.
+        already: bytes that the one being written has taken.
     """
     if folder is None:
         return f"data.cache={NO_CACHE}"
@@ -46,7 +47,7 @@ def obstacle(folder: Path | None, missing: int) -> str:
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return f"{there} cannot be written"
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(there).free + already
     return "" if missing < free else f"{folder} wants {missing / 1e9:.2f} GB and {free / 1e9:.2f} GB are free there"
 
 
