@@ -87,7 +87,7 @@ def test_a_compile_that_fails_falls_back_and_names_the_reason(caplog: pytest.Log
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warned == [
         "the net could not be compiled (RuntimeError: no compiler); training goes on without, as fast as "
-        "hardware.compile=false; train.log may tell more"
+        "hardware.compile=false; train.log has all that was said"
     ]
 
 

@@ -96,8 +96,8 @@ class Compilation:
     def _tell(self, problem: str) -> None:
         self.problem = problem
         log.warning(
-            "the net could not be compiled (%s); training goes on without, as fast as hardware.compile=false; train.log may "
-            "tell more",
+            "the net could not be compiled (%s); training goes on without, as fast as hardware.compile=false; train.log has "
+            "all that was said",
             problem,
         )
 
