@@ -38,6 +38,59 @@ def test_compiling_is_a_wish() -> None:
     assert plan(CPU, {"compile": False})["compile"].value is False
 
 
+LONG = {"max_epochs": 10, "max_steps": -1}
+ON_ONE = {"has_fixed_shapes": True, "steps_per_epoch": 2_000}
+
+
+@pytest.mark.parametrize(
+    ("facts", "wishes", "known", "value", "told"),
+    [
+        (H100, LONG, ON_ONE, "reduce-overhead", "20,000 steps of one shape replay one captured graph"),
+        (H100, LONG, {**ON_ONE, "steps_per_epoch": 1_999}, False, "which short runs do not earn back"),
+        (H100, {**LONG, "max_steps": 19_999}, ON_ONE, False, "which short runs do not earn back"),
+        (H100, {"max_steps": 20_000}, {"has_fixed_shapes": True}, "reduce-overhead", "20,000 steps"),
+        (H100, {}, ON_ONE, False, "which short runs do not earn back"),  # nobody knows how long
+        (H100, LONG, {**ON_ONE, "has_fixed_shapes": False}, False, "data.packing=fixed has one shape"),
+        (H100, LONG, {**ON_ONE, "num_parts": 2}, False, "for one process and batches in one part"),
+        (replace(H100, gpus=H100.gpus * 2), LONG, ON_ONE, False, "for one process and batches in one part"),
+        (H100, {**LONG, "deterministic": True}, ON_ONE, False, "as trainer.deterministic wants"),
+        (replace(H100, has_triton=False), LONG, ON_ONE, False, "wants a C++ compiler, triton and GPUs of CUDA from compute"),
+        (CPU_BF16, LONG, ON_ONE, False, "which short runs do not earn back"),
+        (H100, {"compile": "max-autotune"}, ON_ONE, "max-autotune", "as you said"),
+        (H100, {"compile": "default"}, {}, True, "as you said"),
+        (
+            H100,
+            {"compile": "reduce-overhead"},
+            {},
+            "reduce-overhead",
+            "each shape of a batch is captured anew; data.packing=fixed",
+        ),
+        (
+            H100,
+            {"compile": "reduce-overhead"},
+            {**ON_ONE, "num_parts": 2},
+            True,
+            "would overwrite the gradients of the one before",
+        ),
+        (
+            H100,
+            {"compile": "max-autotune"},
+            {**ON_ONE, "num_parts": 2},
+            "max-autotune-no-cudagraphs",
+            "would overwrite the gradients of the one before",
+        ),
+        (CPU_BF16, {"compile": "reduce-overhead"}, {"num_parts": 2}, "reduce-overhead", "as you said"),
+    ],
+)
+def test_a_graph_is_captured_where_it_pays_and_is_safe(
+    facts: Facts, wishes: dict[str, Any], known: dict[str, Any], value: bool | str, told: str
+) -> None:
+    choice = plan(facts, wishes, **known)["compile"]
+    assert choice.value == value
+    assert told in choice.reason
+    assert choice.is_wish is ("compile" in wishes)
+
+
 def test_threads_and_workers_share_the_cores() -> None:
     for devices, share in ((1, 16), (3, 5), (32, 1)):
         choices = plan(CPU_BF16, {"devices": devices})
@@ -74,7 +127,12 @@ def test_whose_number_of_threads_wins(facts: Facts, wishes: dict[str, Any], thre
             {"compile": True},
             "GPUs from compute capability 7.0 on, and GTX 1080 is older",
         ),
-        (CPU, {"compile": "yes"}, "hardware.compile=yes must be true, false or auto"),
+        (
+            CPU,
+            {"compile": "yes"},
+            "hardware.compile=yes must be true, false, auto, or a mode: default, reduce-overhead, max-aut",
+        ),
+        (CPU, {"compile": "max-autotune"}, r"hardware.compile=max-autotune wants a C\+\+ compiler"),
         (CPU, {"channels_last": 1}, "hardware.channels_last=1 must be true, false or auto"),
         (CPU, {"threads": 0}, "hardware.threads=0 must be a whole number of 1 or more, or auto"),
         (CPU, {"workers": True}, "hardware.workers=True must be a whole number of 1 or more, or auto"),
