@@ -197,6 +197,29 @@ def test_the_signature_begins_as_it_must(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not attention.has_kernel()
 
 
+def test_one_graph_holds_net_and_loss_with_the_kernel_in_each_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch.compile sees: nothing breaks it in two, and no value is read."""
+    net = built(**without_dropout("bert"))
+    take_kernel(net, monkeypatch)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def stop(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        graphs.append(graph)
+        raise NotImplementedError("seen enough")
+
+    def loss(inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(net(*inputs).float().flatten(0, -2), labels.flatten(), reduction="sum")
+
+    batch = in_rows((7, 5, 3), (9, 6), width=16, more=3)
+    compiled = torch.compile(loss, backend=stop, fullgraph=True)
+    with torch.autocast("cpu", BF16), pytest.raises(Exception, match="seen enough"):
+        compiled(batch, torch.zeros_like(batch[0]))
+    assert len(graphs) == 1
+    targets = [node.target for node in graphs[0].graph.nodes]
+    assert sum("varlen_attn" in str(target) for target in targets) == 2
+    assert not {"item", "tolist", "cpu"} & {target for target in targets if isinstance(target, str)}
+
+
 # when it is taken
 
 

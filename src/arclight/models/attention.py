@@ -19,6 +19,7 @@ PLAIN_MASK = {"albert", "bert", "camembert", "distilbert", "electra", "roberta",
 PACKED = "arclight_packed"  # our name among the attentions of transformers
 DROPOUT_NAMES = ("attention_probs_dropout_prob", "attention_dropout")  # as the configs of encoders call it
 HALF = (torch.bfloat16, torch.float16)
+OPTIONS = ("dropout", "scaling", "cu_seq_lens_q", "max_length_q")  # what `attend` takes of all that encoders hand on
 WANTED = ("query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k")  # how varlen_attn begins since torch 2.10
 
 
@@ -128,9 +129,9 @@ def register() -> None:
     from transformers import AttentionInterface
 
     # encoders hand on whatever they were given, each another selection
-    wanted = inspect.signature(attend).parameters.keys()
     AttentionInterface.register(
-        PACKED, lambda *given, **named: attend(*given, **{name: named[name] for name in named.keys() & wanted})
+        PACKED,
+        lambda *given, **named: attend(*given, **{name: value for name, value in named.items() if name in OPTIONS}),
     )
 
 
