@@ -31,11 +31,10 @@ def test_a_net_too_large_for_one_gpu_is_sharded(num_parameters: int | None, stra
     assert choices["strategy"].value == strategy
 
 
-def test_only_images_have_fixed_shapes() -> None:
-    searched = [
-        assembly.plan_for(compose(data).settings, TWO_GPUS)["cudnn_benchmark"].value for data in (TINY_IMAGES, TINY_TEXT)
-    ]
-    assert searched == [True, False]
+def test_images_have_fixed_shapes_and_text_that_is_packed_so() -> None:
+    kinds = (TINY_IMAGES, TINY_TEXT, [*TINY_TEXT, "data.packing=fixed"])
+    searched = [assembly.plan_for(compose(data).settings, TWO_GPUS)["cudnn_benchmark"].value for data in kinds]
+    assert searched == [True, False, True]
 
 
 def test_any_strategy_goes_on_from_what_fsdp_saved() -> None:

@@ -78,6 +78,8 @@ def test_every_model_and_data_set_has_its_option() -> None:
                 "subwords",
                 "vocabulary",
                 "examples",
+                "attention",
+                "random_encoder",
             }
             if path.stem not in shared:
                 assert f"arclight.{room}.{path.stem}." in targets, f"conf/{group} has no option for {path.name}"

@@ -19,7 +19,6 @@ from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
 from arclight.spec import ImageSpec, TokenSpec
 from arclight.training.callbacks import EpochScores, best_checkpoint, build_callbacks, progress_callback
-from arclight.training.compilation import Compilation
 from arclight.training.gradient_order import GradientOrder
 from arclight.training.interruption import Interruption, take_over_signals
 from arclight.training.last_checkpoint import LastCheckpoint
@@ -41,7 +40,6 @@ class Parts:
     throughput: Throughput
     epochs: EpochScores
     choices: dict[str, hardware.Choice]
-    compilation: Compilation | None
 
 
 def put_together(
@@ -74,13 +72,16 @@ def put_together(
     world_size = hardware.count_devices(choices["devices"].value) * choices["num_nodes"].value
 
     data = build_data(settings, workers=choices["workers"].value)
-    parts_per_step = hardware.accumulation(data.batch_size, world_size, data.max_batch_per_device)
+    num_parts = hardware.accumulation(data.batch_size, world_size, data.max_batch_per_device)
+    num_parts = num_parts if num_parts > 1 else chosen.get("accumulate_grad_batches") or 1
     data.prepare_data()
     data.setup("fit")
     assert data.spec is not None
     task = build_task(settings, data.spec, channels_last=choices["channels_last"].value)
-    compilation = Compilation(task.net) if choices["compile"].value else None
-    choices = plan_for(settings, facts, num_parameters=count_parameters(task))
+    known = {"steps_per_epoch": data.steps_per_epoch, "num_parts": num_parts}
+    choices = plan_for(settings, facts, num_parameters=count_parameters(task), **known)
+    if mode := choices["compile"].value:
+        task.compile_loss("default" if mode is True else mode)
     chosen["strategy"] = choices["strategy"].value
 
     loggers += build_trackers(settings["tracker"], composed.folder, settings["name"], after_step=steps_done(begin))
@@ -92,7 +93,7 @@ def put_together(
     given = {
         "logger": loggers,
         "callbacks": [throughput, epochs, *callbacks_for(composed, task, throughput, console), last],
-        "accumulate_grad_batches": parts_per_step if parts_per_step > 1 else chosen.get("accumulate_grad_batches") or 1,
+        "accumulate_grad_batches": num_parts,
         "default_root_dir": str(composed.folder),
         "enable_progress_bar": console.is_terminal and not console.quiet,
         "enable_model_summary": False,
@@ -101,7 +102,7 @@ def put_together(
     }
     trainer: Trainer = build(chosen, "trainer", given | placing_of(chosen["strategy"], last))
     take_over_signals(trainer)
-    return Parts(data, task, trainer, throughput, epochs, choices, compilation)
+    return Parts(data, task, trainer, throughput, epochs, choices)
 
 
 def callbacks_for(composed: Composed, task: Task, throughput: Throughput, console: Console) -> list[Callback]:
@@ -116,11 +117,23 @@ def callbacks_for(composed: Composed, task: Task, throughput: Throughput, consol
 
 
 def plan_for(
-    settings: Mapping[str, Any], facts: hardware.Facts, num_parameters: int | None = None
+    settings: Mapping[str, Any],
+    facts: hardware.Facts,
+    num_parameters: int | None = None,
+    *,
+    steps_per_epoch: int | None = None,
+    num_parts: int = 1,
 ) -> dict[str, hardware.Choice]:
-    """What the config and this machine lead to; `num_parameters` once the net is known."""
+    """What the config and this machine lead to; `num_parameters` once the net is known, the others once the data is."""
     has_images = getattr(find_target(settings["data"].get("_target_", ""), "data"), "spec_type", None) is ImageSpec
-    return hardware.plan(facts, hardware.wishes_of(settings), num_parameters, has_fixed_shapes=has_images)
+    return hardware.plan(
+        facts,
+        hardware.wishes_of(settings),
+        num_parameters,
+        has_fixed_shapes=has_images or settings["data"].get("packing") == "fixed",
+        steps_per_epoch=steps_per_epoch,
+        num_parts=num_parts,
+    )
 
 
 def placing_of(strategy: Any, last: LastCheckpoint) -> dict[str, Any]:

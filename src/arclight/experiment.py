@@ -132,7 +132,7 @@ def fit(parts: Parts, results: dict[str, Any], begin: Path | None) -> None:
             "epochs": parts.trainer.current_epoch,
             "steps": parts.trainer.global_step,
             "parameters": count_parameters(parts.task),
-            **({} if parts.compilation is None else {"compile": parts.compilation.outcome}),
+            **({} if parts.task.compiled is None else {"compile": parts.task.compiled.outcome}),
         }
     results |= parts.throughput.numbers(parts.trainer)  # not above: the processes add up, and one that failed would not answer
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
-from itertools import chain
+import re
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import torch
 from arclight.data.columns import Sentence
 from arclight.data.conll2003 import Conll2003
 from arclight.data.order import EvalOrder, Rows, Shard
-from arclight.data.packing import TextOrder, fill_rows, lay_out, window_sizes
+from arclight.data.packing import EvenOrder, Shape, TextOrder, common_shape, deal, fill_rows, lay_out, window_sizes
 from arclight.data.phrases import Phrases
 from arclight.data.subwords import Subwords, TokenLoader
 from arclight.data.vocabulary import load_tokenizer
@@ -108,6 +110,127 @@ def test_rows_are_no_wider_than_the_fullest() -> None:
     assert layout.position_ids.tolist() == [[0, 1, 2, 3, 0], [0, 1, 2, 0, 1]]
     assert (layout.rows.tolist(), layout.starts.tolist()) == ([1, 1, 0], [0, 3, 0])
     assert lay_out(torch.tensor([3, 2]), torch.tensor([1, 4]), 512).sources.shape == (1, 5)
+
+
+def test_boundaries_leave_no_place_to_nobody() -> None:
+    layout = lay_out(torch.tensor([3, 2, 4, 0]), torch.tensor([1, 4, 6, 1]), 6)
+    assert layout.boundaries.tolist() == [0, 4, 5, 8, 10, 10, 10]  # 4 and padding, 3 and 2, and 7 = 4 pieces + 2 rows + 1
+    assert layout.boundaries.dtype == torch.int32
+    stream = random.Random(0)
+    for _ in range(50):
+        lengths = torch.tensor([stream.randint(0, 30) for _ in range(stream.randint(1, 12))])
+        layout = lay_out(lengths, torch.arange(len(lengths)), 32, Shape(len(lengths) + 1, 32))
+        assert len(layout.boundaries) == len(lengths) + len(lengths) + 1 + 1
+        flat, texts_of = layout.boundaries.tolist(), layout.segments.flatten().tolist()
+        assert (flat[0], flat[-1]) == (0, layout.segments.numel())
+        assert flat == sorted(flat)
+        for start, end in pairwise(flat):  # one text or one stretch of padding, within one row
+            assert len(set(texts_of[start:end])) <= 1
+            assert start == end or start // 32 == (end - 1) // 32
+        for before, at in pairwise(range(len(texts_of))):  # and each place where the text changes is one
+            assert texts_of[before] == texts_of[at] or at in flat
+
+
+# one shape for all steps
+
+
+@pytest.mark.parametrize(
+    ("lengths", "num_hands", "hands"),
+    [
+        ([9, 1, 8, 2], 2, [[0, 1], [2, 3]]),  # 10 and 10
+        ([5, 5, 5, 5], 2, [[0, 2], [1, 3]]),
+        ([7, 0, 0], 3, [[0], [1], [2]]),
+        ([4, 3], 1, [[0, 1]]),
+    ],
+)
+def test_dealt_out_evenly(lengths: list[int], num_hands: int, hands: list[list[int]]) -> None:
+    assert deal(torch.tensor([lengths]), num_hands).tolist() == [hands]
+
+
+def test_all_parts_fit_the_common_shape_and_a_smaller_one_would_not_do() -> None:
+    parts = torch.tensor([[20, 12, 0], [11, 11, 10]])
+    assert common_shape(parts, 32) == Shape(1, 32)
+    assert common_shape(parts, 24) == Shape(2, 24)  # 20 and 12; 11 + 11 and 10
+    assert common_shape(torch.zeros(1, 2, dtype=torch.int64), 24) == Shape(1, 8)
+
+
+@pytest.mark.parametrize(("world_size", "accumulation"), [(1, 1), (2, 1), (2, 2)])
+def test_every_sentence_once_in_each_epoch_and_always_one_shape(
+    spec: TokenSpec, sentences: list[Sentence], world_size: int, accumulation: int
+) -> None:
+    subwords = Subwords(sentences, spec)
+    shapes, batches_of = set(), []
+    for rank in range(world_size):
+        order = EvenOrder(subwords.lengths, 8, seed=3, shard=Shard(rank, world_size, accumulation))
+        assert order.num_steps == -(-len(sentences) // 8)
+        loader = TokenLoader(subwords, order, tokens_per_row=40, shape=order.shape(40))
+        for epoch in range(4):
+            order.set_epoch(epoch)
+            for number, batch in enumerate(loader):
+                assert batch.boundaries is not None
+                shapes.add((batch.input_ids.shape, batch.boundaries.shape, len(batch.indices)))
+                batches_of.append((epoch, number // accumulation, batch))
+    assert len(shapes) == 1
+    for epoch in range(4):
+        seen = [index for own, _, batch in batches_of if own == epoch for index in batch.indices.tolist() if index >= 0]
+        assert sorted(seen) == list(range(len(sentences)))
+    alone = EvenOrder(subwords.lengths, 8, seed=3)
+    for epoch in range(4):
+        alone.set_epoch(epoch)
+        for rows in alone:  # the same sentences in each step, on any number of processes, and weighed alike
+            parts = [batch for own, step, batch in batches_of if (own, step) == (epoch, rows.step)]
+            assert sorted(chain.from_iterable(part.indices.tolist() for part in parts)) == sorted(rows.whole.tolist())
+            whole_batch = subwords.batch(rows)
+            assert {part.num_labelled * len(parts) for part in parts} == {whole_batch.num_labelled}
+            assert sum(part.num_tokens for part in parts) == whole_batch.num_tokens
+
+
+def test_epochs_differ_and_a_seed_is_a_seed() -> None:
+    lengths = torch.randint(3, 30, (200,), generator=torch.Generator().manual_seed(0))
+    epochs = []
+    for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0)):
+        order = EvenOrder(lengths, 16, seed=seed)
+        order.set_epoch(epoch)
+        epochs.append([sorted(rows.indices.tolist()) for rows in order])
+    assert epochs[0] == epochs[3]
+    for one, other in ((0, 1), (0, 2)):
+        assert not set(map(tuple, epochs[one])) & set(map(tuple, epochs[other]))  # no batch comes back as it was
+    sums = [int(lengths[[index for index in batch if index >= 0]].sum()) for batch in epochs[0]]
+    assert max(sums) - min(sums) <= 30  # and all are about equally long
+
+
+def test_a_run_in_one_shape_stops_and_goes_on_with_the_same_rows(spec: TokenSpec, sentences: list[Sentence]) -> None:
+    subwords = Subwords(sentences, spec)
+
+    def fresh() -> TokenLoader:
+        order = EvenOrder(subwords.lengths, 8, seed=0, shard=Shard(accumulation=2))
+        order.set_epoch(1)
+        return TokenLoader(subwords, order, tokens_per_row=40, shape=order.shape(40))
+
+    loader = fresh()
+    expected = [batch.input_ids.tolist() for batch in loader]
+    running = iter(loader)
+    for _ in range(4):
+        next(running)
+    again = fresh()
+    again.load_state_dict(loader.state_dict())
+    assert [batch.input_ids.tolist() for batch in again] == expected[4:]
+
+
+def test_the_data_module_counts_the_steps_of_one_shape(caplog: pytest.LogCaptureFixture) -> None:
+    data = Phrases(packing="fixed", num_train=70, num_val=1, num_test=1, batch_size=16, max_length=64, tokens_per_row=128)
+    data.prepare_data()
+    data.setup("fit")
+    with caplog.at_level(logging.INFO):
+        loader = data.train_dataloader()
+    assert len(loader) == data.steps_per_epoch == 5
+    assert loader.shape is not None
+    assert {batch.input_ids.shape for batch in loader} == {tuple(loader.shape)}
+    found = re.search(r"data.packing=fixed: (\d+) rows of (\d+) places in each part of a batch, (\d+) % text", caplog.text)
+    assert found is not None
+    assert [int(found[1]), int(found[2])] == list(loader.shape)
+    tokens = sum(batch.num_tokens for batch in loader)
+    assert int(found[3]) == round(100 * tokens / (5 * loader.shape.rows * loader.shape.width)) > 80
 
 
 def test_a_packed_batch_holds_the_same_sentences(spec: TokenSpec, sentences: list[Sentence]) -> None:
@@ -246,6 +369,10 @@ def test_documents_of_conll_2003_become_windows(conll_folder: Path) -> None:
     ("settings", "message"),
     [
         ({"packing": "full"}, "data.packing=full is none of none, buckets, rows"),
+        (
+            {"packing": "fixed", "tokens_per_row": 64, "max_length": 128},
+            "data.tokens_per_row=64 has no room for a text of data.max_length=128 subwords; set data.tokens_per_row=128",
+        ),
         (
             {"packing": "rows", "tokens_per_row": 64, "max_length": 128},
             "data.tokens_per_row=64 has no room for a text of data.max_length=128 subwords; set data.tokens_per_row=128",

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 import arclight
 from arclight import assembly, experiment, hardware
@@ -53,12 +52,29 @@ def test_the_plan_lays_out_the_images(channels_last: bool) -> None:
     assert getattr(run.model, "memory_format", None) is format_
 
 
-def test_a_wish_to_compile_compiles_the_net(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[nn.Module] = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+def test_a_wish_to_compile_compiles_net_and_loss_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[str] = []
+    calls: list[bool] = []
+
+    def compile_(function: Any, mode: str) -> Any:
+        def call(*given: Any) -> Any:
+            calls.append(torch.is_grad_enabled())
+            return function(*given)
+
+        modes.append(mode)
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile_)
     monkeypatch.setattr("arclight.hardware.facts.has_compiler", lambda environment: True)
-    run = arclight.run([*SHORT, "precision=fp32", "hardware.compile=true"])
-    assert [id(net) for net in compiled] == [id(run.model.net)]
+    plain, compiled = (arclight.run([*SHORT, "precision=fp32", f"hardware.compile={mode}"]) for mode in ("false", "true"))
+    assert modes == ["default"]
+    steps = plain.results["steps"]
+    assert len(calls) == steps + 1  # tried out before, and not a call in validation and test
+    assert all(calls)
+    found, expected = compiled.model.net.state_dict(), plain.model.net.state_dict()
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():
+        assert torch.equal(found[name], weight), name
 
 
 def test_the_learning_rate_follows_the_batch_and_is_told(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +40,59 @@ def test_compiling_is_a_wish() -> None:
     assert plan(H100, {"compile": True})["compile"].value is True
     assert plan(CPU_BF16, {"compile": True})["compile"].value is True
     assert plan(CPU, {"compile": False})["compile"].value is False
+
+
+LONG = {"max_epochs": 10, "max_steps": -1}
+ON_ONE = {"has_fixed_shapes": True, "steps_per_epoch": 2_000}
+
+
+@pytest.mark.parametrize(
+    ("facts", "wishes", "known", "value", "told"),
+    [
+        (H100, LONG, ON_ONE, "reduce-overhead", "20,000 steps of one shape replay one captured graph"),
+        (H100, LONG, {**ON_ONE, "steps_per_epoch": 1_999}, False, "which short runs do not earn back"),
+        (H100, {**LONG, "max_steps": 19_999}, ON_ONE, False, "which short runs do not earn back"),
+        (H100, {"max_steps": 20_000}, {"has_fixed_shapes": True}, "reduce-overhead", "20,000 steps"),
+        (H100, {}, ON_ONE, False, "which short runs do not earn back"),  # nobody knows how long
+        (H100, LONG, {**ON_ONE, "has_fixed_shapes": False}, False, "data.packing=fixed has one shape"),
+        (H100, LONG, {**ON_ONE, "num_parts": 2}, False, "for one process and batches in one part"),
+        (replace(H100, gpus=H100.gpus * 2), LONG, ON_ONE, False, "for one process and batches in one part"),
+        (H100, {**LONG, "deterministic": True}, ON_ONE, False, "as trainer.deterministic wants"),
+        (replace(H100, has_triton=False), LONG, ON_ONE, False, "wants a C++ compiler, triton and GPUs of CUDA from compute"),
+        (CPU_BF16, LONG, ON_ONE, False, "which short runs do not earn back"),
+        (H100, {"compile": "max-autotune"}, ON_ONE, "max-autotune", "as you said"),
+        (H100, {"compile": "default"}, {}, True, "as you said"),
+        (
+            H100,
+            {"compile": "reduce-overhead"},
+            {},
+            "reduce-overhead",
+            "each shape of a batch is captured anew; data.packing=fixed",
+        ),
+        (
+            H100,
+            {"compile": "reduce-overhead"},
+            {**ON_ONE, "num_parts": 2},
+            True,
+            "would overwrite the gradients of the one before",
+        ),
+        (
+            H100,
+            {"compile": "max-autotune"},
+            {**ON_ONE, "num_parts": 2},
+            "max-autotune-no-cudagraphs",
+            "would overwrite the gradients of the one before",
+        ),
+        (CPU_BF16, {"compile": "reduce-overhead"}, {"num_parts": 2}, "reduce-overhead", "as you said"),
+    ],
+)
+def test_a_graph_is_captured_where_it_pays_and_is_safe(
+    facts: Facts, wishes: dict[str, Any], known: dict[str, Any], value: bool | str, told: str
+) -> None:
+    choice = plan(facts, wishes, **known)["compile"]
+    assert choice.value == value
+    assert told in choice.reason
+    assert choice.is_wish is ("compile" in wishes)
 
 
 def test_threads_and_workers_share_the_cores() -> None:
@@ -74,8 +131,15 @@ def test_whose_number_of_threads_wins(facts: Facts, wishes: dict[str, Any], thre
             {"compile": True},
             "GPUs from compute capability 7.0 on, and GTX 1080 is older",
         ),
-        (CPU, {"compile": "yes"}, "hardware.compile=yes must be true, false or auto"),
+        (
+            CPU,
+            {"compile": "yes"},
+            "hardware.compile=yes must be true, false, auto, or a mode: default, reduce-overhead, max-aut",
+        ),
+        (CPU, {"compile": "max-autotune"}, r"hardware.compile=max-autotune wants a C\+\+ compiler"),
         (CPU, {"channels_last": 1}, "hardware.channels_last=1 must be true, false or auto"),
+        (MAC, {"keep_memory": True}, "only the C library of Linux can be told so; take hardware.keep_memory=auto"),
+        (CPU, {"keep_memory": "1 GB"}, "hardware.keep_memory=1 GB must be true, false or auto"),
         (CPU, {"threads": 0}, "hardware.threads=0 must be a whole number of 1 or more, or auto"),
         (CPU, {"workers": True}, "hardware.workers=True must be a whole number of 1 or more, or auto"),
     ],
@@ -92,7 +156,7 @@ def test_cpus_multiply_fp32_in_bf16_where_they_can() -> None:
 @pytest.mark.parametrize("matmul_precision", ["highest", "high"])
 def test_the_choices_reach_torch(matmul_precision: str) -> None:
     before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    chosen = {"matmul_precision": matmul_precision, "cudnn_benchmark": True, "threads": before[0] + 1}
+    chosen = {"matmul_precision": matmul_precision, "cudnn_benchmark": True, "threads": before[0] + 1, "keep_memory": False}
     try:
         put_into_effect({name: Choice(value, "a test") for name, value in chosen.items()})
         assert torch.get_float32_matmul_precision() == matmul_precision
@@ -104,3 +168,46 @@ def test_the_choices_reach_torch(matmul_precision: str) -> None:
         torch.set_float32_matmul_precision(before[1])
         torch.backends.cudnn.allow_tf32 = before[2]
         torch.backends.cudnn.benchmark = False
+
+
+@pytest.mark.parametrize(
+    ("facts", "wishes", "value"),
+    [
+        (CPU, {}, True),
+        (CPU, {"keep_memory": False}, False),
+        (H100, {}, False),
+        (H100, {"accelerator": "cpu"}, True),
+        (H100, {"keep_memory": True}, True),
+        (MAC, {"accelerator": "cpu"}, False),
+    ],
+)
+def test_memory_is_kept_where_tensors_lie_in_it(facts: Facts, wishes: dict[str, Any], value: bool) -> None:
+    assert plan(facts, wishes)["keep_memory"].value is value
+
+
+LARGE = """
+import resource
+from arclight.hardware.speed import keep_free_memory
+
+def use() -> None:
+    memory = bytearray(80_000_000)  # more than the C library ever keeps by itself
+    memory[::4096] = bytes(len(memory[::4096]))
+
+keep_free_memory()
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+@pytest.mark.parametrize("own", [{}, {"MALLOC_ARENA_MAX": "4"}])
+def test_what_is_freed_is_taken_again_unless_the_system_says_otherwise(own: dict[str, str]) -> None:
+    set_already = {name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"}
+    environment = {name: value for name, value in os.environ.items() if name not in set_already} | own
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    found = subprocess.run([sys.executable, "-c", LARGE], env=environment, capture_output=True, text=True, check=True)
+    num_pages = int(found.stdout)
+    assert num_pages > 100 if own else num_pages < 100

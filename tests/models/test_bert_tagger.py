@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from arclight.errors import InputError
-from arclight.models.bert_tagger import PLAIN_MASK, BertTagger
+from arclight.models.attention import PLAIN_MASK
+from arclight.models.bert_tagger import BertTagger
 from arclight.spec import TokenSpec
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -514,7 +515,9 @@ def test_the_host_waits_for_no_value_of_packed_rows() -> None:
 @pytest.mark.parametrize("kind", ["modernbert", "deberta-v2", "mpnet"])
 def test_an_encoder_that_would_mix_the_texts_of_a_row_is_told(kind: str) -> None:
     net = BertTagger(text(), checkpoint=None, encoder={"model_type": kind, **ENCODERS[kind]})
-    with pytest.raises(InputError, match=f"data.packing=rows: the encoder '{kind}' cannot keep the texts of a row apart"):
+    with pytest.raises(
+        InputError, match=f"data.packing=rows and fixed: the encoder '{kind}' cannot keep the texts of a row apart"
+    ):
         net(*packed(5, 12))
 
 

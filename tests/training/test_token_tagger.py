@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +13,12 @@ import torch
 
 import arclight
 from arclight.data.columns import Sentence
-from arclight.data.order import Rows
+from arclight.data.order import Rows, Shard
+from arclight.data.packing import EvenOrder
 from arclight.data.phrases import Phrases
-from arclight.data.subwords import Subwords
+from arclight.data.subwords import Subwords, TokenLoader
 from arclight.evaluation.predictions import KeptPredictions
+from arclight.hardware import Choice
 from arclight.models.bert_tagger import BertTagger
 from arclight.spec import TokenBatch, TokenSpec
 from arclight.training.schedules import constant
@@ -71,6 +75,79 @@ def test_two_processes_give_the_gradients_of_one(tagger: TokenTagger, subwords: 
     assert found_loss == pytest.approx(loss, abs=1e-5)
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("shard", [Shard(world_size=2), Shard(accumulation=2), Shard(world_size=2, accumulation=2)])
+def test_parts_of_one_shape_give_the_gradients_of_the_whole(tagger: TokenTagger, subwords: Subwords, shard: Shard) -> None:
+    parts: list[TokenBatch] = []
+    for rank in range(shard.world_size):
+        order = EvenOrder(subwords.lengths, 16, seed=0, shard=replace(shard, rank=rank))
+        loader = TokenLoader(subwords, order, tokens_per_row=96, shape=order.shape(96))
+        parts += list(loader)[-shard.accumulation :]  # the last batch, which has fewer sentences than the others may
+    assert len({part.input_ids.shape for part in parts}) == 1
+    every = torch.cat([part.indices for part in parts])
+    loss, expected = gradients(tagger, subwords.batch(Rows(every, every, 0, 0)))
+    found_loss, found = gradients(tagger, *parts)
+    assert found_loss == pytest.approx(loss, abs=1e-5)
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("takes_them", [True, False])
+def test_a_net_need_not_know_of_boundaries(data: Phrases, subwords: Subwords, takes_them: bool) -> None:
+    assert isinstance(data.spec, TokenSpec)
+    given: list[int] = []
+
+    class Plain(torch.nn.Linear):
+        def forward(self, input_ids: Any, attention_mask: Any, position_ids: Any = None) -> Any:  # type: ignore[override]
+            given.append(3)
+            return super().forward(input_ids[..., None].float())
+
+    class Knowing(torch.nn.Linear):
+        def forward(  # type: ignore[override]
+            self, input_ids: Any, attention_mask: Any, position_ids: Any = None, boundaries: Any = None
+        ) -> Any:
+            given.append(3 + (boundaries is not None))
+            return super().forward(input_ids[..., None].float())
+
+    net = (Knowing if takes_them else Plain)(1, len(data.spec.labels))
+    task = TokenTagger(data.spec, net=net, make_optimizer=SGD, schedule=constant)
+    task.training_step(subwords.batch(WHOLE, tokens_per_row=64))
+    task.count(subwords.batch(WHOLE, tokens_per_row=64))
+    assert given == [3 + takes_them] * 2
+
+
+@pytest.mark.parametrize(
+    ("packing", "precision", "dtype"),
+    [
+        ("fixed", "bf16-mixed", torch.bfloat16),
+        ("rows", "16-mixed", torch.float16),
+        ("rows", "bf16-true", torch.bfloat16),
+        ("rows", "32-true", torch.float32),
+        ("rows", 32, torch.float32),
+        ("buckets", "bf16-mixed", None),
+    ],
+)
+def test_the_attention_is_chosen_for_device_and_precision_and_told(
+    tagger: TokenTagger,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    packing: str,
+    precision: Any,
+    dtype: torch.dtype | None,
+) -> None:
+    asked: list[tuple[torch.device, torch.dtype]] = []
+    monkeypatch.setattr(
+        BertTagger, "choose_attention", lambda net, *given: [asked.append(given), Choice(False, "because of a test")][1]
+    )
+    device = torch.device("cuda", 1)
+    tagger.trainer = SimpleNamespace(  # type: ignore[assignment]
+        datamodule=SimpleNamespace(packing=packing), precision=precision, strategy=SimpleNamespace(root_device=device)
+    )
+    with caplog.at_level("INFO"):
+        tagger.on_fit_start()
+    assert asked == ([] if dtype is None else [(device, dtype)])
+    assert ("attention in packed rows: because of a test" in caplog.text) is (dtype is not None)
 
 
 def test_packed_rows_are_scored_as_padded_ones(tagger: TokenTagger, subwords: Subwords) -> None:

@@ -51,7 +51,9 @@ class Conll2003(TokenDataModule):
         max_batch_per_device: most sentences that one process takes at once; None is no limit.
         seed: of shuffling.
         packing: "buckets" puts sentences of like length into a batch, "none" pads them as the shuffle has them, "rows" lays
-            them side by side in rows of `tokens_per_row`, where none sees another. Validation and test have buckets always.
+            them side by side in rows of `tokens_per_row`, where none sees another. "fixed" does so with as many rows, as wide,
+            in each step: batches of about equally many subwords, and each sentence in every epoch, so that a batch may have
+            fewer than `batch_size`. Validation and test have buckets always.
         tokens_per_row: most subwords in such a row.
         context: "document" gives the net neighbouring sentences of a document at once, as many as `max_length` has room for,
             and scores each of them once; batches are then counted in such windows.

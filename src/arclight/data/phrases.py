@@ -80,7 +80,9 @@ class Phrases(TokenDataModule):
         eval_batch_size: sentences that one process takes at once in validation and test.
         max_batch_per_device: most sentences that one process takes at once; None is no limit.
         packing: "buckets" puts sentences of like length into a batch, "none" pads them as the shuffle has them, "rows" lays
-            them side by side in rows of `tokens_per_row`, where none sees another. Validation and test have buckets always.
+            them side by side in rows of `tokens_per_row`, where none sees another. "fixed" does so with as many rows, as wide,
+            in each step: batches of about equally many subwords, and each sentence in every epoch, so that a batch may have
+            fewer than `batch_size`. Validation and test have buckets always.
         tokens_per_row: most subwords in such a row.
         num_train: sentences to train on.
         num_val: sentences to validate on.

@@ -18,14 +18,14 @@ from arclight.data.columns import Sentence, check_labels, find_labels
 from arclight.data.datamodule import DataModule
 from arclight.data.examples import portrait_of_sentences
 from arclight.data.order import EvalOrder, Rows, TrainOrder
-from arclight.data.packing import BucketOrder, TextOrder, lay_out, window_sizes
+from arclight.data.packing import BucketOrder, EvenOrder, Shape, TextOrder, find_windows, lay_out
 from arclight.data.vocabulary import load_tokenizer, train_wordpiece
 from arclight.errors import InputError
 from arclight.spec import IGNORED, TokenBatch, TokenSpec
 
 SPLITS = ("train", "val", "test")
 
-Packing = Literal["none", "buckets", "rows"]
+Packing = Literal["none", "buckets", "rows", "fixed"]
 Context = Literal["sentence", "document"]
 
 _log = logging.getLogger(__name__)
@@ -94,11 +94,12 @@ class Subwords:
         self._places, self._word_places = self._places.to(device), self._word_places.to(device)
         return self
 
-    def batch(self, rows: Rows, tokens_per_row: int | None = None) -> TokenBatch:
+    def batch(self, rows: Rows, tokens_per_row: int | None = None, shape: Shape | None = None) -> TokenBatch:
         """These pieces; nothing here waits for the device.
 
-        Each has a row of its own, padded to the longest, or, with `tokens_per_row`, several share one of that width at most. A
-        piece of index -1 is padding, yet attends to its first position, and num_labelled is never 0, lest there be NaN.
+        Each has a row of its own, padded to the longest, or, with `tokens_per_row`, several share one of that width at most,
+        or of this shape. A piece of index -1 is padding, yet attends to its first position, and num_labelled is never 0, lest
+        there be NaN.
         """
         lengths = self.lengths[rows.indices.clamp(min=0)] * (rows.indices >= 0)
         num_labelled = int(self.num_labelled[rows.whole[rows.whole >= 0]].sum())
@@ -106,12 +107,12 @@ class Subwords:
         ids, labels, *_ = self._flat
         device = ids.device
         row_of: Tensor | None = pieces if self._sentences is not None else None
-        starts = position_ids = None
+        starts = position_ids = boundaries = None
         if tokens_per_row is None:
             at, mask = self._one_a_row(rows.indices.to(device, non_blocking=True), max(1, int(lengths.max())))
         else:
-            layout = lay_out(lengths, self._offsets[rows.indices.clamp(min=0)], tokens_per_row)
-            at, mask, position_ids = (table.to(device, non_blocking=True) for table in layout[2:])
+            layout = lay_out(lengths, self._offsets[rows.indices.clamp(min=0)], tokens_per_row, shape)
+            at, mask, position_ids, boundaries = (table.to(device, non_blocking=True) for table in layout[2:])
             row_of, starts = layout.rows[pieces], layout.starts[pieces]
         word_starts, word_labels = self._words_of(sentences, starts)
         return TokenBatch(
@@ -126,6 +127,7 @@ class Subwords:
             num_pairs=int((lengths**2).sum()),
             position_ids=position_ids,
             rows=None if row_of is None else row_of.to(device, non_blocking=True),
+            boundaries=boundaries,
         )
 
     def _sentences_of(self, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,28 +162,25 @@ class Subwords:
         return found, word_labels[at]
 
 
-def find_windows(sentences: Sequence[Sentence], spec: TokenSpec) -> list[int]:
-    """How many sentences each window of at most `spec.max_length` subwords holds."""
-    tokenizer = Tokenizer.from_str(spec.tokenizer)
-    tokenizer.no_truncation()
-    words = [list(sentence.words) for sentence in sentences]
-    lengths = [len(found.ids) for found in tokenizer.encode_batch(words, is_pretokenized=True, add_special_tokens=False)]
-    room = spec.max_length - tokenizer.num_special_tokens_to_add(is_pair=False)
-    return window_sizes(lengths, [sentence.document for sentence in sentences], room)
-
-
 class TokenLoader:
     """Batches of one split in the order given; Lightning tells `sampler` the epoch and saves where it stands."""
 
-    def __init__(self, subwords: Subwords, order: TrainOrder | EvalOrder, *, tokens_per_row: int | None = None) -> None:
-        self.subwords, self.sampler, self.tokens_per_row = subwords, order, tokens_per_row
+    def __init__(
+        self,
+        subwords: Subwords,
+        order: TrainOrder | EvalOrder,
+        *,
+        tokens_per_row: int | None = None,
+        shape: Shape | None = None,
+    ) -> None:
+        self.subwords, self.sampler, self.tokens_per_row, self.shape = subwords, order, tokens_per_row, shape
         self.batch_sampler = None  # Lightning looks here, too
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[TokenBatch]:
-        return (self.subwords.batch(rows, self.tokens_per_row) for rows in self.sampler)
+        return (self.subwords.batch(rows, self.tokens_per_row, self.shape) for rows in self.sampler)
 
     def state_dict(self) -> dict[str, int]:
         return self.sampler.state_dict() if isinstance(self.sampler, TrainOrder) else {}
@@ -223,7 +222,7 @@ class TokenDataModule(DataModule):
         for name, choice, known in (("packing", packing, get_args(Packing)), ("context", context, get_args(Context))):
             if choice not in known:
                 raise InputError(f"data.{name}={choice} is none of {', '.join(known)}")
-        if packing == "rows" and tokens_per_row < max_length:
+        if packing in ("rows", "fixed") and tokens_per_row < max_length:
             raise InputError(
                 f"data.tokens_per_row={tokens_per_row} has no room for a text of data.max_length={max_length} subwords; set "
                 f"data.tokens_per_row={max_length} or more, or a shorter data.max_length"
@@ -291,11 +290,17 @@ class TokenDataModule(DataModule):
         pairs = {split: [(sentence.words, sentence.tags) for sentence in self.sentences(split)] for split in self._subwords}
         return portrait_of_sentences(pairs)
 
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.num_train // self.batch_size) if self.packing == "fixed" else super().steps_per_epoch
+
     def train_dataloader(self) -> TokenLoader:
         train = self._subwords["train"].to(self.device)
-        make_order = BucketOrder if self.packing == "buckets" else TextOrder
+        make_order = {"buckets": BucketOrder, "fixed": EvenOrder}.get(self.packing, TextOrder)
         order = make_order(train.lengths, self.batch_size, seed=self.seed, shard=self.shard, is_fixed=self.is_fixed)
-        return TokenLoader(train, order, tokens_per_row=self.tokens_per_row if self.packing == "rows" else None)
+        capacity = self.tokens_per_row if self.packing in ("rows", "fixed") else None
+        shape = order.shape(self.tokens_per_row) if isinstance(order, EvenOrder) else None
+        return TokenLoader(train, order, tokens_per_row=capacity, shape=shape)
 
     def val_dataloader(self) -> TokenLoader:
         return self._eval_loader("val")

@@ -12,9 +12,10 @@ from arclight.hardware.facts import Facts, Gpu, is_main_process, probe
 from arclight.hardware.launch import Launch, detect_launch
 from arclight.hardware.limits import usable_cores
 from arclight.hardware.plan import check_settings, for_trainer, plan, wishes_of
-from arclight.hardware.speed import put_into_effect
+from arclight.hardware.speed import GRAPH_MODES, put_into_effect
 
 __all__ = [
+    "GRAPH_MODES",
     "Choice",
     "Facts",
     "Gpu",

@@ -15,11 +15,12 @@ from arclight.hardware.speed import (
     choose_channels_last,
     choose_compile,
     choose_cudnn_benchmark,
+    choose_keep_memory,
     choose_threads,
     choose_workers,
 )
 
-FOR_SPEED = ("matmul_precision", "cudnn_benchmark", "channels_last", "compile", "threads", "workers")
+FOR_SPEED = ("matmul_precision", "cudnn_benchmark", "channels_last", "compile", "threads", "workers", "keep_memory")
 FOR_TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")
 # Lightning's own names begin so; those of packages that register strategies are not known here
 STRATEGIES = ("ddp", "fsdp", "deepspeed", "single_device", "single_tpu", "single_xla", "xla")
@@ -28,7 +29,13 @@ SHARE_FOR_STATES = 0.8  # of a GPU's memory; the rest is for activations
 
 
 def plan(
-    facts: Facts, wishes: Mapping[str, Any], num_parameters: int | None = None, *, has_fixed_shapes: bool = False
+    facts: Facts,
+    wishes: Mapping[str, Any],
+    num_parameters: int | None = None,
+    *,
+    has_fixed_shapes: bool = False,
+    steps_per_epoch: int | None = None,
+    num_parts: int = 1,
 ) -> dict[str, Choice]:
     """Every setting that depends on the machine, with its reason; a wish is kept, or told why it cannot be had.
 
@@ -39,6 +46,8 @@ def plan(
         wishes: the settings of `trainer` and `hardware` in one mapping; "auto", null and silence leave it to the plan.
         num_parameters: of the net, where it is known; decides whether its states fit one GPU.
         has_fixed_shapes: whether every batch has the same shape, as those of images do.
+        steps_per_epoch: optimizer steps, where they are known.
+        num_parts: that each process adds up to an optimizer step.
 
     Raises:
         InputError: when a wish cannot be had on this machine.
@@ -63,10 +72,29 @@ def plan(
         "matmul_precision": matmul,
         "cudnn_benchmark": choose_cudnn_benchmark(accelerator.value, gpus, wishes, has_fixed_shapes),
         "channels_last": choose_channels_last(accelerator.value, gpus, wishes, str(precision.value), matmul.value),
-        "compile": choose_compile(facts, accelerator.value, gpus, wishes),
+        "compile": choose_compile(
+            facts,
+            accelerator.value,
+            gpus,
+            wishes,
+            has_fixed_shapes=has_fixed_shapes,
+            num_steps=count_steps(steps_per_epoch, wishes),
+            num_processes=world_size,
+            num_parts=num_parts,
+        ),
         "threads": choose_threads(facts, num_local, wishes),
         "workers": choose_workers(facts, num_local, wishes),
+        "keep_memory": choose_keep_memory(facts, accelerator.value, wishes),
     }
+
+
+def count_steps(steps_per_epoch: int | None, wishes: Mapping[str, Any]) -> int | None:
+    """Optimizer steps of the whole run at most; None where that is not known."""
+    epochs, steps = wishes.get("max_epochs"), wishes.get("max_steps")
+    ends = [steps] if isinstance(steps, int) and steps >= 0 else []
+    if isinstance(epochs, int) and epochs >= 0 and steps_per_epoch is not None:
+        ends.append(epochs * steps_per_epoch)
+    return min(ends, default=None)
 
 
 def wishes_of(settings: Mapping[str, Any]) -> dict[str, Any]:

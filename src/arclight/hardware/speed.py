@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +12,15 @@ from arclight.hardware.choice import Choice, granted, wish_for
 from arclight.hardware.facts import VOLTA, Facts, Gpu
 from arclight.hardware.precision import uses_tensor_cores
 
+GRAPH_MODES = ("reduce-overhead", "max-autotune")  # modes of torch.compile that capture CUDA graphs
+COMPILE_MODES = ("default", *GRAPH_MODES, "max-autotune-no-cudagraphs")
+STEPS_THAT_PAY = 20_000  # a captured graph saves some 3 ms of launches in a step, and a minute to make it is earned back then
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as malloc.h has them
+
 
 def put_into_effect(choices: Mapping[str, Choice]) -> None:
-    """Sets what torch keeps for the whole process: precision of fp32 products, search of cuDNN, threads.
+    """Sets what holds for the whole process: precision of fp32 products, search of cuDNN, threads, what becomes of free memory.
 
     Lightning's Trainer is given no `benchmark`, so that this is the only place that sets it.
     """
@@ -23,6 +31,23 @@ def put_into_effect(choices: Mapping[str, Choice]) -> None:
     torch.backends.cudnn.allow_tf32 = matmul_precision != "highest"  # torch's default lets convolutions use TF32 in "fp32"
     torch.backends.cudnn.benchmark = choices["cudnn_benchmark"].value
     torch.set_num_threads(choices["threads"].value)
+    if choices["keep_memory"].value:
+        keep_free_memory()
+
+
+def keep_free_memory() -> None:
+    """Tells the C library to keep what is freed for the next request; a system's own settings of it are left as they are.
+
+    Else each step asks the system for its large tensors anew, which hands them out page by page, each of them wiped.
+
+    Source: mallopt(3).
+    """
+    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def choose_cudnn_benchmark(
@@ -66,25 +91,68 @@ def choose_channels_last(
     return Choice(False, "no tensor cores take part" if gpus else "nothing gained on this device")
 
 
-def choose_compile(facts: Facts, accelerator: str, gpus: tuple[Gpu, ...], wishes: Mapping[str, Any]) -> Choice:
-    """Whether torch.compile turns the net into kernels of its own; never by itself."""
-    wish = read_switch(wishes, "compile")
+def choose_compile(
+    facts: Facts,
+    accelerator: str,
+    gpus: tuple[Gpu, ...],
+    wishes: Mapping[str, Any],
+    *,
+    has_fixed_shapes: bool,
+    num_steps: int | None,
+    num_processes: int,
+    num_parts: int,
+) -> Choice:
+    """The mode in which torch.compile turns net and loss into kernels of its own; True is its default mode, False is none.
+
+    By itself only where a GPU then replays one captured graph in every step, and there are steps enough to earn it back.
+    """
+    wish = read_mode(wishes)
     if wish is None:
+        return choose_graph(facts, gpus, wishes, has_fixed_shapes, num_steps, is_shared=num_processes > 1 or num_parts > 1)
+    if wish is False:
+        return granted(wish)
+    named = f"hardware.compile={str(wish).lower()}"
+    if not facts.has_compiler:
+        raise InputError(
+            f"{named} wants a C++ compiler and Python's headers (Debian, Ubuntu: g++ and python3-dev), which are "
+            "not here; install them or take hardware.compile=false"
+        )
+    if gpus and not facts.has_triton:
+        raise InputError(f"{named} wants the package triton on GPUs: pip install triton")
+    if old := sorted({gpu.name for gpu in gpus if not gpu.architecture and gpu.capability < VOLTA}):
+        raise InputError(f"{named} wants GPUs from compute capability 7.0 on, and {', '.join(old)} is older")
+    if gpus and wish in GRAPH_MODES:
+        if num_parts > 1:
+            plain = "max-autotune-no-cudagraphs" if wish == "max-autotune" else True
+            return granted(plain, "but without graphs: each part of a batch would overwrite the gradients of the one before")
+        if not has_fixed_shapes:
+            return granted(wish, "but each shape of a batch is captured anew; data.packing=fixed has one")
+    return granted(wish)
+
+
+def choose_graph(
+    facts: Facts,
+    gpus: tuple[Gpu, ...],
+    wishes: Mapping[str, Any],
+    has_fixed_shapes: bool,
+    num_steps: int | None,
+    *,
+    is_shared: bool,
+) -> Choice:
+    """Whether one graph is captured and replayed, without a wish of the user."""
+    if not gpus or num_steps is None or num_steps < STEPS_THAT_PAY:
         return Choice(
             False, "takes 20 s and more before the first step, which short runs do not earn back; hardware.compile=true"
         )
-    if wish and not facts.has_compiler:
-        raise InputError(
-            "hardware.compile=true wants a C++ compiler and Python's headers (Debian, Ubuntu: g++ and python3-dev), which are "
-            "not here; install them or take hardware.compile=false"
-        )
-    if wish and gpus:
-        if not facts.has_triton:
-            raise InputError("hardware.compile=true wants the package triton on GPUs: pip install triton")
-        if any(not gpu.architecture and gpu.capability < VOLTA for gpu in gpus):
-            names = ", ".join(sorted({gpu.name for gpu in gpus if gpu.capability < VOLTA}))
-            raise InputError(f"hardware.compile=true wants GPUs from compute capability 7.0 on, and {names} is older")
-    return granted(wish)
+    if not has_fixed_shapes:
+        return Choice(False, "batches differ in shape, so that no one graph serves all; data.packing=fixed has one shape")
+    if is_shared:
+        return Choice(False, "a captured graph is for one process and batches in one part; hardware.compile=true does without")
+    if wishes.get("deterministic"):
+        return Choice(False, "the same algorithms in every run, as trainer.deterministic wants")
+    if not (facts.has_compiler and facts.has_triton) or any(gpu.architecture or gpu.capability < VOLTA for gpu in gpus):
+        return Choice(False, "wants a C++ compiler, triton and GPUs of CUDA from compute capability 7.0 on")
+    return Choice("reduce-overhead", f"{num_steps:,} steps of one shape replay one captured graph")
 
 
 def choose_threads(facts: Facts, num_local: int, wishes: Mapping[str, Any]) -> Choice:
@@ -105,6 +173,22 @@ def choose_workers(facts: Facts, num_local: int, wishes: Mapping[str, Any]) -> C
     return share_of_cores(facts, num_local) if wish is None else granted(wish)
 
 
+def choose_keep_memory(facts: Facts, accelerator: str, wishes: Mapping[str, Any]) -> Choice:
+    """Whether the memory of a step stays with the process for the next, instead of going back to the system."""
+    wish = read_switch(wishes, "keep_memory")
+    if wish and facts.system != "Linux":
+        raise InputError(
+            "hardware.keep_memory=true: only the C library of Linux can be told so; take hardware.keep_memory=auto"
+        )
+    if wish is not None:
+        return granted(wish)
+    if accelerator != "cpu":
+        return Choice(False, "torch keeps the device's memory itself")
+    if facts.system != "Linux":
+        return Choice(False, "only the C library of Linux can be told so")
+    return Choice(True, "each step needs the memory of the one before again")
+
+
 def share_of_cores(facts: Facts, num_local: int) -> Choice:
     """One process's part of the cores, at least 1."""
     reason = f"{facts.num_cores} cores" + (f" for {num_local} processes" if num_local > 1 else "")
@@ -121,6 +205,20 @@ def read_switch(wishes: Mapping[str, Any], name: str) -> bool | None:
     if wish is not None and not isinstance(wish, bool):
         raise InputError(f"hardware.{name}={wish} must be true, false or auto")
     return wish
+
+
+def read_mode(wishes: Mapping[str, Any]) -> bool | str | None:
+    """The wish for `compile`: true, false, a mode of torch.compile, or auto.
+
+    Raises:
+        InputError: for anything else.
+    """
+    wish = wish_for(wishes, "compile")
+    if wish is None or isinstance(wish, bool):
+        return wish
+    if wish not in COMPILE_MODES:
+        raise InputError(f"hardware.compile={wish} must be true, false, auto, or a mode: {', '.join(COMPILE_MODES)}")
+    return True if wish == "default" else str(wish)
 
 
 def read_count(wishes: Mapping[str, Any], name: str) -> int | None:

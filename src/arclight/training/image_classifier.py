@@ -93,8 +93,7 @@ class ImageClassifier(Task):
         return pixels.contiguous(memory_format=self.memory_format)
 
     def training_step(self, batch: ImageBatch) -> Tensor:
-        logits = self(batch.images).float()
-        return nn.functional.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        return self.loss_of((self.normalize(batch.images),), batch.labels)
 
     def count(self, batch: ImageBatch, kept: KeptPredictions | None = None) -> None:
         # only a test keeps what is predicted

@@ -20,6 +20,7 @@ from arclight.errors import InputError
 from arclight.evaluation.predictions import KeptPredictions, Predictions
 from arclight.evaluation.tables import Table
 from arclight.spec import IGNORED, Spec, TokenSpec
+from arclight.training.compiled import CompiledLoss
 from arclight.training.optimizers import LrRule, MakeOptimizer, Schedule, configure, lr_factor, read_rates
 
 
@@ -57,7 +58,7 @@ class Task(LightningModule):
     """A net in training. A subclass says how a batch becomes a loss, what is counted, and which scores the counts give.
 
     Scores come of sums over all samples and processes, never of means over batches. `scores` are those of the last pass,
-    `predictions` those of the last test, of all processes.
+    `predictions` those of the last test, of all processes; `compiled` is the loss once `compile_loss` was called.
 
     Args:
         spec: the data's facts.
@@ -76,6 +77,7 @@ class Task(LightningModule):
 
     spec_type: ClassVar[type[Spec]]  # the kind of data that it learns from
     monitor: ClassVar[Monitor]
+    reduction: ClassVar[Literal["mean", "sum"]] = "mean"  # of the losses of a batch
 
     def __init__(
         self,
@@ -110,6 +112,7 @@ class Task(LightningModule):
         self.scores: Scores | None = None
         self.predictions: Predictions | None = None
         self._kept = KeptPredictions(labels, is_per_word=isinstance(spec, TokenSpec))
+        self.compiled: CompiledLoss | None = None
 
     @abstractmethod
     def count(self, batch: Any, kept: KeptPredictions | None = None) -> None:
@@ -118,6 +121,24 @@ class Task(LightningModule):
     @abstractmethod
     def score(self) -> Scores:
         """The scores of what has been counted."""
+
+    def compile_loss(self, mode: str) -> None:
+        """Makes one function of net and loss that torch.compile has made faster; weights keep their names.
+
+        For training alone, whose batches have few shapes, often one; a split that is scored has many.
+        """
+        self.compiled = CompiledLoss(self.net, self.plain_loss, mode)
+
+    def loss_of(self, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        """The loss of what the net makes of these inputs, in training."""
+        return (self.compiled or self.plain_loss)(inputs, labels)
+
+    def plain_loss(self, inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        """The same, never compiled."""
+        logits = self.net(*inputs).float().flatten(0, -2)
+        return nn.functional.cross_entropy(
+            logits, labels.flatten(), reduction=self.reduction, label_smoothing=self.label_smoothing
+        )
 
     def configure_optimizers(self) -> Any:
         factor = lr_factor(self.lr_rule, self.trainer.datamodule.batch_size, self.lr_batch_size)  # type: ignore[attr-defined]

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import math
+from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from arclight.evaluation.confusion import accuracy, class_table
 from arclight.evaluation.entities import EntityCounts, entity_table, words
 from arclight.evaluation.predictions import KeptPredictions
+from arclight.hardware import Choice
 from arclight.spec import TokenBatch, TokenSpec
 from arclight.training.optimizers import LrRule, MakeOptimizer, Schedule
 from arclight.training.task import Monitor, Scores, Task
+
+_log = logging.getLogger(__name__)
 
 OUTSIDE = 0  # a TokenSpec's labels begin with "O"
 
@@ -24,7 +31,8 @@ class TokenTagger(Task):
 
     Args:
         spec: the data's facts: labels and tokenizer.
-        net: input_ids (R, T), attention_mask (R, T) -> logits (R, T, labels); with position_ids (R, T) for packed rows.
+        net: input_ids (R, T), attention_mask (R, T) -> logits (R, T, labels); with position_ids (R, T) for packed rows, and
+            with boundaries (N + 1,), if it takes them.
         make_optimizer: wants the parameter groups.
         schedule: (step, total_steps) -> factor on the learning rate.
         label_smoothing: share of each target spread over all labels, 0 or more and below 1.
@@ -35,6 +43,7 @@ class TokenTagger(Task):
 
     spec_type = TokenSpec
     monitor = Monitor("val/f1", "max")
+    reduction = "sum"
 
     def __init__(
         self,
@@ -61,19 +70,36 @@ class TokenTagger(Task):
         )
         self.labels = spec.labels
         self.entities = EntityCounts(spec.labels)
+        self._takes_boundaries = "boundaries" in inspect.signature(net.forward).parameters
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
-        """Logits (R, T, labels) of token numbers (R, T); the mask and the positions are those of a TokenBatch."""
-        packed = {} if position_ids is None else {"position_ids": position_ids}  # a net need not know of several texts in a row
-        logits: Tensor = self.net(input_ids, attention_mask, **packed)
+    def on_fit_start(self) -> None:
+        choose: Callable[[torch.device, torch.dtype], Choice] | None = getattr(self.net, "choose_attention", None)
+        packing = getattr(self.trainer.datamodule, "packing", "none")  # type: ignore[attr-defined]
+        if choose is not None and packing in ("rows", "fixed"):
+            dtype = {"bf16": torch.bfloat16, "16": torch.float16}.get(str(self.trainer.precision).split("-")[0], torch.float32)
+            _log.info("attention in packed rows: %s", choose(self.trainer.strategy.root_device, dtype).reason)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor | None = None,
+        boundaries: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (R, T, labels) of token numbers (R, T); the others are those of a TokenBatch."""
+        logits: Tensor = self.net(*self._inputs(input_ids, attention_mask, position_ids, boundaries))
         return logits
 
+    def _inputs(
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None, boundaries: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """What the net is given: it need not know of several texts in a row, nor of their boundaries."""
+        known = boundaries if self._takes_boundaries and position_ids is not None else None
+        return tuple(part for part in (input_ids, attention_mask, position_ids, known) if part is not None)
+
     def training_step(self, batch: TokenBatch) -> Tensor:
-        logits = self._logits(batch).float()  # (R, T, labels)
-        loss = nn.functional.cross_entropy(
-            logits.flatten(0, 1), batch.labels.flatten(), reduction="sum", label_smoothing=self.label_smoothing
-        )
-        return loss / batch.num_labelled
+        inputs = self._inputs(batch.input_ids, batch.attention_mask, batch.position_ids, batch.boundaries)
+        return self.loss_of(inputs, batch.labels) / batch.num_labelled
 
     def predict_words(self, batch: TokenBatch) -> Tensor:
         """The label number of every word (B, W); that of "O" where truncation cut the word off."""
@@ -92,7 +118,7 @@ class TokenTagger(Task):
             kept.add(batch.indices, batch.word_labels, predicted, confidence.masked_fill(~seen, math.nan))
 
     def _logits(self, batch: TokenBatch) -> Tensor:
-        logits: Tensor = self(batch.input_ids, batch.attention_mask, batch.position_ids)
+        logits: Tensor = self(batch.input_ids, batch.attention_mask, batch.position_ids, batch.boundaries)
         return logits
 
     def score(self) -> Scores:
