@@ -590,7 +590,7 @@ def test_entities_are_marked_in_sentences(run: Path) -> None:
 
 def test_pictures_of_mistakes_and_of_the_data(run: Path) -> None:
     text = Reader(page(run)).text
-    assert "is catsaid dog75.00 % sure" in text
+    assert "is cat said dog 75.00 % sure" in text
     assert "cat 30 8" in text
     assert "all 50 8" in text
 
