@@ -595,6 +595,34 @@ def test_pictures_of_mistakes_and_of_the_data(run: Path) -> None:
     assert "all 50 8" in text
 
 
+def test_the_score_of_a_class_stands_in_its_table_only(run: Path) -> None:
+    (run / "results.json").write_text(json.dumps({"test/f1/cat": 0.5, "test/f1/other": 0.25}))
+    text = Reader(page(run)).text
+    assert "f1/other - 25.00 %" in text
+    assert "f1/cat" not in text
+
+
+def test_names_in_any_script_are_whole_escaped_and_set_apart(run: Path) -> None:
+    names = [
+        "猫と犬の写真とても長い名前です",
+        "قطة صغيرة",
+        "🐈‍⬛",
+        "<script>alert(1)</script>",
+        "a-long-name-without-an-end" * 5,
+    ]
+    mistakes = [{**IMAGES[1], "image": PIXEL, "label": name, "predicted": names[0]} for name in names]
+    (run / "mistakes.json").write_text(json.dumps({"mistakes": mistakes}))
+    (run / "data.json").write_text(json.dumps({"counts": {"train": dict.fromkeys(names, 3)}, "samples": []}))
+    source = page(run)
+    read = Reader(source)
+    titles = [attributes.get("title") or "" for tag, attributes in read.tags if tag == "figure"]
+    for name in names:
+        assert any(title.endswith(f"is {name}, said {names[0]}") for title in titles), "what a caption cuts is whole here"
+        assert f"{name} 3" in read.text
+    assert "<script" not in source
+    assert source.count("<bdi>") > len(names), "a name that runs from right to left turns nothing else around"
+
+
 def test_intervals_stand_beside_the_scores_that_the_predictions_explain(run: Path) -> None:
     (run / "results.json").write_text(json.dumps({"test/accuracy": 0.5, "test/f1/cat": 0.1}))
     text = Reader(page(run)).text
