@@ -79,6 +79,12 @@ def test_a_run_that_breaks_gives_the_terminal_back(tmp_path: Path) -> None:
     assert stream.getvalue().count("\x1b[?25l") == stream.getvalue().count("\x1b[?25h") == 1
 
 
+def test_the_bar_has_a_loss_before_the_first_is_logged(tmp_path: Path) -> None:
+    text = watched(Terminal(), tmp_path, log_every_n_steps=1000)
+    assert "epoch 1/2" in text
+    assert re.search(r"━ +loss -?\d", Text.from_ansi(text.replace("\r", "\n")).plain)
+
+
 def test_a_run_without_an_end_has_no_time_left(tmp_path: Path) -> None:
     bar = ProgressBar(open_console(file=Terminal()), Throughput(0.0))
     bar._show("epoch 1", None)

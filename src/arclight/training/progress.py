@@ -75,7 +75,10 @@ class ProgressBar(EpochLines):
             self._start = (done_by(trainer, batch_idx), time.perf_counter())
         if self._is_due():
             done, text = done_by(trainer, batch_idx), f"epoch {epoch_of(trainer)}"
-            self._draw(description=text, completed=done, numbers=self._numbers(trainer, done))
+            loss = self.throughput.last_loss
+            if loss is None and pl_module.device.type == "cpu":  # nothing is waited for there: the last batch's, for a start
+                loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
+            self._draw(description=text, completed=done, numbers=self._numbers(trainer, done, loss))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._draw(numbers="validating")
@@ -170,11 +173,8 @@ class ProgressBar(EpochLines):
             self._progress.stop()
             self._progress = None
 
-    def _numbers(self, trainer: Trainer, done: int) -> str:
-        loss, window = (
-            self.throughput.last_loss,
-            self.throughput.steady if self.throughput.steady.parts else self.throughput.first,
-        )
+    def _numbers(self, trainer: Trainer, done: int, loss: float | None) -> str:
+        window = self.throughput.steady if self.throughput.steady.parts else self.throughput.first
         parts = [] if loss is None else [f"loss {loss:.3f}"]
         parts += [f"{name} {value:.3g}" for name, value in own_metrics(trainer).items()]
         if window.total_s and self.console.width >= ROOM_FOR_SPEED:
