@@ -70,6 +70,13 @@ def test_the_curves_of_many_settings_are_told_apart(tmp_path: Path) -> None:
     assert found.groups[-1].letter == "L"
 
 
+def test_a_run_whose_metrics_are_broken_has_no_curve(tmp_path: Path) -> None:
+    folder = settings(tmp_path, 2)
+    (folder / "0" / "metrics.csv").write_text("step,train/loss\n1," + "9" * 200_000 + "\n")  # longer than a cell may be
+    write_comparison(compare_runs([str(folder)]), tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").count('<figure class="curve">') == 2
+
+
 def test_a_legend_is_short(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_run(tmp_path / name, lr=name * 200, seed=0, right=rights(0.5, 0))

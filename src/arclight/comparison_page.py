@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import statistics
 from collections.abc import Iterator, Sequence
@@ -120,7 +121,7 @@ def draw_curves(groups: Sequence[Group]) -> list[tuple[str, Any]]:
         for run in group.runs:
             try:
                 series = read_series((run.folder / "metrics.csv").read_text(encoding="utf-8"))
-            except (OSError, ValueError):
+            except (OSError, ValueError, csv.Error):
                 continue
             for name, own in lines.items():
                 if name in series:
