@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import yaml
 from scipy import stats
 
 from arclight.__main__ import main
-from arclight.compare import compare_runs, spread, to_rich, verdict, write_comparison
+from arclight.compare import compare_runs
+from arclight.comparison_page import spread, write_comparison
 from arclight.errors import InputError
 
 NUM_SAMPLES = 300
@@ -60,6 +62,9 @@ def test_mean_and_spread_are_over_the_seeds(grid: Path) -> None:
     assert found.groups[0].values("test/accuracy") == pytest.approx(values)
     assert spread(values) == f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} (3)"
     assert spread([1234.5]) == "1,234.5 (1)"
+    assert spread([21480.0, 21480.0]) == "21,480 (2)"
+    assert spread([4.0, 5.0]) == "4.5 ± 0.7 (2)"
+    assert spread([math.nan]) == "nan (1)"
     assert spread([]) == ""
 
 
@@ -104,15 +109,44 @@ def test_what_is_not_there_is_told(grid: Path, wanted: list[str], told: str, mon
 def test_half_written_runs(grid: Path) -> None:
     (grid / "0-a" / "config.yaml").write_text("a: [")
     (grid / "1-a" / "results.json").write_text('{"status": "fail')
+    (grid / "6-a").mkdir()
+    (grid / "6-a" / "results.json").write_text('{"status": "failed", "error": "seed=-1"}')
     (grid / "3-a" / "metrics.csv").unlink()
     (grid / "4-a" / "predictions.jsonl").write_text('{"index": 0, "la')
     found = compare_runs([str(grid)])
-    assert found.left_out[0] == "0-a is left out: its config.yaml cannot be read"
-    assert found.left_out[1] == "1-a did not finish: it is running"
-    assert "B has no p-value" in found.left_out[2]
-    assert "damaged" in found.left_out[2]
+    assert found.left_out[:3] == (
+        "0-a is left out: its config.yaml cannot be read",
+        "6-a is left out: its config.yaml cannot be read",
+        "1-a is left out: it is running",
+    )
+    assert "B has no p-value" in found.left_out[3]
+    assert "damaged" in found.left_out[3]
+    assert [len(group.runs) for group in found.groups] == [1, 3]
     assert found.pairs == {}
     write_comparison(found, grid / "page.html")
+
+
+def test_an_unfinished_run_costs_its_group_no_p_value(grid: Path) -> None:
+    (grid / "4-a" / "results.json").write_text('{"status": "interrupted", "val/accuracy": 0.1}')
+    (grid / "4-a" / "predictions.jsonl").unlink()
+    found = compare_runs([str(grid)])
+    assert found.left_out == ("4-a is left out: it is interrupted",)
+    assert ("B", "accuracy") in found.pairs
+    assert found.groups[1].values("val/accuracy") == []
+
+
+def test_unfinished_runs_are_compared_where_there_are_no_others(grid: Path) -> None:
+    for number in range(5):
+        (grid / f"{number}-a" / "results.json").write_text('{"status": "running"}')
+    found = compare_runs([str(grid)])
+    assert found.left_out[0] == "0-a did not finish: it is running"
+    assert sum(len(group.runs) for group in found.groups) == 6
+
+
+def test_what_is_left_out_is_told_where_too_little_is_left(grid: Path) -> None:
+    (grid / "0-a" / "config.yaml").write_text("a: [")
+    with pytest.raises(InputError, match=r"1 run that can be compared.*; 0-a is left out: its config.yaml cannot be read"):
+        compare_runs([str(grid / "0-a"), str(grid / "1-a")])
 
 
 def test_other_test_samples_are_not_paired(tmp_path: Path) -> None:
@@ -150,12 +184,3 @@ def test_the_verb_prints_tables_and_writes_the_page(grid: Path, capsys: pytest.C
     with pytest.raises(SystemExit):
         main(["compare", str(grid), "--html", str(grid / "no" / "page.html")])
     assert "its folder is not there; make it first" in capsys.readouterr().err
-
-
-def test_nothing_but_the_seed(tmp_path: Path) -> None:
-    for seed in (0, 1):
-        write_run(tmp_path / str(seed), lr=1, seed=seed, right=rights(0.5, seed))
-    found = compare_runs([str(tmp_path)])
-    assert len(found.groups) == 1
-    assert verdict(found) == []
-    assert [table.title.plain for table in to_rich(found)] == ["what differs (runs)", "mean ± sd (n)"]  # type: ignore[union-attr]

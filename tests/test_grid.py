@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,8 @@ def test_the_table_says_what_became_of_each_run(tmp_path: Path, capsys: pytest.C
     with pytest.raises(SystemExit) as ended:
         grid.GridTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
     assert ended.value.code == 1
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
-    assert [line.split()[1] for line in lines] == ["0", "2", "10"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if re.match(r" *\d+  ", line)]
+    assert [line.split()[0] for line in lines] == ["0", "2", "10"]
     assert all(words in lines[0] for words in ("seed=1", "finished", "0.5000", "0.2500", "7"))
     assert "failed: out of luck" in lines[1]
     assert "running" in lines[2]

@@ -50,9 +50,9 @@ def main(arguments: list[str] | None = None) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """Prints the scores of a run on a split."""
     import yaml
-    from rich.console import Console
 
     from arclight import experiment
+    from arclight.terminal import open_console, say, show
 
     overrides = {}
     for override in options.overrides:
@@ -61,11 +61,9 @@ def evaluate(options: argparse.Namespace) -> None:
             raise InputError(f"'{override}' is not of the form data.KEY=VALUE, the settings that evaluate takes")
         overrides[key.removeprefix("data.")] = yaml.safe_load(value)
     scores = experiment.evaluate(options.run, overrides, split=options.split)
-    console = Console()
-    for table in scores.tables:
-        console.print(table.to_rich())
-    for name, value in scores.numbers.items():
-        console.print(f"{options.split}/{name:20}{value:.4f}", highlight=False)
+    console = open_console()
+    show(console, [table.to_rich() for table in scores.tables])
+    say(console, ["", *(f"{options.split}/{name:20}{value:.4f}" for name, value in scores.numbers.items())])
 
 
 def report(options: argparse.Namespace) -> None:
@@ -81,19 +79,16 @@ def report(options: argparse.Namespace) -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """Prints the tables, and where the page lies."""
-    import sys
     from pathlib import Path
 
-    from rich.console import Console
-
-    from arclight.compare import compare_runs, to_rich, verdict, write_comparison
+    from arclight.compare import compare_runs, verdict
+    from arclight.comparison_page import to_rich, write_comparison
+    from arclight.terminal import open_console, say, show
 
     comparison = compare_runs(options.runs)
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    for table in to_rich(comparison):
-        console.print(table)
-    for line in (*verdict(comparison), *comparison.left_out):
-        console.print(line, highlight=False, markup=False)
+    console = open_console()
+    show(console, to_rich(comparison, console.width))
+    say(console, ["", *verdict(comparison), *comparison.left_out])
     if options.html:
         if not Path(options.html).resolve().parent.is_dir():
             raise InputError(f"--html {options.html}: its folder is not there; make it first")
@@ -110,14 +105,13 @@ def doctor(options: argparse.Namespace) -> None:
 
 def largest_batch(options: argparse.Namespace) -> None:
     """Prints what fits and the override to use; with --write, keeps it."""
-    from rich.console import Console
-
     from arclight import local_settings
     from arclight.largest_batch import find_largest_batch
+    from arclight.terminal import open_console, show
 
     found = find_largest_batch(options.overrides)
     print(found.described)
-    Console().print(found.to_rich(), highlight=False)
+    show(open_console(), [found.to_rich()])
     if not found.needs_limit:
         print(f"no limit is needed: a device's whole share of {found.share} samples fits")
         return

@@ -18,11 +18,12 @@ from arclight.config import Composed
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
 from arclight.spec import ImageSpec, TokenSpec
-from arclight.training.callbacks import EpochScores, best_checkpoint, build_callbacks, progress_callback
+from arclight.training.callbacks import EpochScores, best_checkpoint, build_callbacks
 from arclight.training.gradient_order import GradientOrder
 from arclight.training.interruption import Interruption, take_over_signals
 from arclight.training.last_checkpoint import LastCheckpoint
 from arclight.training.optimizers import lr_factor
+from arclight.training.progress import progress_callback
 from arclight.training.task import Task
 from arclight.training.throughput import Throughput
 from arclight.training.trackers import build_trackers, record_facts
@@ -95,7 +96,7 @@ def put_together(
         "callbacks": [throughput, epochs, *callbacks_for(composed, task, throughput, console), last],
         "accumulate_grad_batches": num_parts,
         "default_root_dir": str(composed.folder),
-        "enable_progress_bar": console.is_terminal and not console.quiet,
+        "enable_progress_bar": False,  # ours is no bar of Lightning's
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,  # the loaders shard themselves

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import glob
-import statistics
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from arclight.config import find_run, leaves
 from arclight.errors import InputError
-from arclight.evaluation.page import shown, templates, write_page
 from arclight.evaluation.prediction_file import ImagePrediction, Prediction, read_predictions
 from arclight.evaluation.redaction import without_secrets
 from arclight.evaluation.resampling import Counts, Difference, compare, count
 from arclight.resume import differences
 from arclight.run_folder import results_of, settings_of, status_of
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 SHOWN = ("train/samples_per_s", "train/tokens_per_s", "train/step_ms", "time/total_s", "memory/peak_mb", "epochs", "parameters")
 PAIRED = ("f1", "accuracy")  # scores that a p-value is given for
-CURVES = ("train/loss", "val/loss")  # and the monitored metric
 
 
 @dataclass(frozen=True)
@@ -86,19 +80,35 @@ def compare_runs(wanted: Sequence[str]) -> Comparison:
     Raises:
         InputError: when there is no such run, or fewer than two.
     """
-    left_out: list[str] = []
+    runs, left_out = read_runs(wanted)
+    if len(runs) < 2:
+        told = "".join(f"; {line}" for line in left_out)
+        raise InputError(
+            f"{' '.join(wanted)}: {len(runs)} run that can be compared; give two or more, or the folder of a grid{told}"
+        )
+    groups = grouped(runs)
+    pairs, problems = pair_up(groups)
+    return Comparison(groups, differing(groups), pairs, (*left_out, *problems))
+
+
+def read_runs(wanted: Sequence[str]) -> tuple[list[OneRun], list[str]]:
+    """The runs that can be compared, and what is said of the others.
+
+    Those that did not finish have no test scores and are left out, unless fewer than two others are there to be compared.
+    """
+    told: list[str] = []
     runs: list[OneRun] = []
     for folder in dict.fromkeys(folder.resolve() for name in wanted for folder in find_runs(name)):
         if settings := settings_of(folder):
             runs.append(OneRun(folder, settings, results_of(folder), status_of(folder)))
         else:
-            left_out.append(f"{folder.name} is left out: its config.yaml cannot be read")
-    if len(runs) < 2:
-        raise InputError(f"{' '.join(wanted)}: {len(runs)} run that can be compared; give two or more, or the folder of a grid")
-    groups = grouped(runs)
-    left_out += [f"{run.folder.name} did not finish: it is {run.status}" for run in runs if run.status != "finished"]
-    pairs, problems = pair_up(groups)
-    return Comparison(groups, differing(groups), pairs, (*left_out, *problems))
+            told.append(f"{folder.name} is left out: its config.yaml cannot be read")
+    finished = [run for run in runs if run.status == "finished"]
+    kept = finished if len(finished) > 1 else runs
+    for run in runs:
+        if run.status != "finished":
+            told.append(f"{run.folder.name} {'did not finish' if run in kept else 'is left out'}: it is {run.status}")
+    return kept, told
 
 
 def find_runs(name: str) -> list[Path]:
@@ -109,7 +119,8 @@ def find_runs(name: str) -> list[Path]:
         if not folders:
             raise InputError(f"{name}: no run folder is called like that; outputs/ is where runs live")
         return folders
-    within = sorted(file.parent for file in Path(name).glob("*/config.yaml"))
+    # a run of a grid that a mistake has ended at once has left its results only
+    within = sorted({file.parent for kind in ("config.yaml", "results.json") for file in Path(name).glob(f"*/{kind}")})
     return within if within and not (Path(name) / "config.yaml").is_file() else [find_run(name)]
 
 
@@ -174,17 +185,6 @@ def pooled(runs: Sequence[list[Prediction]]) -> tuple[list[Any], dict[str, Count
     return truths[0], {name: sum((own[name] for own in counts[1:]), counts[0][name]) for name in names}
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation of the numbers, and how many."""
-    if not values:
-        return ""
-    mean = statistics.fmean(values)
-    digits = 4 if abs(mean) < 10 else 1
-    if len(values) == 1:
-        return f"{mean:,.{digits}f} (1)"
-    return f"{mean:,.{digits}f} ± {statistics.stdev(values):,.{digits}f} ({len(values)})"
-
-
 def verdict(comparison: Comparison) -> list[str]:
     """One sentence for each group after the first, on the first score that it has a p-value for."""
     first = comparison.groups[0].letter
@@ -198,90 +198,3 @@ def verdict(comparison: Comparison) -> list[str]:
         sure = "hardly chance" if pair.p < 0.01 else "perhaps chance" if pair.p < 0.05 else "may well be chance"
         lines.append(f"{better} is better than {worse} in test {name} by {abs(pair.value):.4f}: {sure} (p = {pair.p:.2g}).")
     return lines
-
-
-def pair_rows(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
-    """Name and cells of each pair."""
-    first = comparison.groups[0].letter
-    for (letter, name), pair in comparison.pairs.items():
-        interval = f"{pair.low:+.4f} to {pair.high:+.4f}"
-        yield f"{letter} - {first}, test/{name}", [f"{pair.value:+.4f}", interval, f"{pair.p:.2g}"]
-
-
-def to_rich(comparison: Comparison) -> list[Table]:
-    """The tables for a terminal."""
-    letters = [f"{group.letter} ({len(group.runs)})" for group in comparison.groups]
-    rows = [(key, [shown(value, "name") for value in values]) for key, values in comparison.settings.items()]
-    numbers = [(name, [spread(group.values(name)) for group in comparison.groups]) for name in comparison.names]
-    tables = [
-        table("what differs (runs)", letters, rows),
-        table("mean ± sd (n)", letters, [row for row in numbers if row[0].count("/") < 2]),
-    ]
-    if comparison.pairs:
-        tables.append(table("could it be chance?", ["difference", "95 % interval", "p"], list(pair_rows(comparison))))
-    return tables
-
-
-def table(title: str, headings: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Table:
-    """A table for a terminal, its first column the names of the rows."""
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    made = RichTable(title=Text(title), title_justify="left")
-    made.add_column("", overflow="fold")
-    for heading in headings:
-        made.add_column(heading, justify="right", overflow="fold")
-    for name, cells in rows:
-        made.add_row(Text(name), *map(Text, cells))
-    return made
-
-
-def write_comparison(comparison: Comparison, path: Path) -> None:
-    """One HTML page, self-contained, with the tables and the curves of all runs."""
-    from arclight.evaluation.figures import LINES
-
-    groups = comparison.groups
-    page = templates().get_template("comparison.html.j2")
-    text = page.render(
-        groups=groups,
-        num_runs=sum(len(group.runs) for group in groups),
-        verdict=verdict(comparison),
-        left_out=comparison.left_out,
-        settings=[(key, [shown(value, "name") for value in values]) for key, values in comparison.settings.items()],
-        numbers=[(name, [spread(group.values(name)) for group in groups]) for name in comparison.names],
-        pairs=list(pair_rows(comparison)),
-        curves=draw_curves(groups),
-        lines=[(name, *line) for name, line in zip(labels(comparison), LINES, strict=False)],
-    )
-    write_page(path, text)
-
-
-def labels(comparison: Comparison) -> list[str]:
-    """Each group's letter with the first two settings that set it apart."""
-    settings = [*comparison.settings.items()][:2]
-    return [
-        " ".join([group.letter, *(f"{key}={shown(values[place], 'name')}" for key, values in settings)])
-        for place, group in enumerate(comparison.groups)
-    ]
-
-
-def draw_curves(groups: Sequence[Group]) -> list[tuple[str, Any]]:
-    """Losses and the monitored metric of all runs, in the colour of their group; of more groups than colours the first."""
-    from arclight.evaluation.figures import LINES, draw, read_series
-
-    monitors = dict.fromkeys(str(run.results["monitor"]) for group in groups for run in group.runs if "monitor" in run.results)
-    lines: dict[str, dict[str, tuple[Any, Any]]] = {name: {} for name in (*CURVES, *monitors)}
-    for group, line in zip(groups, LINES, strict=False):
-        for run in group.runs:
-            try:
-                series = read_series((run.folder / "metrics.csv").read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                continue
-            for name, own in lines.items():
-                if name in series:
-                    own[str(run.folder)] = (sorted(series[name].items()), line)
-    return [
-        (name, draw(name, {run: points for run, (points, _) in own.items()}, styles=[style for _, style in own.values()]))
-        for name, own in lines.items()
-        if own
-    ]

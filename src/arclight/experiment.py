@@ -13,9 +13,9 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
 
 from arclight import hardware, memory, resume, run_folder
+from arclight.announcement import show_end, show_start
 from arclight.assembly import Parts, count_parameters, monitor_of, plan_for, put_together
 from arclight.build import build
 from arclight.checkpoint import check_fits, is_checkpoint, last_checkpoint, load_weights, newest_whole, restore
@@ -26,7 +26,8 @@ from arclight.evaluation.mistakes import most_confident
 from arclight.evaluation.predictions import Predictions
 from arclight.evaluation.report import write_report
 from arclight.hardware import processes
-from arclight.run_folder import Run
+from arclight.run_folder import HARMLESS, Run
+from arclight.terminal import lightning_hushed, open_console
 from arclight.training.interruption import Interrupted, Interruption
 from arclight.training.task import Scores
 from arclight.training.trackers import close_trackers
@@ -86,7 +87,7 @@ def common(settings: dict[str, Any]) -> dict[str, Any]:
 
 def train_and_test(composed: Composed, facts: hardware.Facts, interruption: Interruption) -> Run:
     """As `run`; whatever happens, the folder and the trackers say how it ended."""
-    console = Console(quiet=not hardware.is_main_process())
+    console = open_console(quiet=not hardware.is_main_process())
     results: dict[str, Any] = {"status": "running", "data": composed.data, "model": composed.model}
     results |= {"seed": composed.settings["seed"], "monitor": monitor_of(composed.settings)}
     loggers: list[Logger] = []
@@ -134,6 +135,8 @@ def fit(parts: Parts, results: dict[str, Any], begin: Path | None) -> None:
             "parameters": count_parameters(parts.task),
             **({} if parts.task.compiled is None else {"compile": parts.task.compiled.outcome}),
         }
+    if parts.throughput.first.parts:
+        results["advice"] = parts.throughput.advice()
     results |= parts.throughput.numbers(parts.trainer)  # not above: the processes add up, and one that failed would not answer
 
 
@@ -192,15 +195,16 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
         log.warning("%s; scored with what this machine has", mistake)
         choices = hardware.plan(facts, alone)
     hardware.put_into_effect(choices)
-    trainer = Trainer(
-        **hardware.for_trainer(choices),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    loop = {"test": trainer.test, "val": trainer.validate}[split]
-    loop(restored.task, datamodule=data, verbose=False)
+    with lightning_hushed(HARMLESS):
+        trainer = Trainer(
+            **hardware.for_trainer(choices),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        loop = {"test": trainer.test, "val": trainer.validate}[split]
+        loop(restored.task, datamodule=data, verbose=False)
     assert restored.task.scores is not None
     return restored.task.scores
 
@@ -212,30 +216,3 @@ def report(folder: Path) -> None:
         write_report(folder)
     except Exception:
         log.exception("report.html could not be written")
-
-
-def show_start(console: Console, parts: Parts, composed: Composed) -> None:
-    """What will be trained on what, and what was chosen for this machine and why."""
-    trainer, batch_size = parts.trainer, parts.data.batch_size
-    sizes = ", ".join(f"{size:,} {split}" for split, size in parts.data.sizes.items())
-    lines = {
-        "data": f"{composed.data}: {sizes}",
-        "model": f"{composed.model}: {count_parameters(parts.task):,} parameters",
-        "batch": f"{batch_size} = {trainer.world_size} processes x {trainer.accumulate_grad_batches} parts x "
-        f"{batch_size // (trainer.world_size * trainer.accumulate_grad_batches)}",
-        "lr": parts.task.learning_rate(batch_size),
-        **{key: f"{choice.value} ({choice.reason})" for key, choice in parts.choices.items()},
-        "folder": str(composed.folder),
-    }
-    for key, line in lines.items():
-        console.print(f"{key:18}{line}", highlight=False, soft_wrap=True, markup=False)
-
-
-def show_end(console: Console, results: dict[str, Any], scores: Scores, folder: Path) -> None:
-    """The score tables and where everything lies."""
-    for table in scores.tables:
-        console.print(table.to_rich())
-    keys = [key for key in results if key.startswith(("val/", "test/")) and key.count("/") == 1]
-    for key in keys:
-        console.print(f"{key:20}{results[key]:.4f}", highlight=False)
-    console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True, markup=False)

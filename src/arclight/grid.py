@@ -11,12 +11,12 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from arclight.config import in_grid, overrides_of, tell
 from arclight.errors import InputError, ProcessError
 from arclight.run_folder import mark_ended, results_of
+from arclight.terminal import open_console, say, show
 
 LONGEST_ERROR = 100  # characters of it that the table shows; the run's folder has it whole
 
@@ -40,9 +40,9 @@ class GridTable(Callback):
         folder = Path(config.hydra.sweep.dir)
         runs = sorted((file.parent for file in folder.glob("*/results.json")), key=number)
         results = [results_of(run) for run in runs]
-        console = Console()
-        console.print(table(runs, results))
-        console.print(f"runs: {folder}", highlight=False, soft_wrap=True, markup=False)
+        console = open_console()
+        show(console, [table(runs, results)])
+        say(console, [f"runs: {folder}"])
         if any(result.get("status") != "finished" for result in results):
             sys.exit(1)
 

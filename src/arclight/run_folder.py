@@ -24,6 +24,7 @@ import yaml
 
 from arclight.config import CONF, Composed
 from arclight.hardware import Facts, is_main_process
+from arclight.terminal import LIGHTNING, StderrHandler
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "torchmetrics", "hydra-core", "wandb", "numpy", "arclight")
 MAX_DIFF_CHARACTERS = 200_000
@@ -43,7 +44,7 @@ HARMLESS = (
 @contextmanager
 def logged(folder: Path) -> Iterator[None]:
     """Inside, what arclight and Lightning say goes to `train.log`; what is a warning or worse, to the terminal as well."""
-    to_terminal = logging.StreamHandler()
+    to_terminal = StderrHandler()
     to_terminal.setLevel(logging.WARNING)
     to_terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     to_file: logging.Handler = logging.NullHandler()
@@ -51,7 +52,7 @@ def logged(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         to_file = logging.FileHandler(folder / "train.log", encoding="utf-8")
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in ("arclight", "lightning", "lightning.pytorch", "lightning.fabric")]
+    loggers = [logging.getLogger(name) for name in ("arclight", *LIGHTNING)]
     before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:
         logger.handlers, logger.propagate = [to_terminal, to_file], False

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
 from arclight import config
 from arclight.evaluation.changes import UNSET, Change, changes, defaults_of
 
@@ -25,3 +28,9 @@ def test_options_that_conf_does_not_have() -> None:
 
 def test_a_setting_that_must_be_given_is_no_obstacle() -> None:
     assert defaults_of("image_folder", "cnn")["data"]["root"] == "???"
+
+
+def test_inside_of_hydra_main() -> None:
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        assert GlobalHydra.instance().is_initialized()
+        assert defaults_of("shapes", "cnn")["data"]

@@ -369,9 +369,9 @@ def test_long_runs_are_averaged_and_it_says_so(run: Path) -> None:
 
 
 def test_more_scores_than_colours(run: Path) -> None:
-    names = [f"val/score{index}" for index in range(7)]
-    (run / "metrics.csv").write_text(f"epoch,step,{','.join(names)}\n0,1,{','.join('1234567')}\n")
-    assert "Logged too, not drawn: val/score5, val/score6." in figures(page(run))["Validation scores"]
+    names = [f"val/score{index}" for index in range(12)]
+    (run / "metrics.csv").write_text(f"epoch,step,{','.join(names)}\n0,1,{','.join('123456789012')}\n")
+    assert "Logged too, not drawn: val/score10, val/score11." in figures(page(run))["Validation scores"]
 
 
 def test_a_step_that_was_logged_once_more_after_a_resume(run: Path) -> None:
@@ -590,9 +590,37 @@ def test_entities_are_marked_in_sentences(run: Path) -> None:
 
 def test_pictures_of_mistakes_and_of_the_data(run: Path) -> None:
     text = Reader(page(run)).text
-    assert "is catsaid dog75.00 % sure" in text
+    assert "is cat said dog 75.00 % sure" in text
     assert "cat 30 8" in text
     assert "all 50 8" in text
+
+
+def test_the_score_of_a_class_stands_in_its_table_only(run: Path) -> None:
+    (run / "results.json").write_text(json.dumps({"test/f1/cat": 0.5, "test/f1/other": 0.25}))
+    text = Reader(page(run)).text
+    assert "f1/other - 25.00 %" in text
+    assert "f1/cat" not in text
+
+
+def test_names_in_any_script_are_whole_escaped_and_set_apart(run: Path) -> None:
+    names = [
+        "猫と犬の写真とても長い名前です",
+        "قطة صغيرة",
+        "🐈‍⬛",
+        "<script>alert(1)</script>",
+        "a-long-name-without-an-end" * 5,
+    ]
+    mistakes = [{**IMAGES[1], "image": PIXEL, "label": name, "predicted": names[0]} for name in names]
+    (run / "mistakes.json").write_text(json.dumps({"mistakes": mistakes}))
+    (run / "data.json").write_text(json.dumps({"counts": {"train": dict.fromkeys(names, 3)}, "samples": []}))
+    source = page(run)
+    read = Reader(source)
+    titles = [attributes.get("title") or "" for tag, attributes in read.tags if tag == "figure"]
+    for name in names:
+        assert any(title.endswith(f"is {name}, said {names[0]}") for title in titles), "what a caption cuts is whole here"
+        assert f"{name} 3" in read.text
+    assert "<script" not in source
+    assert source.count("<bdi>") > len(names), "a name that runs from right to left turns nothing else around"
 
 
 def test_intervals_stand_beside_the_scores_that_the_predictions_explain(run: Path) -> None:
@@ -620,4 +648,23 @@ def test_the_other_numbers_of_time_have_their_share(run: Path) -> None:
     (run / "results.json").write_text('{"time/data_setup_s": 2.0, "time/total_s": 8.0, "train/data_wait_share": 0.25}')
     text = Reader(page(run)).text
     assert "data setup 2 s (25.00 %)" in text
-    assert "computing, 75.00 %; orange: waiting for data, 25.00 %" in text
+    assert "waiting for data 25.0 % the rest 75.0 %" in text
+
+
+def test_where_a_step_goes_and_what_to_change(run: Path) -> None:
+    shares = {"data_wait": 0.05, "forward_backward": 0.8, "optimizer": 0.1, "logging": 0.05}
+    results = {f"train/{part}_share": share for part, share in shares.items()}
+    (run / "results.json").write_text(json.dumps({**results, "advice": "raise <b>workers</b>"}))
+    source = page(run)
+    text = Reader(source).text
+    assert "forward and backward 80.0 % optimizer 10.0 % callbacks and loggers 5.0 % waiting for data 5.0 %" in text
+    assert "Raise <b>workers</b>." in text
+    assert "the rest" not in text
+    assert [float(share) for share in re.findall(r'class="part-\d" style="flex: ([\d.]+)"', source)] == [0.8, 0.1, 0.05, 0.05]
+    assert "train/optimizer_share" not in text, "it stands once, by its name"
+
+
+@pytest.mark.parametrize("share", ["null", "true", "NaN", "1.5", '"x"'])
+def test_a_share_that_is_none_is_left_out(run: Path, share: str) -> None:
+    (run / "results.json").write_text(f'{{"train/optimizer_share": {share}}}')
+    assert "Where a training step goes" not in page(run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,10 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from rich.console import Console
 
 from arclight.errors import InputError
 from arclight.spec import ImageBatch
-from arclight.training.callbacks import EpochScores, ProgressBar, best_checkpoint, build_callbacks, progress_callback
+from arclight.training.callbacks import EpochScores, best_checkpoint, build_callbacks
 from arclight.training.last_checkpoint import LastCheckpoint
 from arclight.training.task import Monitor
 from arclight.training.throughput import Throughput
@@ -100,17 +98,6 @@ def test_the_config_may_name_another_metric() -> None:
 def test_a_callback_without_target_is_told() -> None:
     with pytest.raises(InputError, match=r"callbacks.early_stopping=\{'patience': 3\} must hold a _target_"):
         build_callbacks({"early_stopping": {"patience": 3}}, ACCURACY)
-
-
-def test_a_line_per_epoch_off_a_terminal_and_a_bar_on_one(tmp_path: Path) -> None:
-    text = io.StringIO()
-    throughput = Throughput(0.0)
-    lines = progress_callback(Console(file=text, width=200), throughput)
-    fit(tmp_path, [0.25, 0.5], throughput, lines, enable_checkpointing=False)
-    first, second = text.getvalue().splitlines()
-    assert first.startswith("epoch 1/2  train/loss ")
-    assert "val/accuracy 0.5000" in second
-    assert isinstance(progress_callback(Console(force_terminal=True), throughput), ProgressBar)
 
 
 @pytest.mark.filterwarnings("ignore:The number of training batches")

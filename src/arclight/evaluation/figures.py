@@ -16,7 +16,8 @@ from arclight.evaluation.calibration import BINS, Calibration
 Lines = dict[str, list[tuple[float, float]]]
 Style = tuple[str, tuple[int, ...]]
 
-# Colour and dashes of each line; every colour has a contrast of 3 or more to the light and to the dark ground.
+# Colour and dashes of each line; every colour has a contrast of 3 or more to the light and to the dark ground, and the second
+# five are the colours of the first with other dashes.
 # Source: Okabe and Ito, Color Universal Design (2008), its blue lightened, without the hues that are too pale on white.
 LINES: tuple[Style, ...] = (
     ("#1c7fc4", (1, 0)),
@@ -24,6 +25,11 @@ LINES: tuple[Style, ...] = (
     ("#009e73", (2, 2)),
     ("#cc79a7", (8, 2, 2, 2)),
     ("#7f7f7f", (4, 4)),
+    ("#1c7fc4", (5, 3)),
+    ("#d55e00", (1, 0)),
+    ("#009e73", (1, 0)),
+    ("#cc79a7", (1, 0)),
+    ("#7f7f7f", (1, 0)),
 )
 INK = "#010203"  # stands in matplotlib's SVG where the page's own colour of text shall be
 MOST_POINTS = 400  # of a line; more are averaged

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 # From which share of a step's time on a part is worth a change, and the change.
 WORTH = {
-    "data_wait": (0.10, "waits for data", "raise hardware.workers, or take data that fits in memory"),
+    "data_wait": (
+        0.10,
+        "waits for data",
+        "raise hardware.workers where files are read, lighten data.augment where they lie in memory",
+    ),
     "optimizer": (0.25, "spends in the optimizer", "raise data.batch_size, so that there are fewer updates"),
     "logging": (0.10, "spends in callbacks and loggers", "raise trainer.log_every_n_steps, or take fewer of them"),
 }

@@ -1,20 +1,17 @@
-"""Callbacks: the checkpoint of the best epoch, what the user chose, and what is seen while it runs."""
+"""Callbacks: the checkpoint of the best epoch, what the user chose, the scores of every epoch."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from rich.console import Console
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from arclight.build import build, parameters_of
 from arclight.errors import InputError
 from arclight.training.task import Monitor
-from arclight.training.throughput import Throughput
 
 
 def best_checkpoint(folder: Path, monitor: Monitor) -> ModelCheckpoint:
@@ -42,11 +39,6 @@ def build_callbacks(chosen: Mapping[str, Any], monitor: Monitor) -> list[Callbac
     return callbacks
 
 
-def progress_callback(console: Console, throughput: Throughput) -> Callback:
-    """A bar on a terminal, one line per epoch anywhere else."""
-    return ProgressBar(throughput) if console.is_terminal else EpochLines(console, throughput)
-
-
 class EpochScores(Callback):
     """Keeps the validation scores of every epoch, so that those of the best one can be told afterwards."""
 
@@ -71,42 +63,6 @@ class EpochScores(Callback):
             return {}
         sign = 1 if self._monitor.mode == "max" else -1
         return max(self._by_epoch.values(), key=lambda scores: sign * scores[self._monitor.metric])
-
-
-class ProgressBar(RichProgressBar):
-    """Lightning's bar with the loss that the throughput callback last read, so that it costs the device no wait of its own."""
-
-    def __init__(self, throughput: Throughput) -> None:
-        super().__init__(leave=False)
-        self._throughput = throughput
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        loss = self._throughput.last_loss
-        shown = {} if loss is None else {"loss": f"{loss:.3f}"}
-        return shown | {name: f"{value:.4f}" for name, value in scores_of(trainer).items()}
-
-
-class EpochLines(Callback):
-    """One plain line per epoch: loss, validation scores, speed, time since the fit began."""
-
-    def __init__(self, console: Console, throughput: Throughput) -> None:
-        super().__init__()
-        self._console = console
-        self._throughput = throughput
-        self._began = 0.0
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._began = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
-        if self._throughput.last_loss is not None:
-            parts.append(f"train/loss {self._throughput.last_loss:.4f}")
-        parts += [f"{name} {value:.4f}" for name, value in scores_of(trainer).items()]
-        parts.append(f"{time.perf_counter() - self._began:.0f} s")
-        self._console.print("  ".join(parts), highlight=False, soft_wrap=True)
 
 
 def scores_of(trainer: Trainer) -> dict[str, float]:
