@@ -59,7 +59,10 @@ def test_a_full_disk_keeps_the_old_one_and_says_what_is_missing(
     monkeypatch.setattr(durable_file.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1_500_000}))
     monkeypatch.setattr(logging.getLogger("arclight"), "propagate", True)
     CheckpointFiles().save_checkpoint(LARGE, file)
-    assert "last.ckpt could not be written: it takes 4.1 MB, and 1.5 MB are free there; it stays as it was, and the next save" in caplog.text
+    assert (
+        "last.ckpt could not be written: it takes 4.1 MB, and 1.5 MB are free there; it stays as it was, and the next save"
+        in caplog.text
+    )
     assert same(torch.load(file, weights_only=True))
     with pytest.raises(InputError, match=r"best.ckpt could not be written: .* make room, then go on with resume=auto"):
         CheckpointFiles().save_checkpoint(LARGE, file.with_name("best.ckpt"))

@@ -169,7 +169,9 @@ def test_what_the_disk_does_not_take_leaves_the_old_one(save: Any, file: Path) -
         part.symlink_to("/dev/full")
         save(part)
 
-    with pytest.raises(NotWrittenError, match=r"last.ckpt could not be written: it takes 0.0 MB, and .* MB are free there \(.*"):
+    with pytest.raises(
+        NotWrittenError, match=r"last.ckpt could not be written: it takes 0.0 MB, and .* MB are free there \(.*"
+    ):
         write(file, onto_a_full_disk, num_bytes=7)
     assert same(torch.load(file, weights_only=True))
     assert [path.name for path in file.parent.iterdir()] == ["last.ckpt"]

@@ -1,4 +1,4 @@
-"""Checkpoints of one file, as all strategies but fsdp write them, and what becomes of a run whose checkpoint cannot be written."""
+"""Checkpoints of one file, as all strategies but fsdp write them; what becomes of a run when one cannot be written."""
 
 from __future__ import annotations
 

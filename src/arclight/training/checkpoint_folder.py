@@ -101,7 +101,9 @@ class Stored:
         except Exception as error:  # torch raises a different class for each way in which a file can be broken
             raise damaged(folder / CONTENTS, error) from error
         if version not in (1, VERSION):
-            raise InputError(f"{folder} is a checkpoint folder of version {version}; this arclight reads versions 1 and {VERSION}")
+            raise InputError(
+                f"{folder} is a checkpoint folder of version {version}; this arclight reads versions 1 and {VERSION}"
+            )
         self.digests: dict[str, str] = {} if version == 1 else files
         self.files = {name: self._open(name) for name in files}
 

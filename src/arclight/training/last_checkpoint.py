@@ -30,8 +30,8 @@ class LastCheckpoint(Checkpoint):
         interruption: the signals that this process hears.
         every_minutes: of the clock between two saves, more than 0; null is never.
         every_steps: optimizer steps between two saves, 1 or more; null is never.
-        keep: how many of these checkpoints stay, 1 or more: `last.ckpt`, `last.previous.ckpt`, `last.previous_2.ckpt`, ...; where
-            the last is damaged, a run goes on from the one before.
+        keep: how many of these checkpoints stay, 1 or more: `last.ckpt`, `last.previous.ckpt`, `last.previous_2.ckpt`, ...;
+            where the last is damaged, a run goes on from the one before.
         safetensors: writes the weights of the best checkpoint to `best.safetensors`, too; not under fsdp.
 
     Raises:
@@ -130,7 +130,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def cost_of_saves(trainer: Trainer) -> dict[str, float]:
-    """How often this start of the run has saved where it can go on from, and the seconds that took, as results.json names it."""
+    """How often the run has saved since it was started, and the seconds that took, as results.json names them."""
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set outside __init__
     last = next(callback for callback in callbacks if isinstance(callback, LastCheckpoint))
     return {"checkpoint/num_saves": last.num_saves, "checkpoint/save_s": last.seconds}

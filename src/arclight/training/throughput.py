@@ -91,7 +91,7 @@ class Throughput(Callback):
     """
 
     def __init__(self, started: float) -> None:
-        """`started`: when the process started, in seconds since the epoch."""
+        """`started`: when the process started, by time.monotonic."""
         super().__init__()
         self.started = started
         self.first_step_s: float | None = None
@@ -161,7 +161,7 @@ class Throughput(Callback):
         self._num_losses += 1
         accumulated = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if self.first_step_s is None and accumulated:
-            self.first_step_s = time.time() - self.started
+            self.first_step_s = time.monotonic() - self.started
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set outside __init__
         if accumulated and every and trainer.global_step % every == 0:
             self._log(trainer)
