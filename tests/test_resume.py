@@ -141,7 +141,8 @@ def test_one_run_trains_once_at_a_time() -> None:
 
 def test_the_lock_of_a_process_that_was_killed_holds_nobody_up() -> None:
     folder = leave_run("before", "running")
-    program = "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('in', flush=True); time.sleep(60)"
+    take = "lock = filelock.FileLock(sys.argv[1]); lock.acquire()"
+    program = f"import sys, time, filelock; {take}; print('in', flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", program, str(folder / resume.LOCK)], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     try:
