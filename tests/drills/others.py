@@ -9,11 +9,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tests.drills.moments import Watch, wait_for
-from tests.drills.runs import Drill, command_for, differences, end, results
+from tests.drills.runs import STEPS_PER_EPOCH, Drill, command_for, differences, end, results, rows
 from tests.training.test_trackers import fragments
 
 Told = tuple[bool, str]  # whether it was as promised, and what happened
@@ -84,31 +85,23 @@ def wandb_goes_on(place: Path, task: str, whole: Drill) -> Told:
             own.append(row["_step"])
             if "train/loss" in row:
                 steps[int(row["trainer/global_step"])] = row["_step"]
-    expected = [int(row["step"]) for row in csv_rows(whole) if row.get("train/loss")]
+    expected = [int(row["step"]) for row in rows(whole.runs[0]) if row.get("train/loss")]
     good = status == 0 and len(ids) == 1 and sorted(steps) == expected and not differences(whole, run)
     told = f"{len(files)} starts, {len(ids)} id, train/loss at steps {', '.join(map(str, sorted(steps)))}; W&B's own count "
     return good, told + ("rises within and from start to start" if rises else "begins again below what was there")
 
 
-def csv_rows(run: Drill) -> list[dict[str, str]]:
-    from tests.drills.runs import rows
-
-    return rows(run.runs[0])
-
-
 def same_second(place: Path, task: str, whole: Drill) -> Told:
-    run = Drill(place / "runs", [*command_for(task, 1), "trainer.max_epochs=1"])
+    # the name that both would take, whatever second each of them comes to it in
+    run = Drill(
+        place / "runs", [*command_for(task, 1), "trainer.max_epochs=1", "hydra.run.dir=outputs/drill/2026-01-31_12-00-00"]
+    )
     processes = [run.start() for _ in range(2)]
     statuses = [process.wait() for process in processes]
     found = [{k: v for k, v in results(one).items() if k.startswith(("val/", "test/"))} for one in run.runs]
     names = [one.name for one in run.runs]
     good = statuses == [0, 0] and len(found) == 2 and found[0] == found[1] != {}
-    return good, f"exit statuses {statuses}; {len(names)} folders, whose names differ by '{ending(names)}'; equal scores"
-
-
-def ending(names: list[str]) -> str:
-    """What the second name has beyond the first, or both where the clock went on between."""
-    return names[1].removeprefix(names[0]) if len(names) == 2 else ", ".join(names)
+    return good, f"exit statuses {statuses}; folders {' and '.join(names)}; equal scores"
 
 
 def twice_at_once(place: Path, task: str, whole: Drill) -> Told:
@@ -128,35 +121,68 @@ def mount(place: Path, options: str) -> bool:
     return not subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True).returncode
 
 
+def fill(disk: Path, run: Drill, process: subprocess.Popen[bytes], step: int) -> None:
+    """Takes all that is free of the disk once the run has validated after this step."""
+    watch = Watch(run)
+    while process.poll() is None and watch.position()[1] < step:
+        watch.new()  # finds the folder
+        time.sleep(0.001)
+    with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+        for size in (2**16, 2**12, 1):
+            with suppress(OSError):
+                while True:
+                    filler.write(b"x" * size)
+
+
 def small_disks(place: Path, task: str, whole: Drill) -> Told:
-    """Disks from so small that nothing fits to nearly large enough; each run goes on once its disk is larger."""
+    """Disks too small from the start, and disks that something else fills up; each run goes on once there is room."""
     needed = sum(file.stat().st_size for file in whole.folder.rglob("*") if file.is_file())
+    cases: dict[str, tuple[int, int | None]] = {
+        "8 KB": (8192, None),
+        "40 KB": (40960, None),
+        "40% of what it takes": (int(0.4 * needed), None),
+        "97% of what it takes": (int(0.97 * needed), None),
+        "full from the first epoch's end on": (4 * needed, STEPS_PER_EPOCH),
+        "full from the last epoch's end on": (4 * needed, steps_of(whole)),
+    }
     good, lines = True, []
-    for share in (0.002, 0.1, 0.35, 0.6, 0.8, 0.97):
-        disk = place / f"disk-{share}"
-        if not mount(disk, f"size={int(share * needed)}"):
+    for number, (name, (size, filled_at)) in enumerate(cases.items()):
+        disk = place / f"disk-{number}"
+        if not mount(disk, f"size={size}"):
             return False, "only root mounts a small disk: not done"
         try:
             run = Drill(disk, whole.overrides)
-            status = run.finish("resume=auto")
-            said = run.said.read_text()
-            unwritten = [
-                line.split(" could not be written")[0] for line in said.splitlines() if " could not be written" in line
-            ]
-            missing = sorted({line.rsplit("/", 1)[-1] for line in unwritten})
+            process = run.start("resume=auto")
+            if filled_at:
+                fill(disk, run, process, filled_at)
+            status, said = process.wait(), run.said.read_text()
+            unwritten = [line.split(" could not be")[0] for line in said.splitlines() if " could not be " in line]
+            unwritten += ["metrics.csv"] * ("csv has failed" in said)
+            missing = sorted({line.split(": ")[-1].rsplit("/", 1)[-1] for line in unwritten})
+            (disk / "filler").unlink(missing_ok=True)
             subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
             again = run.finish("resume=auto") if not run.has_finished else 0
-            # where the disk took no row, a run that goes on has none of that time
-            different = [one for one in differences(whole, run) if one != "curve" or "csv has failed" not in said]
-            fine = again == 0 and not different and "Traceback" not in said and (status == 0) == ("error: " not in said)
-            good = good and fine
-            lines.append(
-                f"{share:.1%} of what it takes: exit status {status}, told of {', '.join(missing) or 'nothing'}, then "
-                + ("equal" if not different and not again else f"NOT equal ({again}, {different})")
+            # rows that the disk did not take are not there, and a last checkpoint that it did not take is the one before
+            excused = {"curve"} if "csv has failed" in said else set()
+            different = [one for one in differences(whole, run) if one not in excused]
+            fine = (
+                again == 0
+                and not different
+                and "Traceback" not in said
+                and bool(missing)
+                and (status == 0 or "error: " in said)
             )
+            good = good and fine
+            end_of_it = "then equal" if not again and not different else f"then NOT equal (exit status {again}, {different})"
+            lines.append(f"{name}: exit status {status}, told of {', '.join(missing) or 'nothing'}, {end_of_it}")
         finally:
             subprocess.run(["umount", str(disk)], check=False)
     return good, "; ".join(lines)
+
+
+def steps_of(run: Drill) -> int:
+    """Optimizer steps of a run that has ended."""
+    return int(results(run.runs[0])["steps"])
 
 
 def read_only(place: Path, task: str, whole: Drill) -> Told:
