@@ -90,6 +90,12 @@ def test_a_save_replaces_the_one_before_it(folder: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["last.ckpt"]
 
 
+def test_before_the_first_save_there_is_none_to_keep(tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").mkdir()
+    save_again(tmp_path / "last.ckpt", 2, keep=3)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
 def test_the_ones_before_are_kept_where_wanted(folder: Path) -> None:
     for factor in (2, 3, 4):
         save_again(folder, factor, keep=3)

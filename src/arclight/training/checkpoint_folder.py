@@ -63,7 +63,9 @@ def commit(folder: Path, contents: dict[str, Any], files: Mapping[str, str], *, 
         NotWrittenError: when the disk does not take it; the folder holds what it held.
     """
     whole = {"version": VERSION, "files": dict(files), "contents": contents}
-    before = functools.partial(keep_earlier, folder, keep, leave_out=frozenset(files)) if folder.name == LAST else None
+    before = None
+    if folder.name == LAST and (folder / CONTENTS).exists():
+        before = functools.partial(keep_earlier, folder, keep, leave_out=frozenset(files))
     num_bytes = durable_file.count_bytes(contents)
     write(folder / CONTENTS, functools.partial(save_with_torch, whole), num_bytes=num_bytes, before=before)
     for left_over in folder.glob("*.safetensors*"):
