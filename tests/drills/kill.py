@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import random
 import shlex
 import signal
@@ -24,9 +25,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.drills import others, table
+from tests.drills import others, runs, table
 from tests.drills.moments import AIMS, Watch, wait_for
 from tests.drills.runs import ROOT, TASKS, Drill, command_for, differences, end, results
 
@@ -90,12 +92,16 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=5, help="stops of one run (%(default)s)")
     parser.add_argument("--seconds", type=float, default=1800, help="nothing is begun later than this (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--preload", action="store_true", help="runs are forks of one process that has imported everything")
     parser.add_argument("--folder", type=Path, help="for the runs; kept, with the whole runs for the next call")
     parser.add_argument("--records", type=Path, help="where the records are added; a file beside the runs otherwise")
     parser.add_argument("--page", type=Path, help="such as docs/fault_drills.md: written from all records")
     options = parser.parse_args()
     folder = (options.folder or Path(tempfile.mkdtemp(prefix="drills_"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if options.preload:
+        runs.preload()
     records = options.records or folder / "records.jsonl"
     began, failed = time.monotonic(), 0
     deadline = began + options.seconds

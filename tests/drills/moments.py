@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from tests.drills.runs import STEPS_PER_EPOCH, Drill, family, rows
+from tests.drills.runs import STEPS_PER_EPOCH, Drill, Process, family, rows
 
 AIMS = ("start-up", "in a step", "in a checkpoint write", "in validation", "in the epoch turn-over")
 LOOK_S = 0.0005  # between two looks
@@ -71,7 +70,7 @@ class Watch:
 
 
 def wait_for(
-    aim: str, process: subprocess.Popen[bytes], watch: Watch, random_moments: random.Random, start_s: float, longest_s: float
+    aim: str, process: Process, watch: Watch, random_moments: random.Random, start_s: float, longest_s: float
 ) -> tuple[bool, list[int]]:
     """Waits until the run is there.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.drills.moments import Watch, wait_for
-from tests.drills.runs import STEPS_PER_EPOCH, Drill, command_for, differences, end, results, rows
+from tests.drills.runs import STEPS_PER_EPOCH, Drill, Process, command_for, differences, end, results, rows
 from tests.training.test_trackers import fragments
 
 Told = tuple[bool, str]  # whether it was as promised, and what happened
@@ -121,7 +121,7 @@ def mount(place: Path, options: str) -> bool:
     return not subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True).returncode
 
 
-def fill(disk: Path, run: Drill, process: subprocess.Popen[bytes], step: int) -> None:
+def fill(disk: Path, run: Drill, process: Process, step: int) -> None:
     """Takes all that is free of the disk once the run has validated after this step."""
     watch = Watch(run)
     while process.poll() is None and watch.position()[1] < step:

@@ -25,6 +25,9 @@ scores, every row of `metrics.csv`, every line of `predictions.jsonl`. Accumulat
 averaging are on; an epoch has 10 steps, and every second one is saved. Each run is stopped several times. "Moment" of a SIGKILL
 is where the files of the run say that it was, of another signal where it was aimed.
 
+With `--preload` a run is a fork of a process that has imported everything, which spares seconds a start; its ranks, where there
+are two, are started anew all the same. Without it each start is the user's command from its first import on.
+
 A SIGKILL goes to all processes of a run at once, as when the machine fails; the other signals go to the process that the user
 started, and must end it with 128 + the signal's number.
 
