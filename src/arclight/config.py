@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -104,7 +105,7 @@ def composed_by_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
     """
     if not (CONF / "train.yaml").is_file():
         raise InputError(f"{CONF} holds no train.yaml: install arclight from its checkout with `pip install -e .`")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra_set_aside(), initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra_compose("train", list(overrides), return_hydra_config=True)
     held = HydraConfig.instance()
     before = held.cfg
@@ -113,6 +114,17 @@ def composed_by_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
         yield config
     finally:
         held.cfg = before
+
+
+@contextmanager
+def hydra_set_aside() -> Iterator[None]:
+    """Inside, Hydra can be set up anew, also where `hydra.main` has done so before."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = before
 
 
 def in_grid() -> bool:
