@@ -129,11 +129,11 @@ def main() -> int:
             if num_stops >= options.stops or time.monotonic() > deadline:
                 break
             whole = whole_run(folder, task, processes)
-            name = f"{task}-{processes}-{kind}-{options.seed}-{number}"
+            name = f"{task}-{processes}-{kind}-{options.seed}-{number}-{os.getpid()}"  # calls may share a folder
             chosen = moments.sample(aims, len(aims)) * 2
             stops = [(moments.choice(signals), aim) for aim in chosen][: min(options.each, options.stops - num_stops)]
             for record in stop_again_and_again(whole, Drill(folder / name, whole.overrides), stops, moments, deadline):
-                keep(run=f"{name}", task=task, processes=processes, **record)
+                keep(run=name, task=task, processes=processes, **record)
                 num_stops += record["kind"] == "stop"
     if options.only in (None, "others"):
         for task in tasks:
