@@ -23,11 +23,11 @@ Told = tuple[bool, str]  # whether it was as promised, and what happened
 def all_of(folder: Path, task: str, whole: Drill, deadline: float) -> Iterator[dict[str, Any]]:
     """Every drill of this task, none begun after the deadline."""
     drills: dict[str, Callable[[Path, str, Drill], Told]] = {
+        "outputs/ on a disk that is read-only": read_only,
         "W&B offline, killed twice: one id, steps unbroken": wandb_goes_on,
         "two runs started in the same second": same_second,
         "one run gone on with twice at once": twice_at_once,
         "a disk that fills up, at each write of a run (tmpfs)": small_disks,
-        "outputs/ on a disk that is read-only": read_only,
     }
     for number, (name, drill) in enumerate(drills.items()):
         if time.monotonic() < deadline:

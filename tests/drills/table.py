@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -61,13 +62,14 @@ def write(records: list[dict[str, Any]], page: Path) -> None:
     starts = [record for record in records if record["kind"] == "start"]
     dates = sorted(record["date"][:16].replace("T", " ") for record in starts)
     known = {key: sorted({record[key] for record in starts}) for key in ("machine", "system", "python", *PACKAGES, "commit")}
+    seeds = sorted({int(found[1]) for record in starts if (found := re.search(r"--seed (\d+)", record["command"]))})
     lines = [
         f"{dates[0]} to {dates[-1]} UTC; {'; '.join(known['machine'])}, {'; '.join(known['system'])}; no GPU; Python "
         f"{', '.join(known['python'])}, " + ", ".join(f"{name} {', '.join(known[name])}" for name in PACKAGES),
-        f"commit {', '.join(known['commit'])}. Run in pieces; each was one of:",
+        f"commit {', '.join(known['commit'])}. Run in pieces, with --seed {', '.join(map(str, seeds))}; each was one of:",
         "",
         "```bash",
-        *sorted({record["command"] for record in starts}),
+        *sorted({re.sub(r" --seed \d+", "", record["command"]) for record in starts}),
         "```",
         "",
     ]
