@@ -108,6 +108,15 @@ def test_a_folder_is_a_checkpoint_once_its_save_has_ended(tmp_path: Path) -> Non
             lambda path: torch.save({"arclight": {"version": 99}}, path),
             "is of checkpoint version 99; this arclight reads version 1",
         ),
+        (
+            lambda path: torch.save({"arclight": {"version": 0, "settings": {}}}, path),
+            "is of checkpoint version 0; this arclight reads version 1",
+        ),
+        (lambda path: torch.save({"arclight": {"settings": {}}}, path), "is no checkpoint of arclight"),
+        (
+            lambda path: torch.save({"arclight": {"version": 1, "settings": {}, "options": {}}}, path),
+            "is no whole checkpoint of arclight: it holds no spec and no blueprint",
+        ),
         (lambda path: torch.save(os.system, path), "cannot be read as a checkpoint"),
     ],
 )
@@ -152,7 +161,8 @@ def leave_checkpoints(folder: Path, *, version: int = 1) -> tuple[Path, Path]:
     (folder / "checkpoints").mkdir(parents=True)
     paths = folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "last.previous.ckpt"
     for steps, path in zip((8, 6), paths, strict=True):
-        torch.save({"arclight": {"version": version}, "global_step": steps, "weight": torch.arange(64.0)}, path)
+        ours = {"version": version, "settings": {}, "options": {}, "spec": {}, "blueprint": {}}
+        torch.save({"arclight": ours, "global_step": steps, "weight": torch.arange(64.0)}, path)
     return paths
 
 

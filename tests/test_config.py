@@ -1,6 +1,8 @@
 """The config that a command line stands for, and what a wrong one is told."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,20 @@ def test_the_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     with pytest.raises(InputError), mistakes_told():
         raise InputError("seed=x is no number")
+
+
+def test_a_place_where_no_run_can_live_is_one_message(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    with pytest.raises(SystemExit) as ended, mistakes_told():
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "outputs/shapes-cnn")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: outputs/shapes-cnn cannot be made (Read-only file system): runs live in outputs/; start where you may write\n"
+    )
+    with pytest.raises(FileNotFoundError), mistakes_told():
+        Path("elsewhere").read_text()
 
 
 def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from arclight import resume
-from arclight.config import Composed
+from arclight import checkpoint, resume
+from arclight.config import Composed, find_run
 from arclight.errors import InputError
 from arclight.hardware import Launch
+from arclight.run_folder import make_newest
 
 SETTINGS: dict[str, Any] = {
     "seed": 0,
@@ -134,6 +137,49 @@ def test_one_run_trains_once_at_a_time() -> None:
     assert not (folder / resume.LOCK).exists()
     with resume.locked(folder):
         pass
+
+
+def test_the_lock_of_a_process_that_was_killed_holds_nobody_up() -> None:
+    folder = leave_run("before", "running")
+    take = "lock = filelock.FileLock(sys.argv[1]); lock.acquire()"
+    program = f"import sys, time, filelock; {take}; print('in', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", program, str(folder / resume.LOCK)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    try:
+        assert other.stdout.readline() == "in\n"
+        assert resume.is_locked(folder)
+        with pytest.raises(InputError, match="in use by a run that still goes on"), resume.locked(folder):
+            pass
+    finally:
+        other.kill()
+        other.communicate()
+    assert (folder / resume.LOCK).exists()
+    assert resume.settle(composed("now", resume="auto"), Launch()).folder == folder
+    with resume.locked(folder):
+        pass
+
+
+def test_a_place_where_nothing_can_be_written_is_told() -> None:
+    Path("outputs").write_text("a file")
+    with pytest.raises(
+        InputError, match=r"outputs/shapes-cnn/run could not be written \(Not a directory; .* MB are free there\)"
+    ):
+        resume.settle(composed("run"), Launch())
+
+
+def test_the_run_that_began_last_is_the_newest_whatever_the_clock_says() -> None:
+    """A clock was far ahead when the first began, and has been set back since."""
+    first = leave_run("first", "interrupted", age=-(10**9))
+    elsewhere = leave_run("../other/run", "interrupted", {**SETTINGS, "seed": 1}, age=-(10**9) - 5)
+    second = leave_run("second", "interrupted", age=5)
+    make_newest(second / "config.yaml")
+    assert find_run("latest") == second
+    assert resume.settle(composed("now", resume="auto"), Launch()).folder == second
+    for folder, steps in ((first, 1), (elsewhere, 2), (second, 3)):
+        (folder / "checkpoints").mkdir()
+        (folder / "checkpoints" / "last.ckpt").touch()
+        os.utime(folder / "checkpoints" / "last.ckpt", (3e9 - steps, 3e9 - steps))
+    assert checkpoint.find("latest") == second / "checkpoints" / "last.ckpt"
 
 
 def test_a_mistake_does_not_take_the_folder_of_a_run_that_is_in_it() -> None:

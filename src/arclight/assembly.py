@@ -143,8 +143,9 @@ def placing_of(strategy: Any, last: LastCheckpoint) -> dict[str, Any]:
     from arclight.training.sharding import ShardedStrategy  # torch's sharding loads here
 
     if strategy == "fsdp":
-        return {"strategy": ShardedStrategy(), "inference_mode": False}  # sharded weights seen in it could not be trained again
-    return {"plugins": [CheckpointFiles(keep_previous=last.keep_previous, safetensors=last.safetensors)]}
+        # sharded weights seen in inference mode could not be trained again
+        return {"strategy": ShardedStrategy(keep=last.keep), "inference_mode": False}
+    return {"plugins": [CheckpointFiles(keep=last.keep, safetensors=last.safetensors)]}
 
 
 def build_data(settings: dict[str, Any], *, workers: int) -> DataModule:

@@ -15,10 +15,11 @@ from arclight.build import build, parameters_of
 from arclight.errors import InputError, nearest
 from arclight.hardware import is_main_process
 from arclight.spec import Spec, from_plain, to_plain
-from arclight.training import checkpoint_file, checkpoint_folder
+from arclight.training import checkpoint_folder, durable_file
 from arclight.training.task import Task
 
 VERSION = 1
+OURS = ("settings", "options", "spec", "blueprint")  # what a checkpoint of this version holds besides it
 
 log = logging.getLogger(__name__)
 
@@ -118,20 +119,22 @@ def ours_in(contents: Any, path: Path) -> dict[str, Any]:
         InputError: when it is not one of ours, or of another version.
     """
     ours = contents.get("arclight") if isinstance(contents, dict) else None
-    if not isinstance(ours, dict):
+    if not isinstance(ours, dict) or "version" not in ours:
         raise InputError(f"{path} is no checkpoint of arclight: it holds no config and no facts of its data")
     if ours["version"] != VERSION:
         raise InputError(f"{path} is of checkpoint version {ours['version']}; this arclight reads version {VERSION}")
+    if absent := [key for key in OURS if key not in ours]:
+        raise InputError(f"{path} is no whole checkpoint of arclight: it holds no {' and no '.join(absent)}")
     return ours
 
 
 def last_checkpoint(folder: Path) -> Path:
     """Where a run keeps the state that it can go on from."""
-    return folder / "checkpoints" / checkpoint_file.LAST
+    return folder / "checkpoints" / durable_file.LAST
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The checkpoint that the run of this folder goes on from: the last, else the one before; None of a new run.
+    """The checkpoint that the run of this folder goes on from: the last, else the newest of those before; None of a new run.
 
     A damaged one is told and put aside under another name, so that the good one is not overwritten with it.
 
@@ -139,24 +142,26 @@ def newest_whole(folder: Path) -> Path | None:
         InputError: when there are some, but all of them are damaged, or the newest whole one is of another version.
     """
     last = last_checkpoint(folder)
-    there = [path for path in (last, last.with_name(checkpoint_file.PREVIOUS)) if is_checkpoint(path)]
-    problems = []
+    there = [path for path in (last, *durable_file.earlier(last)) if path.exists()]
+    if not any(map(is_checkpoint, there)):
+        return None  # at most a folder whose first save was cut short
+    problems: list[tuple[Path, str]] = []
     for path in there:
         try:
             contents = read(path)
         except InputError as problem:
-            problems.append(str(problem))
+            problems.append((path, str(problem)))
             continue
         ours_in(contents, path)
-        for damaged, told in zip(there, problems, strict=False):
+        for damaged, told in problems:
             log.warning("%s; the run goes on from %s", told, path)
-            if is_main_process():
-                damaged.replace(damaged.with_name(f"{damaged.name}.damaged"))
+            if is_main_process() and damaged.exists():
+                aside = damaged.with_name(f"{damaged.name}.damaged")
+                durable_file.remove(aside)
+                damaged.replace(aside)
         return path
-    if problems:
-        begin = f"nothing is left to go on from; put a copy in its place, or begin anew without resume ({folder} stays)"
-        raise InputError("\n".join([*problems, begin]))
-    return None
+    begin = f"nothing is left to go on from; put a copy in its place, or begin anew without resume ({folder} stays)"
+    raise InputError("\n".join([*(told for _, told in problems), begin]))
 
 
 def steps_done(path: Path | None) -> int:
@@ -189,12 +194,19 @@ def read(path: Path) -> Any:
         InputError: when it is damaged, or a part of it lacks.
     """
     if path.is_dir():
+        checkpoint_folder.check(path)
         return checkpoint_folder.read(path, leave_out=("optimizer_states", "current_model_state"))
-    checkpoint_file.check(path)
+    durable_file.check(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises a different class for each way in which a file can be broken
         raise InputError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+
+
+def began(checkpoint: Path) -> tuple[float, float]:
+    """Orders checkpoints by when their runs began last, as `resume=latest` does, then by their own time."""
+    config = checkpoint.parent.parent / "config.yaml"
+    return config.stat().st_mtime if config.is_file() else 0.0, checkpoint.stat().st_mtime
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -213,7 +225,7 @@ def find(run: str | Path, outputs: Path = Path("outputs")) -> Path:
         paths = [*outputs.glob("*/*/checkpoints/*.ckpt"), *outputs.glob("*/*/*/checkpoints/*.ckpt")]
         if not (files := [path for path in paths if is_checkpoint(path)]):
             raise InputError(f"latest: {outputs.resolve()} holds no run with a checkpoint; train one with `python train.py`")
-        run = max(files, key=lambda file: file.stat().st_mtime).parent.parent
+        run = max(files, key=began).parent.parent
     path = Path(run)
     if is_checkpoint(path):
         return path

@@ -39,8 +39,8 @@ class Composed:
     """One run's config: every interpolation resolved, plain dicts, lists, numbers and strings only.
 
     `data` and `model` are the options chosen in those groups; `folder` is where the run is to live; `started` is when it began,
-    in seconds since the epoch: the start of the process on the command line, the call from Python or in a grid. `resume` says
-    which run to go on with: "none", "auto" or a RUN; `resume_with_changes` lets its config be another one now.
+    by time.monotonic, which never jumps: the start of the process on the command line, the call from Python or in a grid.
+    `resume` says which run to go on with: "none", "auto" or a RUN; `resume_with_changes` lets its config be another one now.
     """
 
     settings: dict[str, Any]
@@ -93,7 +93,7 @@ def compose(overrides: Sequence[str]) -> Composed:
     """
     with mistakes_named(overrides), composed_by_hydra(overrides) as config:
         wanted = Path(f"outputs/{config.name}/{datetime.now():%Y-%m-%d_%H-%M-%S}")
-        return to_composed(config, wanted, started=time.time())
+        return to_composed(config, wanted, started=time.monotonic())
 
 
 @contextmanager
@@ -138,7 +138,8 @@ def from_hydra(config: DictConfig) -> Composed:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     with mistakes_named(list(hydra.overrides.task)), empty_folder_removed(folder):
-        started = time.time() if in_grid() else psutil.Process().create_time()
+        age_s = 0.0 if in_grid() else max(0.0, time.time() - psutil.Process().create_time())
+        started = time.monotonic() - age_s
         return to_composed(config, folder, started=started)
 
 
@@ -240,6 +241,14 @@ def mistakes_told() -> Iterator[None]:
             raise
         tell(mistake)
         sys.exit(2 if isinstance(mistake, InputError) else 1)
+    except OSError as error:
+        if os.environ.get("ARCLIGHT_DEBUG") == "1" or "outputs" not in Path(str(error.filename)).parts:
+            raise
+        # Hydra makes the folder of a run before anything of ours is asked
+        tell(
+            InputError(f"{error.filename} cannot be made ({error.strerror}): runs live in outputs/; start where you may write")
+        )
+        sys.exit(2)
 
 
 def tell(mistake: Exception) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from arclight.hardware import processes
 from arclight.run_folder import HARMLESS, Run
 from arclight.terminal import lightning_hushed, open_console
 from arclight.training.interruption import Interrupted, Interruption
+from arclight.training.last_checkpoint import cost_of_saves
 from arclight.training.task import Scores
 from arclight.training.trackers import close_trackers
 
@@ -109,17 +111,29 @@ def train_and_test(composed: Composed, facts: hardware.Facts, interruption: Inte
             results["signal"] = stopped.signal.name
         raise
     finally:
-        results["time/total_s"] = time.time() - composed.started
-        run_folder.write_json(composed.folder / "results.json", results)
-        report(composed.folder)  # first: it may be one of the artifacts
-        close_trackers(loggers, failed=results["status"] != "finished")
+        results["time/total_s"] = time.monotonic() - composed.started
+        with contextlib.ExitStack() as ending:  # done from the last to the first, also where results.json cannot be written
+            ending.callback(close_trackers, loggers, failed=results["status"] != "finished")
+            ending.callback(report, composed.folder)  # before: it may be one of the artifacts
+            leave_results(results, composed.folder)
     show_end(console, results, scores, composed.folder)
     return Run(results, composed.folder, lambda: parts.task)
 
 
+def leave_results(results: dict[str, Any], folder: Path) -> None:
+    """Writes results.json; that it cannot be written hides no other reason for which the run ends."""
+    reason = sys.exception()
+    try:
+        run_folder.write_json(folder / "results.json", results)
+    except InputError as unwritten:
+        if reason is None:
+            raise
+        log.warning("%s", unwritten)
+
+
 def fit(parts: Parts, results: dict[str, Any], begin: Path | None) -> None:
     """Trains, from a checkpoint on if there is one; adds to the results what is known then, also when it is cut short."""
-    began = time.time()
+    began = time.monotonic()
     if begin is not None:
         check_fits(parts.task, begin)
     try:
@@ -128,7 +142,8 @@ def fit(parts: Parts, results: dict[str, Any], begin: Path | None) -> None:
     finally:
         results |= {
             **parts.epochs.best,
-            "time/fit_s": time.time() - began,
+            "time/fit_s": time.monotonic() - began,
+            **cost_of_saves(parts.trainer),
             "memory/peak_mb": memory.peak_bytes(parts.trainer.strategy.root_device) / 1e6,
             "epochs": parts.trainer.current_epoch,
             "steps": parts.trainer.global_step,
@@ -154,7 +169,8 @@ def test(parts: Parts, results: dict[str, Any], folder: Path) -> Scores:
     run_folder.write_json(folder / "scores.json", scores.to_plain())
     assert parts.task.predictions is not None
     if hardware.is_main_process():
-        parts.task.predictions.write(folder / "predictions.jsonl")
+        with run_folder.written(folder / "predictions.jsonl"):
+            parts.task.predictions.write(folder / "predictions.jsonl")
         show_examples(parts.data, parts.task.predictions, folder)
     return scores
 
@@ -167,6 +183,8 @@ def show_examples(data: DataModule, predictions: Predictions, folder: Path) -> N
         shown = [{**look, **asdict(mistake)} for look, mistake in zip(looks, wrong, strict=True)]
         run_folder.write_json(folder / "mistakes.json", {"mistakes": shown})
         run_folder.write_json(folder / "data.json", data.portrait())
+    except InputError as unwritten:  # the disk
+        log.warning("%s", unwritten)
     except Exception:  # data of a kind that cannot be shown never costs the run
         log.exception("mistakes.json and data.json could not be written")
 
@@ -213,6 +231,9 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
 def report(folder: Path) -> None:
     """Writes report.html; a report that cannot be made is told and never costs the run."""
     try:
-        write_report(folder)
+        with run_folder.written(folder / "report.html"):
+            write_report(folder)
+    except InputError as unwritten:
+        log.warning("%s; `python -m arclight report %s` writes it then", unwritten, folder)
     except Exception:
         log.exception("report.html could not be written")

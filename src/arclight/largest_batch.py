@@ -88,7 +88,7 @@ def find_largest_batch(overrides: Sequence[str], *, free: Callable[[], int] | No
         InputError: for a mistake in the config or the data, and when not even one sample fits.
     """
     with mistakes_named(overrides), composed_by_hydra(overrides) as config:
-        composed = to_composed(config, Path(tempfile.gettempdir()), started=time.time())
+        composed = to_composed(config, Path(tempfile.gettempdir()), started=time.monotonic())
     facts = hardware.probe()
     settings, world_size = settings_of_one_device(composed.settings, facts)
     with quiet_lightning():

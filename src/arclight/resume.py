@@ -14,9 +14,10 @@ from filelock import FileLock, Timeout
 from arclight.config import Composed, alternatives, find_run, in_grid, leaves
 from arclight.errors import InputError
 from arclight.hardware import Launch, is_main_process
-from arclight.run_folder import discard_unless_trained, launch_of, settings_of, status_of
+from arclight.run_folder import discard_unless_trained, launch_of, settings_of, status_of, written
 
 LOCK = ".lock"
+PATIENCE_S = 0.5  # another start may look, for a moment, whether somebody trains there
 NAMELESS = ("", "none")  # launches that nothing tells from others; torchrun without --rdzv-id is named "none"
 # Settings that say where and how fast a run is made, not what comes of it: it may go on under others
 WITHOUT_EFFECT = (
@@ -118,14 +119,19 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
 
 
 def claim(wanted: Path) -> Path:
-    """Makes the run folder and marks it as taken: of two runs started in the same second each gets its own."""
+    """Makes the run folder and marks it as taken: of two runs started in the same second each gets its own.
+
+    Raises:
+        InputError: when the disk does not take it.
+    """
     for folder in alternatives(wanted):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            (folder / "overrides.txt").touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        return folder
+        with written(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                (folder / "overrides.txt").touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            return folder
     raise AssertionError("there is always a next name")
 
 
@@ -140,10 +146,11 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         return
     lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise InputError(f"{folder} is in use by a run that still goes on; wait for it, or end it first") from None
+    with written(folder / LOCK):
+        try:
+            lock.acquire(timeout=PATIENCE_S)
+        except Timeout:
+            raise InputError(f"{folder} is in use by a run that still goes on; wait for it, or end it first") from None
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import logging
 import math
+import os
 import platform
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from typing import Any
 import yaml
 
 from arclight.config import CONF, Composed
+from arclight.errors import InputError
 from arclight.hardware import Facts, is_main_process
 from arclight.terminal import LIGHTNING, StderrHandler
 
@@ -49,8 +51,9 @@ def logged(folder: Path) -> Iterator[None]:
     to_terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     to_file: logging.Handler = logging.NullHandler()
     if is_main_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        to_file = logging.FileHandler(folder / "train.log", encoding="utf-8")
+        with written(folder / "train.log"):
+            folder.mkdir(parents=True, exist_ok=True)
+            to_file = LogFile(folder / "train.log", encoding="utf-8")
         to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in ("arclight", *LIGHTNING)]
     before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
@@ -69,6 +72,43 @@ def logged(folder: Path) -> Iterator[None]:
             logger.handlers, logger.propagate = handlers, propagate
             logger.setLevel(level)
         to_file.close()
+
+
+@contextmanager
+def written(file: Path) -> Iterator[None]:
+    """Inside, this file of a run is written; what the disk refuses is told in one message.
+
+    Raises:
+        InputError: naming the file, what the disk says, and how much is free there.
+    """
+    try:
+        yield
+    except OSError as error:
+        there = next((folder for folder in file.absolute().parents if folder.is_dir()), Path("/"))
+        free = shutil.disk_usage(there).free
+        raise InputError(
+            f"{file} could not be written ({error.strerror or error}; {free / 1e6:,.1f} MB are free there); what is saved "
+            "stays: make room or make it writable, then go on with resume=auto"
+        ) from error
+
+
+class LogFile(logging.FileHandler):
+    """`train.log`; what its disk does not take is told once and lost, and never costs the run."""
+
+    is_broken = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.is_broken:
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's own name
+        self.is_broken = True
+        error = sys.exc_info()[1]
+        print(f"WARNING: {self.baseFilename} could not be written ({error}): it holds nothing from here on", file=sys.stderr)  # noqa: T201
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what is left of the line that did not fit
+            super().close()
 
 
 def as_info(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
@@ -143,9 +183,30 @@ def write_inputs(composed: Composed, facts: Facts) -> None:
         return
     folder = composed.folder
     config = yaml.safe_dump(composed.settings, sort_keys=False, allow_unicode=True)
-    (folder / "config.yaml").write_text(config, encoding="utf-8")
-    (folder / "overrides.txt").write_text("".join(f"{override}\n" for override in composed.overrides), encoding="utf-8")
+    put(folder / "config.yaml", config)
+    make_newest(folder / "config.yaml")
+    put(folder / "overrides.txt", "".join(f"{override}\n" for override in composed.overrides))
     write_json(folder / "environment.json", environment(facts))
+
+
+def make_newest(config: Path) -> None:
+    """Sees to it that no run nearby is newer by the time of its config, by which `latest` and resume=auto choose.
+
+    A clock that was set back would have them take an older run.
+    """
+    around = config.parent.parent
+    others = {*around.glob("*/config.yaml"), *around.parent.glob("*/*/config.yaml")} - {config}
+    newest = max((other.stat().st_mtime_ns for other in others), default=0)
+    if newest >= config.stat().st_mtime_ns:
+        os.utime(config, ns=(newest + 1_000_000, newest + 1_000_000))
+
+
+def put(file: Path, text: str) -> None:
+    """Writes a small file, in place whole or not at all; raises as `written`."""
+    with written(file):
+        part = file.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
 
 
 def discard_unless_trained(folder: Path) -> None:
@@ -161,9 +222,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     if not is_main_process():
         return
     finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in content.items()}
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    put(path, json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def environment(facts: Facts) -> dict[str, Any]:

@@ -17,12 +17,13 @@ import torch
 import arclight
 from arclight import checkpoint, launch
 from arclight.config import CONF
+from arclight.training.metrics_file import read_rows
 from tests.test_checkpoint import TINY_IMAGES
 
 pytestmark = pytest.mark.processes
 
 LONG = [
-    *(*TINY_IMAGES, "precision=fp32", "trainer.accelerator=cpu", "trainer.max_epochs=25", "trainer.log_every_n_steps=1"),
+    *(*TINY_IMAGES, "precision=fp32", "trainer.accelerator=cpu", "trainer.max_epochs=25", "trainer.log_every_n_steps=3"),
     *("data.max_batch_per_device=4", "callbacks=weight_averaging", "checkpoint.every_minutes=null"),
 ]
 TWO = ["strategy=ddp_cpu", "trainer.devices=2"]
@@ -63,6 +64,8 @@ def test_a_signal_ends_the_run_which_goes_on_to_the_same_end(placing: list[str],
     assert {key: value for key, value in again.results.items() if key.startswith(("val/", "test/"))} == {
         key: value for key, value in whole.results.items() if key.startswith(("val/", "test/"))
     }
+    curves = [[(row["step"], row.get("train/loss")) for row in read_rows(run.folder / "metrics.csv")] for run in (whole, again)]
+    assert curves[0] == curves[1]
 
 
 def wait_for_first_save(process: subprocess.Popen[str], other: Path) -> Path:

@@ -13,15 +13,27 @@ from torch import Tensor
 
 from arclight.errors import InputError
 from arclight.training.checkpoint_file import CheckpointFiles
-from arclight.training.checkpoint_folder import commit, own_rows, read
+from arclight.training.checkpoint_folder import check, commit, own_rows, read
+from arclight.training.durable_file import NotWrittenError, digest
 
 WEIGHT = torch.arange(10.0).view(5, 2)
 BIAS = torch.tensor([7], dtype=torch.bfloat16)
 FILES = ["ab-00000-of-00002.safetensors", "ab-00001-of-00002.safetensors"]
 
 
+def digests(folder: Path, names: list[str]) -> dict[str, str]:
+    return {name: digest(folder / name) for name in names}
+
+
 def meta(tensor: Tensor) -> Tensor:
     return torch.empty_like(tensor, device="meta")
+
+
+CONTENTS_OF_TWO = {
+    "epoch": 3,
+    "state_dict": {"weight": meta(WEIGHT)},
+    "moments": [{"of": meta(BIAS), "step": torch.ones(())}],
+}
 
 
 @pytest.fixture
@@ -31,8 +43,7 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     save_file({"/state_dict/weight": WEIGHT[:3].clone(), "/moments/0/of": BIAS}, folder / FILES[0])
     save_file({"/state_dict/weight": WEIGHT[3:].clone(), "/moments/0/of": BIAS[:0]}, folder / FILES[1])
-    contents = {"epoch": 3, "state_dict": {"weight": meta(WEIGHT)}, "moments": [{"of": meta(BIAS), "step": torch.ones(())}]}
-    commit(folder, {"files": FILES, "contents": contents})
+    commit(folder, CONTENTS_OF_TWO, digests(folder, FILES))
     return folder
 
 
@@ -64,25 +75,73 @@ def test_any_number_of_processes_reads_its_share(folder: Path, world_size: int) 
         assert torch.equal(part, expected)
 
 
+def save_again(folder: Path, factor: int, *, keep: int = 1) -> str:
+    name = f"{factor:02}-00000-of-00001.safetensors"
+    save_file({"/state_dict/weight": WEIGHT * factor}, folder / name)
+    commit(folder, {"state_dict": {"weight": meta(WEIGHT)}}, digests(folder, [name]), keep=keep)
+    return name
+
+
 def test_a_save_replaces_the_one_before_it(folder: Path) -> None:
-    new = ["cd-00000-of-00001.safetensors"]
-    save_file({"/state_dict/weight": WEIGHT * 2}, folder / new[0])
-    assert torch.equal(read(folder)["state_dict"]["weight"], WEIGHT)  # until it is committed
-    commit(folder, {"files": new, "contents": {"state_dict": {"weight": meta(WEIGHT)}}})
+    (folder / "cd-00000-of-00001.safetensors.part").touch()  # of a save that was killed
+    name = save_again(folder, 2)
     assert torch.equal(read(folder)["state_dict"]["weight"], WEIGHT * 2)
-    assert {path.name for path in folder.iterdir()} == {"contents.pt", *new}
+    assert {path.name for path in folder.iterdir()} == {"contents.pt", name}
+    assert [path.name for path in folder.parent.iterdir()] == ["last.ckpt"]
 
 
-def test_a_save_that_is_cut_short_leaves_the_one_before_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(content: Any, path: Path) -> None:
-        path.write_bytes(b"half")
+def test_before_the_first_save_there_is_none_to_keep(tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").mkdir()
+    save_again(tmp_path / "last.ckpt", 2, keep=3)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_the_ones_before_are_kept_where_wanted(folder: Path) -> None:
+    for factor in (2, 3, 4):
+        save_again(folder, factor, keep=3)
+    names = ["last.ckpt", "last.previous.ckpt", "last.previous_2.ckpt"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == names
+    for name, factor in zip(names, (4, 3, 2), strict=True):
+        check(folder.with_name(name))
+        assert torch.equal(read(folder.with_name(name))["state_dict"]["weight"], WEIGHT * factor)
+
+
+def test_a_save_that_the_disk_does_not_take_leaves_the_one_before_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(content: Any, stream: Any) -> None:
+        stream.write(b"half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", fail)
-    (folder / "cd-00000-of-00001.safetensors").write_bytes(b"half")
-    with pytest.raises(OSError, match="No space left"):
-        commit(folder, {"files": ["cd-00000-of-00001.safetensors"], "contents": {}})
+    with pytest.raises(NotWrittenError, match=r"contents.pt could not be written: .*No space left"):
+        save_again(folder, 2)
+    check(folder)
     assert torch.equal(read(folder)["state_dict"]["weight"], WEIGHT)
+
+
+def test_no_flipped_bit_of_a_part_goes_unseen(folder: Path) -> None:
+    check(folder)
+    for name in FILES:
+        whole = (folder / name).read_bytes()
+        for place in range(0, len(whole), 2):
+            damaged = bytearray(whole)
+            damaged[place] ^= 0x10
+            (folder / name).write_bytes(damaged)
+            with pytest.raises(InputError, match=f"{name} cannot be read as a checkpoint"):
+                check(folder)
+        (folder / name).write_bytes(whole)
+    check(folder)
+
+
+def test_a_folder_of_version_1_has_no_digests_and_is_read(folder: Path) -> None:
+    torch.save({"files": FILES, "contents": CONTENTS_OF_TWO}, folder / "contents.pt")
+    check(folder)
+    assert torch.equal(read(folder)["state_dict"]["weight"], WEIGHT)
+
+
+def test_a_folder_of_a_later_version_is_told(folder: Path) -> None:
+    torch.save({"version": 3, "files": {}, "contents": {}}, folder / "contents.pt")
+    with pytest.raises(InputError, match="last.ckpt is a checkpoint folder of version 3; this arclight reads versions 1 and 2"):
+        read(folder)
 
 
 def cut(path: Path) -> None:
@@ -105,6 +164,8 @@ def test_a_folder_that_is_not_whole_is_told(folder: Path) -> None:
         change()
         with pytest.raises(InputError, match=told):
             read(folder)
+        with pytest.raises(InputError, match=r"cannot be read as a checkpoint|is no whole checkpoint"):
+            check(folder)
 
 
 def test_other_strategies_go_on_in_the_place_of_a_folder(folder: Path) -> None:

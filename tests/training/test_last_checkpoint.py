@@ -166,7 +166,7 @@ def test_killed_while_a_checkpoint_is_written(
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("arclight.training.checkpoint_file.os.fsync", fail)
+        patched.setattr("arclight.training.durable_file.os.fsync", fail)
         assert not kill(tmp_path, overrides)
     assert_same_runs(Made(tmp_path, overrides), wholes["images"])
 
@@ -214,6 +214,7 @@ def test_saves_come_when_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     [
         ({"every_minutes": 0}, "checkpoint.every_minutes=0 must be more than 0; null saves at no time"),
         ({"every_steps": 0}, "checkpoint.every_steps=0 must be 1 or more; null saves after no step"),
+        ({"keep": 0}, "checkpoint.keep=0 must be 1 or more; 1 keeps the last one alone"),
     ],
 )
 def test_times_out_of_range_are_told(settings: dict[str, Any], told: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from arclight.build import build
-from arclight.checkpoint import CheckpointContents, build_task, restore
+from arclight.checkpoint import CheckpointContents, build_task, newest_whole, restore
 from arclight.config import CONF, compose
+from arclight.training import durable_file, sharding
 from arclight.training.callbacks import best_checkpoint, build_callbacks
 from arclight.training.checkpoint_file import CheckpointFiles
 from arclight.training.last_checkpoint import LastCheckpoint
@@ -62,6 +64,24 @@ class FailsAlone(Callback):
             raise OSError("the disk is on fire")
 
 
+class FillsUp(Callback):
+    """From the second epoch on, the disk of the second process takes no more of the last checkpoint."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        original = sharding.write
+
+        def refuse(file: Path, *arguments: Any, **named: Any) -> None:
+            if trainer.global_rank == 1 and file.parent.name == "last.ckpt":
+                raise durable_file.NotWrittenError(f"{file} could not be written: no room")
+            original(file, *arguments, **named)
+
+        if trainer.current_epoch == 1:
+            sharding.write = refuse
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        sharding.write = durable_file.write
+
+
 def train(
     case: str,
     folder: Path,
@@ -82,7 +102,7 @@ def train(
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,
-        strategy=ShardedStrategy() if fsdp else "auto",
+        strategy=ShardedStrategy(keep=2) if fsdp else "auto",
         plugins=None if fsdp else [CheckpointFiles()],
         max_epochs=2,
         gradient_clip_val=settings["trainer"]["gradient_clip_val"],
@@ -139,6 +159,7 @@ def work(place: str) -> None:
     for case in LIKE_ONE:
         first = folder / "one" / case / "0.ckpt"
         found[f"{case} from one"] = train(case, folder / "from_one" / case, devices=2, fsdp=True, resume=first)
+    train("text", folder / "full", devices=2, fsdp=True, also=(FillsUp(),))
     try:
         train("text", folder / "failed", devices=2, fsdp=True, also=(FailsAlone(),))
     except Exception as error:
@@ -265,6 +286,38 @@ def test_a_folder_holds_one_checkpoint_and_no_code(name: str, two: list[dict[str
     files = torch.load(checkpoint / "contents.pt", weights_only=True)["files"]
     assert {path.name for path in checkpoint.iterdir()} == {"contents.pt", *files}
     assert [file[8:] for file in files] == [f"-{rank:05}-of-00002.safetensors" for rank in range(2)]
+
+
+def test_the_one_before_is_kept_and_taken_where_the_last_is_damaged(
+    two: list[dict[str, Any]], folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(folder / "two" / "images", tmp_path / "checkpoints")
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert newest_whole(tmp_path) == last
+    part = sorted(last.glob("*.safetensors"))[1]
+    content = bytearray(part.read_bytes())
+    content[-1] ^= 1
+    part.write_bytes(content)
+    previous = last.with_name("last.previous.ckpt")
+    assert newest_whole(tmp_path) == previous
+    assert f"{part} cannot be read as a checkpoint: it has changed since it was written; the run goes on from" in caplog.text
+    assert last.with_name("last.ckpt.damaged").is_dir()
+    first = restore(folder / "two" / "images" / "0.ckpt").task.state_dict()
+    assert_equal(restore(previous).task.state_dict(), first)
+
+
+def test_a_disk_that_is_full_for_one_process_keeps_the_last_checkpoint_of_all(two: list[dict[str, Any]], folder: Path) -> None:
+    """And training goes on."""
+    assert_equal(
+        restore(folder / "full" / "last.ckpt").task.state_dict(),
+        restore(folder / "two" / "text" / "0.ckpt").task.state_dict(),
+    )
+    assert not (folder / "full" / "last.previous.ckpt").exists()
+    assert len(list((folder / "full" / "last.ckpt").glob("*"))) == 3  # nothing of the save that failed
+    assert_equal(
+        restore(folder / "full" / "1.ckpt").task.state_dict(),
+        restore(folder / "two" / "text" / "1.ckpt").task.state_dict(),
+    )
 
 
 def test_a_process_that_fails_ends_the_others_and_leaves_the_last_checkpoint(two: list[dict[str, Any]], folder: Path) -> None:

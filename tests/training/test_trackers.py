@@ -79,6 +79,12 @@ def test_metrics_csv_is_written_along_with_any_other(key: str, tmp_path: Path) -
     assert bool(list(tmp_path.glob("tensorboard/events*"))) == (key == "tensorboard")
 
 
+def test_a_csv_file_that_cannot_be_written_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "run").write_text("a file where the folder should be")
+    assert build_trackers({"csv": {}}, tmp_path / "run", "name") == []
+    assert "csv cannot be started ([Errno 17] File exists" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

@@ -51,6 +51,10 @@ def add_verbs(parser: argparse.ArgumentParser) -> None:
     add_common(verb)
     verb.set_defaults(do=start)
 
+    verb = verbs.add_parser("resume", help="seconds until a run that goes on makes its first step; what a checkpoint costs")
+    add_common(verb)
+    verb.set_defaults(do=resume)
+
 
 def add_common(verb: argparse.ArgumentParser) -> None:
     """What all benchmarks take."""
@@ -131,6 +135,16 @@ def start(options: argparse.Namespace) -> None:
         lambda tell: measure_start(options.overrides, num_rounds=options.repeats, tell=tell),
         lambda result: [to_table(result)],
     )
+
+
+def resume(options: argparse.Namespace) -> None:
+    """Prints the table and where the result lies."""
+    from arclight.benchmark.resume import measure_resume, to_table
+
+    def measure(tell: Tell) -> Result:
+        return measure_resume(options.overrides, num_rounds=options.repeats, tell=tell)
+
+    show(options, measure, lambda result: [to_table(result)])
 
 
 def show(

@@ -31,9 +31,16 @@ class Trained:
 
 
 def train(overrides: Sequence[str], *, num_threads: int, longest_s: float = LONGEST_S) -> Trained:
-    """Trains in a process (which may start more), waits, and reads what it leaves; the folder is gone afterwards.
+    """As `train_in`, in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="arclight-benchmark-") as folder:
+        return train_in(Path(folder), overrides, num_threads=num_threads, longest_s=longest_s)
+
+
+def train_in(folder: Path, overrides: Sequence[str], *, num_threads: int, longest_s: float = LONGEST_S) -> Trained:
+    """Trains in a process (which may start more), waits, and reads what it leaves.
 
     Args:
+        folder: that it is started in; the only run there, or the one that it goes on with.
         overrides: of `python train.py`.
         num_threads: of each process.
         longest_s: after which all its processes are ended.
@@ -44,21 +51,21 @@ def train(overrides: Sequence[str], *, num_threads: int, longest_s: float = LONG
     """
     environment = environment_for(num_threads)
     command = [sys.executable, str(CONF.parent / "train.py"), *overrides]
-    with tempfile.TemporaryDirectory(prefix="arclight-benchmark-") as folder, Path(folder, "said").open("w+") as said:
-        status = wait_for(command, folder, environment, said.fileno(), longest_s)
+    with (folder / "said").open("w+") as said:
+        status = wait_for(command, str(folder), environment, said.fileno(), longest_s)
         said.seek(0)
         text = said.read()
-        if status == 2 and "error: " in text:
-            raise InputError(text[text.index("error: ") + len("error: ") :].strip())
-        if status != 0:
-            ended = f"took more than {longest_s:.0f} s" if status is None else f"ended with status {status}"
-            raise RuntimeError(f"python train.py {' '.join(overrides)} {ended}:\n{text[-TOLD_CHARACTERS:]}")
-        (results,) = Path(folder).glob("outputs/*/*/results.json")
-        communication = results.with_name("communication.json")
-        return Trained(
-            json.loads(results.read_text(encoding="utf-8")),
-            json.loads(communication.read_text(encoding="utf-8")) if communication.is_file() else {},
-        )
+    if status == 2 and "error: " in text:
+        raise InputError(text[text.index("error: ") + len("error: ") :].strip())
+    if status != 0:
+        ended = f"took more than {longest_s:.0f} s" if status is None else f"ended with status {status}"
+        raise RuntimeError(f"python train.py {' '.join(overrides)} {ended}:\n{text[-TOLD_CHARACTERS:]}")
+    (results,) = folder.glob("outputs/*/*/results.json")
+    communication = results.with_name("communication.json")
+    return Trained(
+        json.loads(results.read_text(encoding="utf-8")),
+        json.loads(communication.read_text(encoding="utf-8")) if communication.is_file() else {},
+    )
 
 
 def environment_for(num_threads: int) -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 `contents.pt` is what a checkpoint of one file would be, with a tensor without values in place of each that is spread over the
 processes; the values lie in `*-00000-of-00002.safetensors` and its like, each with the rows of one process. A save writes files
-of new names and then replaces `contents.pt`, which names those that belong to it: whatever happens, the folder holds the old
-checkpoint whole or the new one whole. Nothing in it is a pickle that runs code.
+of new names and then replaces `contents.pt`, which names those that belong to it, each with its SHA-256: whatever happens, the
+folder holds the old checkpoint whole or the new one whole, and no damage goes unseen. Nothing in it is a pickle that runs code.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from arclight.errors import InputError
+from arclight.training import durable_file
+from arclight.training.durable_file import LAST, digest, keep_earlier, save_with_torch, write
 
 CONTENTS = "contents.pt"
+VERSION = 2  # of the folder; version 1 has no SHA-256 of its files
 
 
 def take_apart(node: Any, rows: dict[str, Tensor], path: str = "") -> Any:
@@ -46,21 +50,47 @@ def own_rows(num_rows: int, rank: int, world_size: int) -> tuple[int, int]:
     return min(rank * share, num_rows), min((rank + 1) * share, num_rows)
 
 
-def commit(folder: Path, contents: dict[str, Any]) -> None:
-    """Makes the files that `contents` names the checkpoint, in one step, and removes those of the last one."""
-    part = folder / f"{CONTENTS}.part"
-    torch.save(contents, part)
-    part.replace(folder / CONTENTS)
-    for left_over in folder.glob("*.safetensors"):
-        if left_over.name not in contents["files"]:
+def commit(folder: Path, contents: dict[str, Any], files: Mapping[str, str], *, keep: int = 1) -> None:
+    """Makes these files the checkpoint, in one step, and removes those of the last one.
+
+    Args:
+        folder: that the files lie in.
+        contents: the checkpoint, with a tensor without values in place of each that is spread.
+        files: names of the parts, in the order of their rows, each with its SHA-256.
+        keep: how many of the last checkpoints stay.
+
+    Raises:
+        NotWrittenError: when the disk does not take it; the folder holds what it held.
+    """
+    whole = {"version": VERSION, "files": dict(files), "contents": contents}
+    before = None
+    if folder.name == LAST and (folder / CONTENTS).exists():
+        before = functools.partial(keep_earlier, folder, keep, leave_out=frozenset(files))
+    num_bytes = durable_file.count_bytes(contents)
+    write(folder / CONTENTS, functools.partial(save_with_torch, whole), num_bytes=num_bytes, before=before)
+    for left_over in folder.glob("*.safetensors*"):
+        if left_over.name not in files:
             left_over.unlink()
+
+
+def check(folder: Path) -> None:
+    """Looks through all files of a checkpoint folder.
+
+    Raises:
+        InputError: naming the one that lacks or that has changed since it was written.
+    """
+    if (folder / CONTENTS).is_file():  # else it is told below
+        durable_file.check(folder / CONTENTS)
+    for name, written in Stored(folder).digests.items():
+        if digest(folder / name) != written:
+            raise InputError(f"{folder / name} cannot be read as a checkpoint: it has changed since it was written")
 
 
 class Stored:
     """The open files of a checkpoint folder.
 
     Raises:
-        InputError: for a file that lacks or is damaged.
+        InputError: for a file that lacks or is damaged, or a folder of a version that is not known.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -69,10 +99,15 @@ class Stored:
             raise InputError(f"{folder} is no whole checkpoint: {CONTENTS} lacks; its first save was cut short")
         try:
             saved = torch.load(folder / CONTENTS, map_location="cpu", weights_only=True)
-            names, self.contents = saved["files"], saved["contents"]
+            version, files, self.contents = saved.get("version", 1), saved["files"], saved["contents"]
         except Exception as error:  # torch raises a different class for each way in which a file can be broken
             raise damaged(folder / CONTENTS, error) from error
-        self.files = {name: self._open(name) for name in names}
+        if version not in (1, VERSION):
+            raise InputError(
+                f"{folder} is a checkpoint folder of version {version}; this arclight reads versions 1 and {VERSION}"
+            )
+        self.digests: dict[str, str] = {} if version == 1 else files
+        self.files = {name: self._open(name) for name in files}
 
     def _open(self, name: str) -> Any:
         if not (self.folder / name).is_file():

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from arclight.errors import InputError
+from arclight.training.durable_file import LAST
 from arclight.training.interruption import Agreement, Interrupted, Interruption
 
 log = logging.getLogger(__name__)
@@ -29,11 +30,12 @@ class LastCheckpoint(Checkpoint):
         interruption: the signals that this process hears.
         every_minutes: of the clock between two saves, more than 0; null is never.
         every_steps: optimizer steps between two saves, 1 or more; null is never.
-        keep_previous: keeps the one before as `last.previous.ckpt`, to go on from when the last is damaged; not under fsdp.
+        keep: how many of these checkpoints stay, 1 or more: `last.ckpt`, `last.previous.ckpt`, `last.previous_2.ckpt`, ...;
+            where the last is damaged, a run goes on from the one before.
         safetensors: writes the weights of the best checkpoint to `best.safetensors`, too; not under fsdp.
 
     Raises:
-        InputError: when `every_minutes` or `every_steps` is out of its range.
+        InputError: when `every_minutes`, `every_steps` or `keep` is out of its range.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class LastCheckpoint(Checkpoint):
         interruption: Interruption | None = None,
         every_minutes: float | None = 15,
         every_steps: int | None = None,
-        keep_previous: bool = True,
+        keep: int = 2,
         safetensors: bool = False,
     ) -> None:
         super().__init__()
@@ -51,10 +53,12 @@ class LastCheckpoint(Checkpoint):
             raise InputError(f"checkpoint.every_minutes={every_minutes} must be more than 0; null saves at no time")
         if every_steps is not None and every_steps < 1:
             raise InputError(f"checkpoint.every_steps={every_steps} must be 1 or more; null saves after no step")
-        self.path = folder / "last.ckpt"
+        if keep < 1:
+            raise InputError(f"checkpoint.keep={keep} must be 1 or more; 1 keeps the last one alone")
+        self.path = folder / LAST
         self.every_minutes = every_minutes
         self.every_steps = every_steps
-        self.keep_previous = keep_previous
+        self.keep = keep
         self.safetensors = safetensors
         self.num_saves = 0
         self.seconds = 0.0  # that all saves took
@@ -123,6 +127,13 @@ class LastCheckpoint(Checkpoint):
             log.debug("step %d saved in %.2f s", trainer.global_step, self._saved_at - began)
         if self._number:
             raise Interrupted(self._number)
+
+
+def cost_of_saves(trainer: Trainer) -> dict[str, float]:
+    """How often the run has saved since it was started, and the seconds that took, as results.json names them."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set outside __init__
+    last = next(callback for callback in callbacks if isinstance(callback, LastCheckpoint))
+    return {"checkpoint/num_saves": last.num_saves, "checkpoint/save_s": last.seconds}
 
 
 def step_follows(trainer: Trainer) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
 import sys
@@ -25,7 +26,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.optim import Adam, Optimizer
 
+from arclight.training.checkpoint_file import tell_unwritten
 from arclight.training.checkpoint_folder import Stored, commit, own_rows, read, take_apart
+from arclight.training.durable_file import LAST, NotWrittenError, count_bytes, digest, keep_earlier, take_the_place, write
 from arclight.training.interruption import Interrupted
 from arclight.training.task import Task
 
@@ -40,12 +43,14 @@ class ShardedStrategy(ModelParallelStrategy):
 
     Args:
         timeout: how long a process waits for the others before it gives up.
+        keep: how many of the last checkpoints stay.
 
     Source: Zhao et al. 2023, PyTorch FSDP; torch's `fully_shard`. Lightning 2.6.6's own FSDPStrategy refuses CPUs.
     """
 
-    def __init__(self, timeout: timedelta = timedelta(minutes=30)) -> None:
+    def __init__(self, timeout: timedelta = timedelta(minutes=30), *, keep: int = 1) -> None:
         super().__init__(tensor_parallel_size=1, timeout=timeout)
+        self._keep = keep
 
     @property
     def mesh(self) -> DeviceMesh:
@@ -142,19 +147,38 @@ class ShardedStrategy(ModelParallelStrategy):
         # a file of that name, by a strategy that the run began with, stays until the folder is whole
         build = folder.with_name(f"{folder.name}.part") if folder.is_file() else folder
         folder, build, save = self.broadcast((folder, build, secrets.token_hex(4)))
-        if self.is_global_zero:
-            build.mkdir(parents=True, exist_ok=True)
-        self.barrier()  # the folder is there
         rows: dict[str, Tensor] = {}
         contents = take_apart(checkpoint, rows)
-        names = [f"{save}-{rank:05}-of-{self.world_size:05}.safetensors" for rank in range(self.world_size)]
-        save_file(rows, build / names[self.global_rank])
-        self.barrier()  # every part is there
-        if self.is_global_zero:
-            commit(build, {"files": names, "contents": contents})
-            if build != folder:
-                folder.unlink()
-                build.rename(folder)
+        files, problem = self._write_parts(build, save, rows)
+        if self.is_global_zero and not problem:
+            try:
+                self._commit(folder, build, contents, files)
+            except NotWrittenError as error:
+                problem = str(error)
+        if problem := self.broadcast(problem):  # on one process or all: none has the new one then
+            for part in build.glob(f"{save}-{self.global_rank:05}-*"):
+                part.unlink()
+            tell_unwritten(folder, problem)
+
+    def _write_parts(self, folder: Path, save: str, rows: dict[str, Tensor]) -> tuple[dict[str, str], str]:
+        """Each process's rows in a file of its own; their names with their SHA-256, and what went wrong on any of them."""
+        name = f"{save}-{self.global_rank:05}-of-{self.world_size:05}.safetensors"
+        written, problem = "", ""
+        try:
+            write(folder / name, functools.partial(save_file, rows), num_bytes=count_bytes(rows))
+            written = digest(folder / name)
+        except NotWrittenError as error:
+            problem = str(error)
+        outcomes: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(outcomes, (name, written, problem))  # every part is there, too
+        return {name: written for name, written, _ in outcomes}, next((told for _, _, told in outcomes if told), "")
+
+    def _commit(self, folder: Path, build: Path, contents: dict[str, Any], files: dict[str, str]) -> None:
+        if build != folder and folder.name == LAST:
+            keep_earlier(folder, self._keep)
+        commit(build, contents, files, keep=self._keep)
+        if build != folder:
+            take_the_place(build, folder)
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
         """The contents, spread over the processes; always with weights only. Takes a file of another strategy, too.

@@ -91,7 +91,7 @@ class Throughput(Callback):
     """
 
     def __init__(self, started: float) -> None:
-        """`started`: when the process started, in seconds since the epoch."""
+        """`started`: when the process started, by time.monotonic."""
         super().__init__()
         self.started = started
         self.first_step_s: float | None = None
@@ -106,15 +106,26 @@ class Throughput(Callback):
         self._batch: ImageBatch | TokenBatch | None = None
         self._loss_sum: Tensor | None = None
         self._num_losses = 0
+        self._device = torch.device("cpu")
         self._recent = Window()
 
     def state_dict(self) -> dict[str, Any]:
-        loss_sum = 0.0 if self._loss_sum is None else float(self._loss_sum)
-        return {"loss_sum": loss_sum, "num_losses": self._num_losses}
+        """Every process has to ask: each has a sum of its own, and the first one's is what is saved."""
+        own = torch.zeros(1, device=self._device) if self._loss_sum is None else self._loss_sum.reshape(1).to(self._device)
+        sums = [own]
+        if torch.distributed.is_initialized():
+            sums = [torch.zeros_like(own) for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather(sums, own)
+        return {"loss_sums": torch.cat(sums).tolist(), "num_losses": self._num_losses}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict["num_losses"]:
-            self._loss_sum, self._num_losses = torch.tensor(state_dict["loss_sum"]), state_dict["num_losses"]
+            sums = torch.tensor(state_dict["loss_sums"])
+            group = torch.distributed
+            rank, size = (group.get_rank(), group.get_world_size()) if group.is_initialized() else (0, 1)
+            # on another number of processes, all go on from the mean
+            self._loss_sum = sums[rank] if len(sums) == size else sums.mean()
+            self._num_losses = state_dict["num_losses"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set outside __init__
@@ -123,6 +134,7 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._mark = time.perf_counter()  # of a run that goes on inside an epoch, no epoch starts
+        self._device = pl_module.device
         self._clock = DeviceClock() if pl_module.device.type == "cuda" else None
 
         def stepped(optimizer: Any, arguments: Any, named: Any) -> None:
@@ -161,7 +173,7 @@ class Throughput(Callback):
         self._num_losses += 1
         accumulated = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if self.first_step_s is None and accumulated:
-            self.first_step_s = time.time() - self.started
+            self.first_step_s = time.monotonic() - self.started
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set outside __init__
         if accumulated and every and trainer.global_step % every == 0:
             self._log(trainer)

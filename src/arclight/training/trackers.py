@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
-from collections.abc import Mapping, Sequence
-from csv import DictReader as reader
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +19,7 @@ from arclight.evaluation.redaction import without_secrets
 from arclight.hardware import is_main_process
 from arclight.training.artifacts import Artifact, hand_over
 from arclight.training.guarded import Guarded
+from arclight.training.metrics_file import NAME, MetricsFile, rows_until
 from arclight.training.tracked_runs import facts_of, group_of, name_of
 
 if TYPE_CHECKING:
@@ -35,22 +35,10 @@ def csv(folder: Path, *, after_step: int = 0) -> CSVLogger:
         folder: of the run.
         after_step: of a run that goes on, the optimizer steps that it has behind it; rows of later ones are taken back.
     """
-    rows = rows_until(folder / "metrics.csv", after_step) if after_step else []
     logger = CSVLogger(folder, name="", version="")
-    if rows and is_main_process():
-        logger.experiment.metrics = rows  # Lightning begins the file anew
-        logger.save()
+    if is_main_process():
+        logger._experiment = MetricsFile(folder, rows_until(folder / NAME, after_step) if after_step else [])
     return logger
-
-
-def rows_until(path: Path, step: int) -> list[dict[str, Any]]:
-    """The rows of a metrics.csv that a run of so many steps has written, without their empty cells; none where none is."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [{key: value for key, value in row.items() if value} for row in reader(file)]
-    # Lightning counts a validation to the step before the one that it follows
-    return [row for row in rows if int(row["step"]) + any(key.startswith("val/") for key in row) <= step]
 
 
 def tensorboard(folder: Path) -> TensorBoardLogger:
@@ -153,7 +141,7 @@ def build_trackers(chosen: Mapping[str, Any], folder: Path, name: str, *, after_
     """
     if not chosen:
         return []
-    loggers: list[Logger] = [Guarded(csv(folder, after_step=after_step), "csv", folder)]
+    loggers = start(lambda: csv(folder, after_step=after_step), "csv", folder)
     for key, settings in chosen.items():
         path = f"tracker.{key}"
         if not isinstance(settings, Mapping):
@@ -164,15 +152,20 @@ def build_trackers(chosen: Mapping[str, Any], folder: Path, name: str, *, after_
         takes = parameters_of(str(settings.get("_target_", "")), path) if "_target_" in settings else {}
         given = {parameter: value for parameter, value in offered.items() if parameter in takes}
         check(settings, path, given)
-        try:
-            loggers.append(Guarded(build(settings, path, given), key, folder))
-        except InputError:
-            raise
-        except Exception as error:
-            log.warning(
-                "%s cannot be started (%s): it records nothing; the run goes on", key, str(error).partition("\n")[0][:300]
-            )
+        loggers += start(functools.partial(build, settings, path, given), key, folder)
     return loggers
+
+
+def start(make: Callable[[], Logger], key: str, folder: Path) -> list[Logger]:
+    """The logger behind its guard; none, and a warning, when it cannot be made. Raises InputError as `make` does."""
+    try:
+        return [Guarded(make(), key, folder)]
+    except InputError:
+        raise
+    except Exception as error:
+        told = str(error).partition("\n")[0][:300]
+        log.warning("%s cannot be started (%s): it records nothing; the run goes on", key, told)
+        return []
 
 
 def record_facts(loggers: list[Logger], facts: Mapping[str, Any]) -> None:

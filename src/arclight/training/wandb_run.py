@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 AXIS = "trainer/global_step"  # under which Lightning's logger sends the optimizer step
 
+# W&B keeps what is logged offline in memory for 15 s; of a run that is killed, that would be lost though its checkpoint has it
+FLUSHES, FLUSH_S = "x_transaction_log_flush_interval", 0.05
+
 # An offline run that goes on counts its rows from 0 again, and the server takes no row twice: it begins above all there can be
 MOST_ROWS_PER_STEP, MOST_ROWS_AT_END = 2, 8
 
@@ -38,7 +41,8 @@ def start_run(folder: Path, described: dict[str, Any], *, mode: Literal["auto", 
     """The W&B run of this folder: a new one, or that under whose id the folder's run was recorded before."""
     offline = mode == "offline" or (mode == "auto" and not wandb.login(prompt=False, verify=False))
     run_id = id_of(folder, "wandb") or secrets.token_hex(4)
-    settings = {**described, "id": run_id, "dir": folder}
+    own = {FLUSHES: FLUSH_S} if FLUSHES in wandb.Settings.model_fields else {}
+    settings = {**described, "id": run_id, "dir": folder, "settings": own}
     if offline:
         run = wandb.init(**settings, mode="offline")
     else:

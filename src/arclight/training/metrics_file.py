@@ -1,0 +1,66 @@
+"""`metrics.csv`: every row that a run has logged, whatever moment it was killed at and gone on from."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+NAME = "metrics.csv"
+
+
+class MetricsFile(ExperimentWriter):
+    """Lightning's writer of metrics.csv, which holds the rows it is given from the start.
+
+    Where Lightning's would begin a file anew, at the start and when a metric comes for the first time, a new one takes the
+    place of the old one at once: there is no moment at which a kill costs rows.
+
+    Args:
+        folder: of the run.
+        rows: that the run has behind it.
+    """
+
+    def __init__(self, folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._file = folder / NAME
+        columns = sorted({key for row in rows for key in row})
+        folder.mkdir(parents=True, exist_ok=True)
+        if rows:
+            self._put(columns, rows)
+        else:
+            self._file.unlink(missing_ok=True)
+        super().__init__(str(folder))
+        self.metrics_keys = columns
+
+    def _check_log_dir_exists(self) -> None:
+        """Lightning's own throws away what is there."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        self._put(fieldnames, read_rows(self._file))
+
+    def _put(self, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        part = self._file.with_suffix(".part")
+        with part.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        part.replace(self._file)
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv without their empty cells; a last line that was cut short, or what is no row, is left out."""
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    rows = csv.DictReader(whole)
+    return [{key: value for key, value in row.items() if key and value} for row in rows if (row.get("step") or "").isdigit()]
+
+
+def rows_until(file: Path, step: int) -> list[dict[str, str]]:
+    """The rows that a run of so many optimizer steps has written, but for its test, which comes again; none without a file."""
+    if not file.is_file():
+        return []
+    kept = [row for row in read_rows(file) if not any(key.startswith("test/") for key in row)]
+    # Lightning counts a validation to the step before the one that it follows
+    return [row for row in kept if int(row["step"]) + any(key.startswith("val/") for key in row) <= step]

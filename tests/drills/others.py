@@ -1,0 +1,198 @@
+"""What can happen to a run besides a kill: its tracker, its disk, its folder, and another run that wants the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tests.drills.moments import Watch, wait_for
+from tests.drills.runs import STEPS_PER_EPOCH, Drill, Process, command_for, differences, end, results, rows
+from tests.training.test_trackers import fragments
+
+Told = tuple[bool, str]  # whether it was as promised, and what happened
+
+
+def all_of(folder: Path, task: str, whole: Drill, deadline: float) -> Iterator[dict[str, Any]]:
+    """Every drill of this task, none begun after the deadline."""
+    drills: dict[str, Callable[[Path, str, Drill], Told]] = {
+        "outputs/ on a disk that is read-only": read_only,
+        "W&B offline, killed twice: one id, steps unbroken": wandb_goes_on,
+        "two runs started in the same second": same_second,
+        "one run gone on with twice at once": twice_at_once,
+        "a disk that fills up, at each write of a run (tmpfs)": small_disks,
+    }
+    for number, (name, drill) in enumerate(drills.items()):
+        if time.monotonic() < deadline:
+            place = folder / f"{task}-other-{number}-{os.getpid()}"
+            place.mkdir(parents=True)
+            as_promised, told = drill(place, task, whole)
+            yield {"name": f"{name}; {task}", "as_promised": as_promised, "told": told}
+
+
+def kill_at(run: Drill, aim: str, seed: int, *more: str) -> None:
+    """Starts the run and kills all of it there."""
+    process, watch = run.start("resume=auto", *more), Watch(run)
+    there, pids = wait_for(aim, process, watch, random.Random(seed), 5.0, 120.0)
+    if there:
+        end(process, signal.SIGKILL, pids)
+    process.wait()
+
+
+def records(path: Path) -> list[Any]:
+    """What a .wandb file holds, as far as it was written."""
+    from google.protobuf.message import DecodeError
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found, parts = [], b""
+    for kind, content in fragments(path.read_bytes()):
+        parts += content
+        if kind in (1, 4):  # whole, or the last piece
+            try:
+                found.append(Record.FromString(parts))
+            except DecodeError:  # cut short
+                break
+            parts = b""
+    return found
+
+
+def wandb_goes_on(place: Path, task: str, whole: Drill) -> Told:
+    run = Drill(place / "run", command_for(task, 1, tracker="[csv,wandb]"))
+    for seed, aim in enumerate(("in a step", "in validation")):
+        kill_at(run, aim, seed)
+    status = run.finish("resume=auto")
+    files = sorted(run.runs[0].glob("wandb/offline-run-*/*.wandb"))
+    found = [records(file) for file in files]
+    ids = {record.run.run_id for part in found for record in part if record.WhichOneof("record_type") == "run"}
+    steps: dict[int, int] = {}
+    own: list[int] = []
+    rises = True
+    for part in found:  # a later start takes the place of what an earlier one has logged beyond its checkpoint
+        before = own[-1] if own else -1
+        for record in part:
+            if record.WhichOneof("record_type") != "history":
+                continue
+            row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            rises = rises and row["_step"] > before
+            before = row["_step"]
+            own.append(row["_step"])
+            if "train/loss" in row:
+                steps[int(row["trainer/global_step"])] = row["_step"]
+    expected = [int(row["step"]) for row in rows(whole.runs[0]) if row.get("train/loss")]
+    good = status == 0 and len(ids) == 1 and sorted(steps) == expected and not differences(whole, run)
+    told = f"{len(files)} starts, {len(ids)} id, train/loss at steps {', '.join(map(str, sorted(steps)))}; W&B's own count "
+    return good, told + ("rises within and from start to start" if rises else "begins again below what was there")
+
+
+def same_second(place: Path, task: str, whole: Drill) -> Told:
+    # the name that both would take, whatever second each of them comes to it in
+    run = Drill(
+        place / "runs", [*command_for(task, 1), "trainer.max_epochs=1", "hydra.run.dir=outputs/drill/2026-01-31_12-00-00"]
+    )
+    processes = [run.start() for _ in range(2)]
+    statuses = [process.wait() for process in processes]
+    found = [{k: v for k, v in results(one).items() if k.startswith(("val/", "test/"))} for one in run.runs]
+    names = [one.name for one in run.runs]
+    good = statuses == [0, 0] and len(found) == 2 and found[0] == found[1] != {}
+    return good, f"exit statuses {statuses}; folders {' and '.join(names)}; equal scores"
+
+
+def twice_at_once(place: Path, task: str, whole: Drill) -> Told:
+    run = Drill(place / "run", whole.overrides)
+    kill_at(run, "in a step", 0)
+    second = Drill(place / "second", whole.overrides)
+    twins = [drill.start(f"resume={run.runs[0]}") for drill in (run, second)]
+    statuses = sorted(process.wait() for process in twins)
+    said = run.said.read_text() + second.said.read_text()
+    told = "is in use by a run that still goes on" in said
+    good = statuses == [0, 2] and told and not differences(whole, run)
+    return good, f"exit statuses {statuses}; {'the second is told that the run goes on' if told else 'nothing told'}"
+
+
+def mount(place: Path, options: str) -> bool:
+    place.mkdir(exist_ok=True)
+    return not subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True).returncode
+
+
+def fill(disk: Path, run: Drill, process: Process, step: int) -> None:
+    """Takes all that is free of the disk once the run has validated after this step."""
+    watch = Watch(run)
+    while process.poll() is None and watch.position()[1] < step:
+        watch.new()  # finds the folder
+        time.sleep(0.001)
+    with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+        for size in (2**16, 2**12, 1):
+            with suppress(OSError):
+                while True:
+                    filler.write(b"x" * size)
+
+
+def small_disks(place: Path, task: str, whole: Drill) -> Told:
+    """Disks too small from the start, and disks that something else fills up; each run goes on once there is room."""
+    needed = sum(file.stat().st_size for file in whole.folder.rglob("*") if file.is_file())
+    cases: dict[str, tuple[int, int | None]] = {
+        "8 KB": (8192, None),
+        "40 KB": (40960, None),
+        "40% of what it takes": (int(0.4 * needed), None),
+        "97% of what it takes": (int(0.97 * needed), None),
+        "full from the first epoch's end on": (4 * needed, STEPS_PER_EPOCH),
+        "full from the last epoch's end on": (4 * needed, steps_of(whole)),
+    }
+    good, lines = True, []
+    for number, (name, (size, filled_at)) in enumerate(cases.items()):
+        disk = place / f"disk-{number}"
+        if not mount(disk, f"size={size}"):
+            return False, "only root mounts a small disk: not done"
+        try:
+            run = Drill(disk, whole.overrides)
+            process = run.start("resume=auto")
+            if filled_at:
+                fill(disk, run, process, filled_at)
+            status, said = process.wait(), run.said.read_text()
+            unwritten = [line.split(" could not be")[0] for line in said.splitlines() if " could not be " in line]
+            unwritten += ["metrics.csv"] * ("csv has failed" in said)
+            missing = sorted({line.split(": ")[-1].rsplit("/", 1)[-1] for line in unwritten})
+            (disk / "filler").unlink(missing_ok=True)
+            subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
+            again = run.finish("resume=auto") if not run.has_finished else 0
+            # rows that the disk did not take are not there, and a last checkpoint that it did not take is the one before
+            excused = {"curve"} if "csv has failed" in said else set()
+            different = [one for one in differences(whole, run) if one not in excused]
+            fine = (
+                again == 0
+                and not different
+                and "Traceback" not in said
+                and bool(missing)
+                and (status == 0 or "error: " in said)
+            )
+            good = good and fine
+            end_of_it = "then equal" if not again and not different else f"then NOT equal (exit status {again}, {different})"
+            lines.append(f"{name}: exit status {status}, told of {', '.join(missing) or 'nothing'}, {end_of_it}")
+        finally:
+            subprocess.run(["umount", str(disk)], check=False)
+    return good, "; ".join(lines)
+
+
+def steps_of(run: Drill) -> int:
+    """Optimizer steps of a run that has ended."""
+    return int(results(run.runs[0])["steps"])
+
+
+def read_only(place: Path, task: str, whole: Drill) -> Told:
+    disk = place / "disk"
+    if not mount(disk, "size=1m,ro"):
+        return False, "only root mounts a disk: not done"
+    try:
+        run = Drill(disk, whole.overrides)
+        status, said = run.finish(), run.said.read_text()
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+    line = next((line for line in said.splitlines() if line.startswith("error: ")), said[-200:])
+    return status == 2 and "Traceback" not in said, f"exit status {status}: {line}"
