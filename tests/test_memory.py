@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from arclight.errors import InputError
-from arclight.memory import free_bytes, is_out_of_memory, out_of_memory_told, peak_bytes, reset_peak, resident_bytes
+from arclight.memory import (
+    free_bytes,
+    free_device_bytes,
+    is_out_of_memory,
+    out_of_memory_told,
+    peak_bytes,
+    reset_peak,
+    resident_bytes,
+)
 
 CPU = torch.device("cpu")
 CUDA_TOLD = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a capacity of 79.11 GiB of which 1.02 GiB is free.\nSee"
@@ -76,3 +84,9 @@ def test_what_is_free_is_that_of_the_machine_or_less() -> None:
     import psutil
 
     assert 0 < free_bytes() <= psutil.virtual_memory().total
+
+
+def test_only_a_gpu_has_memory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5000, 9000))
+    assert free_device_bytes(torch.device("cuda", 0)) == 5000
+    assert free_device_bytes(CPU) is None
