@@ -71,6 +71,7 @@ def main() -> None:
     net: nn.Module = build(settings["model"], "model", {"spec": data.spec})
     augment = settings["data"].get("augment") or {}
     pictures = Pictures(data.arrays["train"], data.spec, crop=augment.get("crop", 0), flip=bool(augment.get("flip", False)))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = DataLoader(
         pictures,
         batch_size=data.batch_size,
@@ -79,19 +80,21 @@ def main() -> None:
         persistent_workers=options.workers > 0,
         drop_last=True,
     )
+    net.to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    criterion = nn.CrossEntropyLoss()
-    print(json.dumps(train(net, loader, optimizer, criterion, options.steps)))
+    print(json.dumps(train(net, loader, optimizer, options.steps, device)))
 
 
 def train(
-    net: nn.Module, loader: Any, optimizer: torch.optim.Optimizer, criterion: nn.Module, num_steps: int
+    net: nn.Module, loader: Any, optimizer: torch.optim.Optimizer, num_steps: int, device: torch.device
 ) -> dict[str, float]:
     """The loop itself."""
+    criterion = nn.CrossEntropyLoss()
     net.train()
     began, step, running_loss, samples = 0.0, 0, 0.0, 0
     while step < NUM_FIRST + num_steps:
-        for inputs, labels in loader:
+        for batch in loader:
+            inputs, labels = (tensor.to(device) for tensor in batch)
             if step == NUM_FIRST:
                 began = time.perf_counter()
             optimizer.zero_grad()

@@ -2,10 +2,11 @@
 
     python benchmarks/hf_trainer.py --steps 200 data=conll2003 data.root=FOLDER model=bert_tagger model.checkpoint=FOLDER
     python benchmarks/hf_trainer.py --pad-to 128 ...     # the example's --pad_to_max_length with --max_seq_length 128
+    python benchmarks/hf_trainer.py --bf16 ...           # the example's --bf16
 
 The encoder, the sentences and the batch are those of the overrides. Random batches padded to their longest sentence, labels on
-first subwords, float32, AdamW (Trainer's fused default), no workers, gradients clipped at norm 1. Prints one line of JSON;
-tokens are real ones. Wants `accelerate`, which Trainer asks for (benchmarks/requirements.txt).
+first subwords, float32 unless said, AdamW (Trainer's fused default), no workers, gradients clipped at norm 1. Prints one line
+of JSON; tokens are real ones. Wants `accelerate`, which Trainer asks for (benchmarks/requirements.txt).
 
 Source: examples/pytorch/token-classification/run_ner.py of transformers 5.23.
 """
@@ -101,6 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--pad-to", type=int)
+    parser.add_argument("--bf16", action="store_true")
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     settings = compose(options.overrides)
@@ -123,6 +125,7 @@ def main() -> None:
             report_to="none",
             disable_tqdm=True,
             seed=settings["seed"],
+            bf16=options.bf16,
             use_cpu=not torch.cuda.is_available(),
         )
         trainer = Trainer(
