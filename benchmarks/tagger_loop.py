@@ -19,6 +19,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from dataloader_loop import load
 from hf_trainer import NUM_FIRST, Sentences, Tagger
 from tokenizers import Tokenizer
 from torch.utils.data import DataLoader
@@ -35,6 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--only-load", action="store_true", help="batches alone, nothing trained")
+    parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     settings = compose(options.overrides)
@@ -44,7 +47,6 @@ def main() -> None:
     assert isinstance(data.spec, TokenSpec)
     torch.manual_seed(settings["seed"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net = Tagger(build(settings["model"], "model", {"spec": data.spec})).to(device).train()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(data.spec.tokenizer), pad_token="[PAD]")
     loader = DataLoader(
         Sentences(data, data.spec),
@@ -52,7 +54,13 @@ def main() -> None:
         shuffle=True,
         drop_last=True,
         collate_fn=DataCollatorForTokenClassification(tokenizer),
+        num_workers=options.workers,
+        persistent_workers=options.workers > 0,
     )
+    if options.only_load:
+        print(json.dumps(load(loader, options.steps, device)))
+        return
+    net = Tagger(build(settings["model"], "model", {"spec": data.spec})).to(device).train()
     print(json.dumps(train(net, loader, options.steps, device, is_bf16=options.bf16)))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from arclight.benchmark.options import read_devices
+from arclight.benchmark.options import read_counts
 from arclight.errors import InputError
 
 
-def test_numbers_of_devices() -> None:
-    assert read_devices(None) is None
-    assert read_devices("4,1,2,2") == (1, 2, 4)
+def test_numbers_are_read() -> None:
+    assert read_counts("--devices", None) is None
+    assert read_counts("--devices", "4,1,2,2") == (1, 2, 4)
     with pytest.raises(InputError, match="--devices 1,,2 must be whole numbers"):
-        read_devices("1,,2")
+        read_counts("--devices", "1,,2")

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from arclight.benchmark.options import Tell, add_common, read_devices, show
+from arclight.benchmark.options import Tell, add_common, read_counts, show
+from arclight.benchmark.part_verbs import add_part_verbs
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,6 +51,8 @@ def add_verbs(parser: argparse.ArgumentParser) -> None:
     add_common(verb)
     verb.set_defaults(do=start)
 
+    add_part_verbs(verbs)
+
 
 def scaling(options: argparse.Namespace) -> None:
     """Prints the tables and where the result lies."""
@@ -59,7 +62,7 @@ def scaling(options: argparse.Namespace) -> None:
     wish = Wish(
         task=options.task,
         overrides=tuple(options.overrides),
-        devices=read_devices(options.devices),
+        devices=read_counts("--devices", options.devices),
         device=options.device,
         batch_size=options.batch_size,
         num_steps=options.steps,

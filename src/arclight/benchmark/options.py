@@ -20,11 +20,12 @@ Tell = Callable[[str], None]  # takes a line about what happens now
 FILE_WIDTH = 140  # characters of a table that goes to a file or another program
 
 
-def add_common(verb: argparse.ArgumentParser) -> None:
+def add_common(verb: argparse.ArgumentParser, *, with_batch_size: bool = True) -> None:
     """What all benchmarks take."""
     verb.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings as of `python train.py`")
     verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    verb.add_argument("--batch-size", type=int, help="samples per step, over all devices; 64 images or 16 sentences")
+    if with_batch_size:
+        verb.add_argument("--batch-size", type=int, help="samples per step, over all devices; 64 images or 16 sentences")
     verb.add_argument("--repeats", type=int, default=5, help="rounds (%(default)s)")
     verb.add_argument("--output", type=Path, help="result file; one in benchmarks/results/ otherwise")
 
@@ -45,8 +46,8 @@ def show(
     console.print(f"result: {write_result(result, options.output)}", highlight=False, soft_wrap=True, markup=False)
 
 
-def read_devices(text: str | None) -> tuple[int, ...] | None:
-    """The numbers of "1,2,4", each once, rising.
+def read_counts(option: str, text: str | None) -> tuple[int, ...] | None:
+    """The numbers of "1,2,4", each once, rising; None where nothing is given.
 
     Raises:
         InputError: for anything else.
@@ -56,4 +57,4 @@ def read_devices(text: str | None) -> tuple[int, ...] | None:
     try:
         return tuple(sorted({int(number) for number in text.split(",")}))
     except ValueError:
-        raise InputError(f"--devices {text} must be whole numbers with commas between them, such as 1,2,4") from None
+        raise InputError(f"{option} {text} must be whole numbers with commas between them, such as 1,2,4") from None

@@ -55,6 +55,8 @@ READ = {
     "tokens": ("train/tokens_per_s", "1/s"),
     "step": ("train/step_ms", "ms"),
     "mfu": ("train/mfu", ""),
+    "batches": ("load/batches_per_s", "1/s"),
+    "bytes": ("load/bytes_per_s", "B/s"),
 }
 
 Tell = Callable[[str], None]
@@ -145,8 +147,10 @@ def steady(overrides: Sequence[str], num_steps: int) -> list[str]:
     return [*overrides, *limits, f"trainer.max_steps={NUM_FIRST + num_steps}", "callbacks=none"]
 
 
-def run_baseline(name: str, num_steps: int, overrides: Sequence[str], *, num_threads: int) -> dict[str, float]:
-    """What a baseline's program measured.
+def run_baseline(
+    name: str, num_steps: int, overrides: Sequence[str], *, num_threads: int, options: Sequence[str] = ()
+) -> dict[str, float]:
+    """What a baseline's program measured, with these options besides its own.
 
     Raises:
         RuntimeError: when it failed, with the end of what it said.
@@ -155,7 +159,7 @@ def run_baseline(name: str, num_steps: int, overrides: Sequence[str], *, num_thr
     program = (
         [first, *rest, str(num_steps)]
         if first == "-m"
-        else [str(CONF.parent / "benchmarks" / first), *rest, "--steps", str(num_steps)]
+        else [str(CONF.parent / "benchmarks" / first), *rest, "--steps", str(num_steps), *options]
     )
     with tempfile.TemporaryDirectory(prefix="arclight-benchmark-") as folder:
         ended = subprocess.run(
