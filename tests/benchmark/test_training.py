@@ -77,7 +77,7 @@ def test_what_is_multiplied_in_which_precision(name: str, chosen: str, matmul: s
         ({"against": ("hf_trainer",)}, "--against hf_trainer: baselines of --task images are raw, dataloader"),
         (
             {"task": "text", "against": ("dataloader",)},
-            "baselines of --task text are raw, hf_trainer, padded, hf_trainer_bf16, tagger_loop_bf16",
+            "baselines of --task text are raw, hf_trainer, padded, hf_trainer_bf16, tagger_loop, tagger_loop_bf16",
         ),
         ({"num_steps": 0}, "--steps 0 must be 1 or more"),
         ({"num_rounds": 0}, "--repeats 0 must be 1 or more"),

@@ -40,7 +40,7 @@ def add_verbs(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="raw, dataloader | raw, hf_trainer, padded, hf_trainer_bf16, tagger_loop_bf16; once for each",
+        help="of images: raw, dataloader; of text: raw, hf_trainer, padded, hf_trainer_bf16, tagger_loop, tagger_loop_bf16",
     )
     verb.add_argument("--fp32", action="store_true", help="also `python train.py precision=fp32`: like against like")
     verb.add_argument("--steps", type=int, default=100, help="measured in each run (%(default)s)")

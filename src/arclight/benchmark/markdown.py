@@ -14,6 +14,7 @@ WAYS = {
     "arclight in fp32": "`python train.py precision=fp32`",
     "raw": "the same kernels in a bare loop, no Lightning",
     "dataloader": "the tutorials' loop: DataLoader, 2 workers, fp32",
+    "tagger_loop": "a plain loop with a DataLoader, fp32",
     "tagger_loop_bf16": "a plain loop with a DataLoader, bf16",
     "hf_trainer_bf16": "transformers' Trainer, bf16",
     "hf_trainer": "transformers' Trainer at its defaults, fp32",

@@ -36,9 +36,13 @@ BASELINES = {
     "hf_trainer": ("hf_trainer.py",),
     "padded": ("hf_trainer.py", "--pad-to", "128"),
     "hf_trainer_bf16": ("hf_trainer.py", "--bf16"),
+    "tagger_loop": ("tagger_loop.py",),
     "tagger_loop_bf16": ("tagger_loop.py", "--bf16"),
 }
-KINDS = {"images": (RAW, "dataloader"), "text": (RAW, "hf_trainer", "padded", "hf_trainer_bf16", "tagger_loop_bf16")}
+KINDS = {
+    "images": (RAW, "dataloader"),
+    "text": (RAW, "hf_trainer", "padded", "hf_trainer_bf16", "tagger_loop", "tagger_loop_bf16"),
+}
 UNASKED = {"images": (RAW, "dataloader"), "text": (RAW, "hf_trainer", "padded")}  # measured where no --against is given
 FIGURES = {
     "samples": "samples/s",
