@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("overrides", nargs="*")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # options may stand between the folder and the overrides
     settings = compose(["model=bert_tagger", "model.checkpoint=null", "data=phrases", *options.overrides])
     data: TokenDataModule = build(settings["data"], "data", {"seed": settings["seed"]})
     data.prepare_data()

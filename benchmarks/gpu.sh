@@ -9,19 +9,20 @@
 #   --output FOLDER    gets a result file for each step, logs/ and summary.json; ./gpu-results otherwise
 #   --only STEP,...    some of: cifar10_fast peers tagger cifar10_96 precision scaling kernels loader inference
 #   --budget SECONDS   for all steps together (530); what does not fit is left out and said
-#   --runs N           seeds of each recipe and peer (5)
+#   --runs N           seeds of each recipe and peer (4)
 #   --override K=V     added to our recipes and the tagger; may be given several times
 #   --python PYTHON    the interpreter (python3)
 #   --smoke            tiny nets and data on whatever is here, to see that every step runs; its numbers mean nothing
 #
+# The steps stand in the order of their weight: what does not fit into the budget any more can be had by a second call with --only.
 # Each step has a limit of its own, and one that fails does not stop the others. Exit status: 0 when all steps measured something.
 set -u
 
 checkout=$(cd "$(dirname "$0")/.." && pwd)
-data= conll= output=gpu-results only= budget=530 runs=5 python=python3 smoke=
+data= conll= output=gpu-results only= budget=530 runs=4 python=python3 smoke=
 peers=() overrides=()
 while [ $# -gt 0 ]; do
-  [ "$1" = --smoke ] && { smoke=1; shift; continue; }
+  [ "$1" = --smoke ] && { smoke=1 budget=3600; shift; continue; }
   case "$1" in -h | --help) sed -n '2,/^set -u/{/^set -u/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;; esac
   [ $# -ge 2 ] || { echo "error: $1 wants a value; see $0 --help" >&2; exit 2; }
   case "$1" in
@@ -33,10 +34,14 @@ while [ $# -gt 0 ]; do
 done
 [ -d "$data/cifar-10-batches-bin" ] || { echo "error: --data $data: no folder cifar-10-batches-bin in it" >&2; exit 2; }
 [ -z "$conll" ] || [ -d "$conll" ] || { echo "error: --conll $conll: no such folder" >&2; exit 2; }
+[[ $python != */* || $python == /* ]] || python=$PWD/$python
+absent=$("$python" -c 'import importlib.util
+wanted = "torch lightning transformers tokenizers torchmetrics hydra numpy PIL filelock rich psutil matplotlib jinja2"
+print(*(name for name in wanted.split() if importlib.util.find_spec(name) is None))') || exit 2
+[ -z "$absent" ] || { echo "error: $python has not got $absent; install requirements.txt, or give another with --python" >&2; exit 2; }
 data=$(realpath "$data")
 mkdir -p "$output/logs" && output=$(realpath "$output") || exit 2
 : >"$output/steps.tsv"
-[[ $python != */* || $python == /* ]] || python=$PWD/$python
 export PYTHONPATH="$checkout/src${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 export HF_HUB_OFFLINE=1 WANDB_MODE=offline TOKENIZERS_PARALLELISM=false
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT && cd "$work" || exit 2
@@ -52,6 +57,7 @@ step() { # NAME LIMIT COMMAND...: runs it for LIMIT seconds at most, and no long
   local name=$1 limit=$2 left=$((budget - SECONDS)) began=$SECONDS status said
   shift 2
   wanted "${name%%-*}" || return 0
+  limit=$((limit * patience))
   [ "$left" -ge 5 ] || { note "$name" "not measured" 0 "the budget of $budget s is spent"; return 0; }
   [ "$limit" -le "$left" ] || limit=$left
   echo "== $name: $*"
@@ -71,13 +77,13 @@ benchmark="$python -m arclight benchmark"
 image=("data.root=$data" ${overrides[@]+"${overrides[@]}"})
 tagged=(data=phrases data.num_train=8000)
 [ -z "$conll" ] || tagged=(data=conll2003 "data.root=$(realpath "$conll")")
-layers=12 width=768 steps=150 rounds=3 batch=32 made=() sizes=1,16,256 skip=()
+layers=12 width=768 steps=100 rounds=3 batch=32 made=() sizes=1,16,256 patience=1
 trackers="tracker=[csv,wandb]"
 "$python" -c 'import wandb' 2>/dev/null || { trackers="tracker=[csv,tensorboard]"; note wandb "not measured" 0 "it is not installed"; }
 also=(--also hardware.compile=true --also "hardware.compile=true $trackers")
 if [ -n "$smoke" ]; then
   image+=(data.batch_size=20 data.eval_batch_size=20 data.validation=20 "model.widths=[8,8,8]" trainer.max_epochs=1)
-  layers=1 width=32 steps=2 rounds=1 batch=8 runs=1 sizes=1,2 skip=(--without compile)
+  layers=1 width=32 steps=2 rounds=1 batch=8 runs=1 sizes=1,2 patience=5
   made=(model=small_cnn data.num_train=256 data.num_val=16 data.num_test=16)
   [ -n "$conll" ] || tagged=(data=phrases data.num_train=200 data.num_val=16 data.num_test=16)
   also=(--also "tracker=[csv,tensorboard]")
@@ -99,16 +105,16 @@ if wanted tagger || wanted kernels; then
   "$python" "$checkout/benchmarks/bert_encoder.py" "$work/encoder" --layers "$layers" --width "$width" "${tagged[@]}" >"$log" 2>&1 \
     || note encoder "not made" "$SECONDS" "$(tail -n 1 "$log" | cut -c 1-200)"
 fi
-text=("${tagged[@]}" "model.checkpoint=$work/encoder" "data.batch_size=$batch" data.max_length=128 trainer.gradient_clip_val=1.0)
+text=("${tagged[@]}" "model.checkpoint=$work/encoder" "data.batch_size=$batch" ++data.max_length=128 trainer.gradient_clip_val=1.0)
 text+=(${overrides[@]+"${overrides[@]}"})
 precision=$("$python" -c 'import torch; print("bf16" if torch.cuda.is_available() else "fp32")')
-step tagger 150 $benchmark train --task text --steps "$steps" --repeats "$rounds" --against raw --against tagger_loop_bf16 \
-  --against hf_trainer_bf16 --against hf_trainer --output "$output/tagger.json" "precision=$precision" "${text[@]}"
+step tagger 150 $benchmark train --task text --steps "$steps" --repeats "$rounds" --against tagger_loop_bf16 \
+  --against hf_trainer_bf16 --output "$output/tagger.json" "precision=$precision" "${text[@]}"
 step cifar10_96 90 "$python" "$checkout/benchmarks/records.py" --runs $(((runs + 1) / 2)) --output "$output/cifar10_96.json" \
-  experiment=cifar10_96 tracker=none "${image[@]}"
-step precision 80 $benchmark precision --model "${made[0]:+small_}cnn" --repeats "$rounds" ${skip[@]+"${skip[@]}"} \
+  --without-process experiment=cifar10_96 tracker=none "${image[@]}"
+step precision 80 $benchmark precision --model "${made[0]:+small_}cnn" --repeats 2 --without compile \
   --output "$output/precision.json" ${made[@]+"${made[@]:1}"}
-step scaling 60 $benchmark scaling --overhead --steps "$steps" --repeats "$rounds" --output "$output/scaling.json" \
+step scaling 60 $benchmark scaling --overhead --steps "$steps" --repeats 1 --output "$output/scaling.json" \
   ${made[@]+"${made[@]}"}
 step kernels-images 40 "$python" "$checkout/benchmarks/kernels.py" --precision "$precision" --output "$output/kernels-images.json" \
   experiment=cifar10_fast "${image[@]}"

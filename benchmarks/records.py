@@ -48,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=5, help="seeds that count (%(default)s)")
     parser.add_argument("--also", action="append", default=[], metavar="OVERRIDES", help="another case with these added")
+    parser.add_argument("--without-process", action="store_true", help="leave the whole `python train.py` out")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
@@ -71,11 +72,14 @@ def main() -> None:
             if way not in failed
         }
         measured = interleave(calls, options.runs)
-        whole = train([*overrides, "seed=0"], num_threads=hardware.probe().num_cores).results
+        whole: dict[str, Any] = {}
+        if not options.without_process:
+            whole = train([*overrides, "seed=0"], num_threads=hardware.probe().num_cores).results
     cases = [*(to_case(way, rounds) for way, rounds in measured.items())]
     cases += [Case(way, {}, missing=reason) for way, reason in failed.items()]
     kept = {key: Figure((float(whole[key]),), unit) for key, unit in {**KEPT, "time/total_s": "s"}.items() if key in whole}
-    cases.append(Case(f"process: python train.py {' '.join(options.overrides)}", {}, kept))
+    if kept:
+        cases.append(Case(f"process: python train.py {' '.join(options.overrides)}", {}, kept))
     device = choose_device("auto")
     machine = Machine(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
     plan = hardware.plan(hardware.probe(), hardware.wishes_of(settings))

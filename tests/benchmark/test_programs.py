@@ -109,6 +109,16 @@ def test_a_conll_folder_that_is_not_there_is_told(cifar_folder: Path, tmp_path: 
     assert (ended.returncode, ended.stderr) == (2, "error: --conll nowhere: no such folder\n")
 
 
+def test_a_python_without_the_packages_is_told(cifar_folder: Path, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')  # without site-packages
+    python.chmod(0o755)
+    ended = start("bash", str(GPU), "--data", str(cifar_folder), "--python", str(python), folder=tmp_path)
+    assert ended.returncode == 2
+    assert f"error: {python} has not got torch lightning" in ended.stderr
+    assert "install requirements.txt" in ended.stderr
+
+
 def test_what_cannot_be_measured_is_said(cifar_folder: Path, tmp_path: Path) -> None:
     command = [
         "bash",
@@ -121,7 +131,7 @@ def test_what_cannot_be_measured_is_said(cifar_folder: Path, tmp_path: Path) -> 
         "--budget",
         "0",
         "--python",
-        "python3",
+        sys.executable,
     ]
     ended = start(*command, folder=tmp_path)
     assert ended.returncode == 1
@@ -150,5 +160,5 @@ def test_the_script_for_gpus_runs_from_end_to_end(cifar_folder: Path, tmp_path: 
     assert fast[0].figures["record_s"].median > 0
     assert all(case.missing is None for case in fast)
     assert {case.name for case in read_result(output / "tagger.json").cases} == {
-        *("arclight", "raw", "tagger_loop_bf16", "hf_trainer_bf16", "hf_trainer"),
+        *("arclight", "tagger_loop_bf16", "hf_trainer_bf16"),
     }
