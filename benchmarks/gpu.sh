@@ -135,7 +135,7 @@ output.joinpath("steps.tsv").unlink()
 for path in sorted(output.glob("*.json")):
     plain = json.loads(path.read_text())
     for case in plain.get("cases", [])[:8]:
-        keys = ("test/accuracy", "record_s", "with_closing_s", "tokens", "samples", "step", "factor", "peak_share", "train/mfu", "mfu", "train/joules")
+        keys = ("test/accuracy", "record_s", "with_closing_s", "tokens", "samples", "step", "factor", "peak_share", "share", "mfu", "train/mfu", "train/joules")
         shown = [f"{key} {case['figures'][key]['median']:.4g}" for key in keys if key in case["figures"]]
         print(f"{path.stem}: {case['name']}: {', '.join(shown) or case.get('missing', '')}")
 missing = [f"{step['step']} ({step['reason']})" for step in steps if step["status"] != "measured"]

@@ -13,7 +13,7 @@ from arclight import hardware
 from arclight.benchmark import training
 from arclight.benchmark.machine import Machine
 from arclight.benchmark.measurement import Result
-from arclight.benchmark.training import BASELINES, KINDS, Wish, precision_of, run_baseline, steady, to_cases, to_table
+from arclight.benchmark.training import BASELINES, KINDS, Wish, in_fp32, precision_of, run_baseline, steady, to_cases, to_table
 from arclight.benchmark.training_step import compose, make_sample
 from arclight.config import CONF
 from arclight.errors import InputError
@@ -86,6 +86,10 @@ def test_what_is_multiplied_in_which_precision(name: str, chosen: str, matmul: s
 def test_a_wrong_wish_is_told(wish: dict[str, object], told: str) -> None:
     with pytest.raises(InputError, match=told):
         Wish(**wish)  # type: ignore[arg-type]
+
+
+def test_fp32_stands_instead_of_another_precision() -> None:
+    assert in_fp32(["model=cnn", "precision=bf16"]) == ["model=cnn", "precision=fp32"]
 
 
 def test_a_run_in_the_steady_state_composes() -> None:

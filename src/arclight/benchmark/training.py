@@ -23,7 +23,7 @@ from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, i
 from arclight.benchmark.precision import limits
 from arclight.benchmark.scaling import TASKS
 from arclight.benchmark.train_process import LONGEST_S, TOLD_CHARACTERS, environment_for, train
-from arclight.benchmark.training_step import Sample, compose, make_sample, with_defaults
+from arclight.benchmark.training_step import Sample, compose, key_of, make_sample, with_defaults
 from arclight.config import CONF
 from arclight.errors import InputError
 from arclight.training.throughput import NUM_FIRST
@@ -112,7 +112,7 @@ def measure_training(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
         def measured() -> dict[str, float]:
             tell(name)
             if name in (OURS, OURS_FP32):
-                own = [*overrides, "precision=fp32"] if name == OURS_FP32 else overrides
+                own = in_fp32(overrides) if name == OURS_FP32 else overrides
                 return numbers_of(train(steady(own, wish.num_steps), num_threads=num_threads).results)
             return run_baseline(name, wish.num_steps, overrides, num_threads=num_threads)
 
@@ -138,6 +138,11 @@ def precision_of(name: str, plan: Mapping[str, hardware.Choice], *, device_type:
         return "bf16"
     # torch's own default lets convolutions on GPUs take TF32
     return "tf32" if name != OURS_FP32 and task == "images" and device_type == "cuda" else "fp32"
+
+
+def in_fp32(overrides: Sequence[str]) -> list[str]:
+    """The overrides, whatever they say of the precision, with fp32 instead."""
+    return [*(override for override in overrides if key_of(override) != "precision"), "precision=fp32"]
 
 
 def is_made(wish: Wish) -> bool:
