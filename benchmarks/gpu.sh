@@ -44,7 +44,10 @@ mkdir -p "$output/logs" && output=$(realpath "$output") || exit 2
 : >"$output/steps.tsv"
 export PYTHONPATH="$checkout/src${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 export HF_HUB_OFFLINE=1 WANDB_MODE=offline TOKENIZERS_PARALLELISM=false
-work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT && cd "$work" || exit 2
+child=
+work=$(mktemp -d) && cd "$work" || exit 2
+trap '[ -z "$child" ] || { kill "$child"; wait "$child"; } 2>/dev/null; cd / && rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
 
 note() { # STEP STATUS SECONDS REASON
   printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$output/steps.tsv"
@@ -61,8 +64,10 @@ step() { # NAME LIMIT COMMAND...: runs it for LIMIT seconds at most, and no long
   [ "$left" -ge 5 ] || { note "$name" "not measured" 0 "the budget of $budget s is spent"; return 0; }
   [ "$limit" -le "$left" ] || limit=$left
   echo "== $name: $*"
-  timeout -k 5 "$limit" "$@" >"$output/logs/$name.log" 2>&1
-  status=$?
+  timeout -k 5 "$limit" "$@" >"$output/logs/$name.log" 2>&1 &
+  child=$! # waited for beside, so that a signal to this script reaches it
+  wait "$child"
+  status=$? child=
   case $status in
     0) note "$name" measured $((SECONDS - began)) "" ;;
     124 | 137) note "$name" "not measured" $((SECONDS - began)) "ran past its limit of $limit s; logs/$name.log" ;;
