@@ -1,6 +1,7 @@
 """The plain loop of the tutorials, as a baseline: one PIL image at a time, DataLoader workers, Adam, float32, nothing tuned.
 
     python benchmarks/dataloader_loop.py --steps 200 --workers 2 data=cifar10 data.root=FOLDER model=cnn
+    python benchmarks/dataloader_loop.py --only-load ...     # batches alone, nothing trained
 
 The net, the data and the batch are those of the overrides; how they are trained is the tutorials' way. Prints one line of JSON.
 
@@ -14,6 +15,7 @@ import argparse
 import json
 import random
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only-load", action="store_true")
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     settings = compose(options.overrides)
@@ -71,6 +74,7 @@ def main() -> None:
     net: nn.Module = build(settings["model"], "model", {"spec": data.spec})
     augment = settings["data"].get("augment") or {}
     pictures = Pictures(data.arrays["train"], data.spec, crop=augment.get("crop", 0), flip=bool(augment.get("flip", False)))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = DataLoader(
         pictures,
         batch_size=data.batch_size,
@@ -79,19 +83,24 @@ def main() -> None:
         persistent_workers=options.workers > 0,
         drop_last=True,
     )
+    if options.only_load:
+        print(json.dumps(load(loader, options.steps, device)))
+        return
+    net.to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    criterion = nn.CrossEntropyLoss()
-    print(json.dumps(train(net, loader, optimizer, criterion, options.steps)))
+    print(json.dumps(train(net, loader, optimizer, options.steps, device)))
 
 
 def train(
-    net: nn.Module, loader: Any, optimizer: torch.optim.Optimizer, criterion: nn.Module, num_steps: int
+    net: nn.Module, loader: Any, optimizer: torch.optim.Optimizer, num_steps: int, device: torch.device
 ) -> dict[str, float]:
     """The loop itself."""
+    criterion = nn.CrossEntropyLoss()
     net.train()
     began, step, running_loss, samples = 0.0, 0, 0.0, 0
     while step < NUM_FIRST + num_steps:
-        for inputs, labels in loader:
+        for batch in loader:
+            inputs, labels = (tensor.to(device) for tensor in batch)
             if step == NUM_FIRST:
                 began = time.perf_counter()
             optimizer.zero_grad()
@@ -105,6 +114,29 @@ def train(
                 break
     seconds = time.perf_counter() - began
     return {"train/samples_per_s": samples / seconds, "train/step_ms": 1000 * seconds / num_steps, "loss": running_loss / step}
+
+
+def load(loader: Iterable[Any], num_batches: int, device: torch.device) -> dict[str, float]:
+    """Takes batches to the device, epoch after epoch: how fast they come, in samples, real tokens and bytes."""
+    began, step, samples, tokens, size = 0.0, 0, 0, 0, 0
+    while step < NUM_FIRST + num_batches:
+        for batch in loader:
+            if step == NUM_FIRST:
+                began, samples, tokens, size = time.perf_counter(), 0, 0, 0
+            named = dict(batch) if hasattr(batch, "keys") else dict(enumerate(batch))
+            moved = [tensor.to(device) for tensor in named.values()]
+            samples += len(moved[0])
+            tokens += int(named["attention_mask"].sum()) if "attention_mask" in named else 0
+            size += sum(tensor.nbytes for tensor in (moved if "attention_mask" in named else moved[:1]))
+            step += 1
+            if step == NUM_FIRST + num_batches:
+                break
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - began
+    numbers = {"load/batches_per_s": num_batches / seconds, "load/bytes_per_s": size / seconds}
+    numbers["train/samples_per_s"] = samples / seconds
+    return numbers | ({"train/tokens_per_s": tokens / seconds} if tokens else {})
 
 
 if __name__ == "__main__":

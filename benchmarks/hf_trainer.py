@@ -2,10 +2,12 @@
 
     python benchmarks/hf_trainer.py --steps 200 data=conll2003 data.root=FOLDER model=bert_tagger model.checkpoint=FOLDER
     python benchmarks/hf_trainer.py --pad-to 128 ...     # the example's --pad_to_max_length with --max_seq_length 128
+    python benchmarks/hf_trainer.py --bf16 ...           # the example's --bf16
+    python benchmarks/hf_trainer.py --epochs 1 ...       # whole epochs, then the test split scored as `python train.py` does
 
 The encoder, the sentences and the batch are those of the overrides. Random batches padded to their longest sentence, labels on
-first subwords, float32, AdamW (Trainer's fused default), no workers, gradients clipped at norm 1. Prints one line of JSON;
-tokens are real ones. Wants `accelerate`, which Trainer asks for (benchmarks/requirements.txt).
+first subwords, float32 unless said, AdamW (Trainer's fused default), no workers, gradients clipped at norm 1. Prints one line
+of JSON; tokens are real ones. Wants `accelerate`, which Trainer asks for (benchmarks/requirements.txt).
 
 Source: examples/pytorch/token-classification/run_ner.py of transformers 5.23.
 """
@@ -30,10 +32,13 @@ from transformers import (
     TrainingArguments,
 )
 
-from arclight.benchmark.training_step import compose
+from arclight.benchmark.training_step import compose, on_device
 from arclight.build import build
+from arclight.checkpoint import build_task
 from arclight.data.subwords import TokenDataModule
+from arclight.evaluation.entities import EntityCounts, entity_table
 from arclight.spec import IGNORED, TokenSpec
+from arclight.training.token_tagger import TokenTagger
 
 NUM_FIRST = 10  # steps before the clock starts
 
@@ -101,6 +106,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--pad-to", type=int)
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     settings = compose(options.overrides)
@@ -109,8 +116,10 @@ def main() -> None:
     data.setup("fit")
     assert isinstance(data.spec, TokenSpec)
     torch.manual_seed(settings["seed"])
-    net: nn.Module = build(settings["model"], "model", {"spec": data.spec})
+    task = build_task(settings, data.spec)
+    assert isinstance(task, TokenTagger)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(data.spec.tokenizer), pad_token="[PAD]")
+    length = {"max_steps": NUM_FIRST + options.steps} if options.epochs is None else {"num_train_epochs": options.epochs}
     padding = {"padding": "max_length", "max_length": options.pad_to} if options.pad_to else {"padding": True}
     collate = Counting(DataCollatorForTokenClassification(tokenizer, **padding))
     clock = Clock()
@@ -118,25 +127,44 @@ def main() -> None:
         arguments = TrainingArguments(
             output_dir=folder,
             per_device_train_batch_size=data.batch_size,
-            max_steps=NUM_FIRST + options.steps,
+            **length,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
             seed=settings["seed"],
+            bf16=options.bf16,
             use_cpu=not torch.cuda.is_available(),
         )
         trainer = Trainer(
-            model=Tagger(net),
+            model=Tagger(task.net),
             args=arguments,
             train_dataset=Sentences(data, data.spec),
             data_collator=collate,
             callbacks=[clock],
         )
+        began = time.perf_counter()
         trainer.train()
+        train_s = time.perf_counter() - began
+    if options.epochs is not None:
+        print(json.dumps({"test/f1": entity_f1(task, data), "time/fit_s": train_s}))
+        return
     seconds = clock.ends[-1] - clock.ends[NUM_FIRST - 1]
     samples, tokens = (sum(counts) for counts in zip(*collate.batches[NUM_FIRST : NUM_FIRST + options.steps], strict=True))
     numbers = {"samples_per_s": samples / seconds, "tokens_per_s": tokens / seconds, "step_ms": 1000 * seconds / options.steps}
     print(json.dumps({f"train/{name}": value for name, value in numbers.items()}))
+
+
+@torch.no_grad()
+def entity_f1(task: TokenTagger, data: TokenDataModule) -> float:
+    """Micro F1 of the test split's entities, by the code that scores our own runs."""
+    data.setup("test")
+    device = next(task.parameters()).device
+    task.eval()
+    counts = EntityCounts(task.labels).to(device)
+    for batch in data.test_dataloader():
+        moved = on_device(batch, device)
+        counts.update(task.predict_words(moved), moved.word_labels)
+    return entity_table(counts.compute().lenient, counts.types, title="").averages[0].f1
 
 
 if __name__ == "__main__":

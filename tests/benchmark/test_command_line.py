@@ -10,10 +10,8 @@ import pytest
 
 from arclight.__main__ import main
 from arclight.benchmark import machine, scaling
-from arclight.benchmark.command_line import read_devices
 from arclight.benchmark.measurement import read_result
 from arclight.benchmark.train_process import Trained
-from arclight.errors import InputError
 from tests.benchmark.test_scaling import COMMUNICATION
 
 TINY = ["model=small_cnn", "data.num_train=600"]
@@ -79,13 +77,6 @@ def test_a_mistake_is_one_message(arguments: list[str], told: str, capsys: pytes
         main(["benchmark", *arguments])
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
-
-
-def test_numbers_of_devices() -> None:
-    assert read_devices(None) is None
-    assert read_devices("4,1,2,2") == (1, 2, 4)
-    with pytest.raises(InputError, match="--devices 1,,2 must be whole numbers"):
-        read_devices("1,,2")
 
 
 def test_help_is_given_without_torch() -> None:

@@ -39,7 +39,7 @@ def test_its_steps_are_those_of_training(tmp_path: Path, monkeypatch: pytest.Mon
         settings, data.spec, channels_last=bool(assembly.plan_for(settings, hardware.probe())["channels_last"].value)
     )
     optimizer = raw_loop.make_optimizer(task)
-    for batch in raw_loop.batches(data, 8):
+    for batch in raw_loop.batches(data, 8, torch.device("cpu")):
         loss_of(task, batch).backward()
         optimizer.step()
         optimizer.zero_grad()

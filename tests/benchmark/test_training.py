@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from arclight import hardware
 from arclight.benchmark import training
 from arclight.benchmark.machine import Machine
 from arclight.benchmark.measurement import Result
-from arclight.benchmark.training import BASELINES, KINDS, Wish, run_baseline, steady, to_cases, to_table
+from arclight.benchmark.training import BASELINES, KINDS, Wish, in_fp32, precision_of, run_baseline, steady, to_cases, to_table
 from arclight.benchmark.training_step import compose, make_sample
 from arclight.config import CONF
 from arclight.errors import InputError
@@ -28,7 +29,7 @@ def test_ours_over_theirs_and_shares_of_the_peak(overrides: list[str], per: str)
     if per == "tokens":
         ours["tokens"], theirs["tokens"] = 300.0, 100.0
     measured = {"arclight": [ours, ours], "raw": [theirs, ours]}
-    cases = to_cases(measured, sample, MACHINE, precision="bf16-mixed")
+    cases = to_cases(measured, sample, MACHINE, precisions=dict.fromkeys(measured, "bf16"))
     assert [case.name for case in cases] == ["arclight", "raw"]
     assert cases[1].figures["factor"].values == pytest.approx((3.0, 1.0))
     unit = sample.work.tokens or sample.work.samples
@@ -37,11 +38,47 @@ def test_ours_over_theirs_and_shares_of_the_peak(overrides: list[str], per: str)
     assert to_table(Result("train-x", facts, tuple(cases))).row_count == 2
 
 
+def test_in_fp32_like_is_set_against_like() -> None:
+    sample = make_sample(TINY_IMAGES)
+    speeds = {"arclight": 60.0, "arclight in fp32": 20.0, "raw": 60.0, "dataloader": 10.0}
+    measured = {name: [{"samples": speed, "step": 1.0}] for name, speed in speeds.items()}
+    plan = {"precision": hardware.Choice("bf16-mixed", ""), "matmul_precision": hardware.Choice("highest", "")}
+    used = {name: precision_of(name, plan, device_type="cpu", task="images") for name in speeds}
+    assert used == {"arclight": "bf16", "arclight in fp32": "fp32", "raw": "bf16", "dataloader": "fp32"}
+    cases = {case.name: case.figures for case in to_cases(measured, sample, MACHINE, precisions=used)}
+    assert (cases["dataloader"]["factor"].median, cases["dataloader"]["factor_fp32"].median) == (6, 2)
+    assert "factor_fp32" not in cases["arclight"]
+    # each is a share of the peak of its own precision
+    per_sample = sample.flops / sample.work.samples
+    assert cases["arclight"]["peak_share"].median == pytest.approx(60 * per_sample / 4e11)
+    assert cases["arclight in fp32"]["peak_share"].median == pytest.approx(20 * per_sample / 1e11)
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "matmul", "precision"),
+    [
+        ("arclight", "32-true", "highest", "fp32"),
+        ("arclight", "32-true", "high", "tf32"),
+        ("raw", "16-mixed", "highest", "fp16"),
+        ("raw", "bf16-true", "highest", "bf16"),
+        ("dataloader", "bf16-mixed", "highest", "tf32"),  # torch's default of convolutions on GPUs
+        ("arclight in fp32", "bf16-mixed", "highest", "fp32"),
+        ("hf_trainer_bf16", "32-true", "highest", "bf16"),
+    ],
+)
+def test_what_is_multiplied_in_which_precision(name: str, chosen: str, matmul: str, precision: str) -> None:
+    plan = {"precision": hardware.Choice(chosen, ""), "matmul_precision": hardware.Choice(matmul, "")}
+    assert precision_of(name, plan, device_type="cuda", task="images") == precision
+
+
 @pytest.mark.parametrize(
     ("wish", "told"),
     [
         ({"against": ("hf_trainer",)}, "--against hf_trainer: baselines of --task images are raw, dataloader"),
-        ({"task": "text", "against": ("dataloader",)}, "baselines of --task text are raw, hf_trainer, padded"),
+        (
+            {"task": "text", "against": ("dataloader",)},
+            "baselines of --task text are raw, hf_trainer, padded, hf_trainer_bf16, tagger_loop, tagger_loop_bf16",
+        ),
         ({"num_steps": 0}, "--steps 0 must be 1 or more"),
         ({"num_rounds": 0}, "--repeats 0 must be 1 or more"),
     ],
@@ -49,6 +86,10 @@ def test_ours_over_theirs_and_shares_of_the_peak(overrides: list[str], per: str)
 def test_a_wrong_wish_is_told(wish: dict[str, object], told: str) -> None:
     with pytest.raises(InputError, match=told):
         Wish(**wish)  # type: ignore[arg-type]
+
+
+def test_fp32_stands_instead_of_another_precision() -> None:
+    assert in_fp32(["model=cnn", "precision=bf16"]) == ["model=cnn", "precision=fp32"]
 
 
 def test_a_run_in_the_steady_state_composes() -> None:
@@ -90,3 +131,9 @@ def test_transformers_trainer_trains(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     numbers = json.loads(ended.stdout.splitlines()[-1])
     assert numbers["train/tokens_per_s"] > numbers["train/samples_per_s"] > 0
+
+
+@pytest.mark.processes
+def test_the_plain_loop_of_a_tagger_trains() -> None:
+    numbers = run_baseline("tagger_loop_bf16", 2, [*TINY_TEXT, "data.batch_size=2"], num_threads=1)
+    assert numbers["tokens"] > numbers["samples"] > 0

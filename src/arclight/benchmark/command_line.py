@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from arclight.errors import InputError
+from arclight.benchmark.options import Tell, add_common, read_counts, show
+from arclight.benchmark.part_verbs import add_part_verbs
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from arclight.benchmark.measurement import Result
-
-Tell = Callable[[str], None]  # takes a line about what happens now
-
-FILE_WIDTH = 140  # characters of a table that goes to a file or another program
 
 
 def add_verbs(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +36,13 @@ def add_verbs(parser: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser("train", help="`python train.py` beside a raw loop and the loops that others run")
     verb.add_argument("--task", choices=("images", "text"), default="images", help="whose net and made data are trained")
     verb.add_argument(
-        "--against", action="append", default=[], metavar="NAME", help="raw, dataloader | raw, hf_trainer, padded"
+        "--against",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of images: raw, dataloader; of text: raw, hf_trainer, padded, hf_trainer_bf16, tagger_loop, tagger_loop_bf16",
     )
+    verb.add_argument("--fp32", action="store_true", help="also `python train.py precision=fp32`: like against like")
     verb.add_argument("--steps", type=int, default=100, help="measured in each run (%(default)s)")
     add_common(verb)
     verb.set_defaults(do=train)
@@ -55,14 +55,7 @@ def add_verbs(parser: argparse.ArgumentParser) -> None:
     add_common(verb)
     verb.set_defaults(do=resume)
 
-
-def add_common(verb: argparse.ArgumentParser) -> None:
-    """What all benchmarks take."""
-    verb.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings as of `python train.py`")
-    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    verb.add_argument("--batch-size", type=int, help="samples per step, over all devices; 64 images or 16 sentences")
-    verb.add_argument("--repeats", type=int, default=5, help="rounds (%(default)s)")
-    verb.add_argument("--output", type=Path, help="result file; one in benchmarks/results/ otherwise")
+    add_part_verbs(verbs)
 
 
 def scaling(options: argparse.Namespace) -> None:
@@ -73,7 +66,7 @@ def scaling(options: argparse.Namespace) -> None:
     wish = Wish(
         task=options.task,
         overrides=tuple(options.overrides),
-        devices=read_devices(options.devices),
+        devices=read_counts("--devices", options.devices),
         device=options.device,
         batch_size=options.batch_size,
         num_steps=options.steps,
@@ -122,6 +115,7 @@ def train(options: argparse.Namespace) -> None:
         device=options.device,
         num_steps=options.steps,
         num_rounds=options.repeats,
+        with_fp32=options.fp32,
     )
     show(options, lambda tell: measure_training(wish, tell=tell), lambda result: [to_table(result)])
 
@@ -145,33 +139,3 @@ def resume(options: argparse.Namespace) -> None:
         return measure_resume(options.overrides, num_rounds=options.repeats, tell=tell)
 
     show(options, measure, lambda result: [to_table(result)])
-
-
-def show(
-    options: argparse.Namespace, measure: Callable[[Tell], Result], to_tables: Callable[[Result], Iterable[Table]]
-) -> None:
-    """Measures, prints the tables of it, and writes the result where it is wanted."""
-    from rich.console import Console
-
-    from arclight.benchmark.measurement import check_output, write_result
-
-    check_output(options.output)
-    console = Console(log_path=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
-    result = measure(console.log)
-    for table in to_tables(result):
-        console.print(table)
-    console.print(f"result: {write_result(result, options.output)}", highlight=False, soft_wrap=True, markup=False)
-
-
-def read_devices(text: str | None) -> tuple[int, ...] | None:
-    """The numbers of "1,2,4", each once, rising.
-
-    Raises:
-        InputError: for anything else.
-    """
-    if text is None:
-        return None
-    try:
-        return tuple(sorted({int(number) for number in text.split(",")}))
-    except ValueError:
-        raise InputError(f"--devices {text} must be whole numbers with commas between them, such as 1,2,4") from None

@@ -13,13 +13,15 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from arclight import assembly, hardware
 from arclight.benchmark.machine import synchronize
-from arclight.benchmark.training_step import compose, loss_of
+from arclight.benchmark.training_step import compose, loss_of, on_device
 from arclight.checkpoint import build_task
+from arclight.data.array_loader import ArrayLoader
 from arclight.data.datamodule import DataModule
+from arclight.data.subwords import TokenLoader
 from arclight.spec import TokenBatch
 from arclight.training.optimizers import parameter_groups, read_rates
 from arclight.training.task import Task
@@ -49,7 +51,7 @@ def measure(
     context: Any = torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False) if precision == "bf16-mixed" else None
     clip = trainer.get("gradient_clip_val")
     began, samples, tokens = 0.0, 0, 0
-    for step, batch in enumerate(batches(data, NUM_FIRST + num_steps)):
+    for step, batch in enumerate(batches(data, NUM_FIRST + num_steps, device)):
         if step == NUM_FIRST:
             synchronize(device)
             began = time.perf_counter()
@@ -79,14 +81,20 @@ def make_optimizer(task: Task) -> torch.optim.Optimizer:
     return task.make_optimizer(groups, fused=True)
 
 
-def batches(data: DataModule, num: int) -> Iterator[Any]:
-    """So many training batches, epoch after epoch."""
+def batches(data: DataModule, num: int, device: torch.device) -> Iterator[Any]:
+    """So many training batches on the device, epoch after epoch; what the data set holds in memory is moved there once."""
     epoch = 0
+    loader: Any = data.train_dataloader()
+    if isinstance(loader, ArrayLoader):
+        if isinstance(loader.images, Tensor):
+            loader.images = loader.images.to(device)
+        loader.labels = loader.labels.to(device)
+    elif isinstance(loader, TokenLoader):
+        loader.subwords.to(device)
     while num:
-        loader: Any = data.train_dataloader()
         loader.sampler.set_epoch(epoch)
         for batch in loader:
-            yield batch
+            yield on_device(batch, device)
             num -= 1
             if not num:
                 return

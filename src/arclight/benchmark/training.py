@@ -23,25 +23,44 @@ from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, i
 from arclight.benchmark.precision import limits
 from arclight.benchmark.scaling import TASKS
 from arclight.benchmark.train_process import LONGEST_S, TOLD_CHARACTERS, environment_for, train
-from arclight.benchmark.training_step import Sample, compose, make_sample, with_defaults
+from arclight.benchmark.training_step import Sample, compose, key_of, make_sample, with_defaults
 from arclight.config import CONF
 from arclight.errors import InputError
 from arclight.training.throughput import NUM_FIRST
 
-OURS = "arclight"
+OURS, OURS_FP32 = "arclight", "arclight in fp32"
+RAW = "raw"
 BASELINES = {
-    "raw": ("-m", "arclight.benchmark.raw_loop"),
+    RAW: ("-m", "arclight.benchmark.raw_loop"),
     "dataloader": ("dataloader_loop.py",),
     "hf_trainer": ("hf_trainer.py",),
     "padded": ("hf_trainer.py", "--pad-to", "128"),
+    "hf_trainer_bf16": ("hf_trainer.py", "--bf16"),
+    "tagger_loop": ("tagger_loop.py",),
+    "tagger_loop_bf16": ("tagger_loop.py", "--bf16"),
 }
-KINDS = {"images": ("raw", "dataloader"), "text": ("raw", "hf_trainer", "padded")}
+KINDS = {
+    "images": (RAW, "dataloader"),
+    "text": (RAW, "hf_trainer", "padded", "hf_trainer_bf16", "tagger_loop", "tagger_loop_bf16"),
+}
+UNASKED = {"images": (RAW, "dataloader"), "text": (RAW, "hf_trainer", "padded")}  # measured where no --against is given
 FIGURES = {
     "samples": "samples/s",
     "tokens": "real tokens/s",
     "step": "ms a step",
     "factor": "arclight over it",
+    "factor_fp32": "in fp32 over it",
     "peak_share": "share of peak",
+    "mfu": "MFU",
+}
+# names in results.json, and the units
+READ = {
+    "samples": ("train/samples_per_s", "1/s"),
+    "tokens": ("train/tokens_per_s", "1/s"),
+    "step": ("train/step_ms", "ms"),
+    "mfu": ("train/mfu", ""),
+    "batches": ("load/batches_per_s", "1/s"),
+    "bytes": ("load/bytes_per_s", "B/s"),
 }
 
 Tell = Callable[[str], None]
@@ -61,6 +80,7 @@ class Wish:
     device: str = "auto"
     num_steps: int = 100
     num_rounds: int = 5
+    with_fp32: bool = False
 
     def __post_init__(self) -> None:
         for option, value in (("--repeats", self.num_rounds), ("--steps", self.num_steps)):
@@ -91,18 +111,38 @@ def measure_training(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     def once(name: str) -> Callable[[], dict[str, float]]:
         def measured() -> dict[str, float]:
             tell(name)
-            if name == OURS:
-                return numbers_of(train(steady(overrides, wish.num_steps), num_threads=num_threads).results)
+            if name in (OURS, OURS_FP32):
+                own = in_fp32(overrides) if name == OURS_FP32 else overrides
+                return numbers_of(train(steady(own, wish.num_steps), num_threads=num_threads).results)
             return run_baseline(name, wish.num_steps, overrides, num_threads=num_threads)
 
         return measured
 
-    names = (OURS, *(wish.against or KINDS[wish.task]))
+    ours = (OURS, OURS_FP32) if wish.with_fp32 else (OURS,)
+    names = (*ours, *(wish.against or UNASKED[wish.task]))
     measured = interleave({name: once(name) for name in names}, wish.num_rounds)
     plan = hardware.plan(facts, hardware.wishes_of(settings))
-    cases = to_cases(measured, sample, machine, precision=str(plan["precision"].value))
+    used = {name: precision_of(name, plan, device_type=device.type, task=wish.task) for name in names}
+    cases = to_cases(measured, sample, machine, precisions=used)
     described = {"task": wish.task, "overrides": overrides, "num_steps": wish.num_steps, "flops_per_step": sample.flops}
     return Result(f"train-{settings['name']}", gather_facts(machine, plan, described, num_rounds=wish.num_rounds), tuple(cases))
+
+
+def precision_of(name: str, plan: Mapping[str, hardware.Choice], *, device_type: str, task: str) -> str:
+    """What the products of this way to train are made in, a key of PRECISIONS, as far as it has a peak to be measured by."""
+    if name in (OURS, RAW):
+        chosen = str(plan["precision"].value)
+        fp32 = "fp32" if plan["matmul_precision"].value == "highest" else "tf32"
+        return "bf16" if chosen.startswith("bf16") else "fp16" if chosen.startswith("16") else fp32
+    if name.endswith("_bf16"):
+        return "bf16"
+    # torch's own default lets convolutions on GPUs take TF32
+    return "tf32" if name != OURS_FP32 and task == "images" and device_type == "cuda" else "fp32"
+
+
+def in_fp32(overrides: Sequence[str]) -> list[str]:
+    """The overrides, whatever they say of the precision, with fp32 instead."""
+    return [*(override for override in overrides if key_of(override) != "precision"), "precision=fp32"]
 
 
 def is_made(wish: Wish) -> bool:
@@ -116,8 +156,10 @@ def steady(overrides: Sequence[str], num_steps: int) -> list[str]:
     return [*overrides, *limits, f"trainer.max_steps={NUM_FIRST + num_steps}", "callbacks=none"]
 
 
-def run_baseline(name: str, num_steps: int, overrides: Sequence[str], *, num_threads: int) -> dict[str, float]:
-    """What a baseline's program measured.
+def run_baseline(
+    name: str, num_steps: int, overrides: Sequence[str], *, num_threads: int, options: Sequence[str] = ()
+) -> dict[str, float]:
+    """What a baseline's program measured, with these options besides its own.
 
     Raises:
         RuntimeError: when it failed, with the end of what it said.
@@ -126,7 +168,7 @@ def run_baseline(name: str, num_steps: int, overrides: Sequence[str], *, num_thr
     program = (
         [first, *rest, str(num_steps)]
         if first == "-m"
-        else [str(CONF.parent / "benchmarks" / first), *rest, "--steps", str(num_steps)]
+        else [str(CONF.parent / "benchmarks" / first), *rest, "--steps", str(num_steps), *options]
     )
     with tempfile.TemporaryDirectory(prefix="arclight-benchmark-") as folder:
         ended = subprocess.run(
@@ -145,28 +187,36 @@ def run_baseline(name: str, num_steps: int, overrides: Sequence[str], *, num_thr
 
 def numbers_of(results: Mapping[str, Any]) -> dict[str, float]:
     """Those of the speed."""
-    names = {"samples": "train/samples_per_s", "tokens": "train/tokens_per_s", "step": "train/step_ms"}
-    return {name: float(results[key]) for name, key in names.items() if key in results}
+    return {name: float(results[key]) for name, (key, _) in READ.items() if key in results}
 
 
-def to_cases(measured: Mapping[str, list[dict[str, float]]], sample: Sample, machine: Machine, *, precision: str) -> list[Case]:
-    """Each way to train with its speed, ours over it, and what share of the machine's arithmetic it uses."""
-    units = {"samples": "1/s", "tokens": "1/s", "step": "ms"}
+def to_cases(
+    measured: Mapping[str, list[dict[str, float]]], sample: Sample, machine: Machine, *, precisions: Mapping[str, str]
+) -> list[Case]:
+    """Each way to train with its speed, ours over it, and what share of the machine's arithmetic it uses.
+
+    Args:
+        measured: by name, the numbers of each round.
+        sample: a batch, and the useful arithmetic in it.
+        machine: what it can do at most.
+        precisions: by name, in what each multiplies: its share is that of the peak of this precision.
+    """
     figures = {
-        name: {key: Figure(tuple(numbers[key] for numbers in rounds), unit) for key, unit in units.items() if key in rounds[0]}
+        name: {
+            key: Figure(tuple(numbers[key] for numbers in rounds), unit) for key, (_, unit) in READ.items() if key in rounds[0]
+        }
         for name, rounds in measured.items()
     }
     per = "tokens" if sample.work.tokens else "samples"
     flops = sample.flops / (sample.work.tokens or sample.work.samples)  # of one real token or sample
     cases = []
     for name, own in figures.items():
-        used = precision if name in (OURS, "raw") else "fp32"
-        peak = machine.flops.get("bf16" if used.startswith("bf16") else "fp32")
-        if peak:
+        if peak := machine.flops.get(precisions[name]):
             own["peak_share"] = Figure(tuple(value * flops / peak for value in own[per].values), "")
-        if name != OURS:
-            own["factor"] = ratio(figures[OURS][per], own[per])
-        cases.append(Case(name, {"precision": used}, own))
+        for key, over in (("factor", OURS), ("factor_fp32", OURS_FP32)):
+            if name not in (over, OURS) and over in figures:
+                own[key] = ratio(figures[over][per], own[per])
+        cases.append(Case(name, {"precision": precisions[name]}, own))
     return cases
 
 
@@ -189,6 +239,6 @@ def cell(figure: Figure | None, key: str) -> str:
     """A figure as the table shows it."""
     if figure is None:
         return ""
-    if key == "peak_share":
+    if key in ("peak_share", "mfu"):
         return f"{figure.median:.0%}"
-    return figure.to_text() if key in ("samples", "tokens", "factor") else significant(figure.median, 3)
+    return figure.to_text() if key in ("samples", "tokens", "factor", "factor_fp32") else significant(figure.median, 3)

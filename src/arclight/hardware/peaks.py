@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 # TFLOP/s of fp16, bf16, TF32 (with sums in fp32) and of plain fp32, by what torch calls the device; None where it has none.
-# Source: NVIDIA's data sheets. Many of them print the figure for sparse matrices, twice as high: halved here.
+# Source: NVIDIA's data sheets "HGX B200", "H200", "H100", "A100", "A30", "A40", "A10", "L4", "L40", "L40S", "V100" and "T4".
+# What those of Blackwell, Hopper, L4 and L40S print is mostly for sparse matrices, twice as much: halved here. TF32 of H100
+# and H200 SXM is that of the white paper "NVIDIA H100 Tensor Core GPU Architecture", which their sheets round.
 PEAKS = {
     r"NVIDIA B200": (2250, 2250, 1100, 75),
     r"NVIDIA H200": (989.5, 989.5, 494.7, 67),
