@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from arclight.build import build, parameters_of
 from arclight.errors import InputError, nearest
 from arclight.hardware import is_main_process
+from arclight.redaction import without_secrets
 from arclight.spec import Spec, from_plain, to_plain
 from arclight.training import checkpoint_file, checkpoint_folder
 from arclight.training.task import Task
@@ -24,11 +25,11 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointContents(Callback):
-    """Adds to every checkpoint what the model is rebuilt from: config, the data's facts, the net's own blueprint."""
+    """Adds to every checkpoint what the model is rebuilt from: config (no secrets), the data's facts, the net's blueprint."""
 
     def __init__(self, settings: Mapping[str, Any], data: str, model: str) -> None:
         super().__init__()
-        self.settings = dict(settings)
+        self.settings: dict[str, Any] = without_secrets(settings)
         self.options = {"data": data, "model": model}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -14,8 +14,8 @@ from arclight.config import find_run, leaves
 from arclight.errors import InputError
 from arclight.evaluation.page import shown, templates, write_page
 from arclight.evaluation.prediction_file import ImagePrediction, Prediction, read_predictions
-from arclight.evaluation.redaction import without_secrets
 from arclight.evaluation.resampling import Counts, Difference, compare, count
+from arclight.redaction import without_secrets
 from arclight.resume import differences
 from arclight.run_folder import results_of, settings_of, status_of
 

@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from arclight.errors import InputError, ProcessError, nearest
 from arclight.hardware.launch import detect_launch
+from arclight.redaction import LEFT_OUT
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -148,6 +149,11 @@ def to_composed(config: DictConfig, folder: Path, *, started: float) -> Composed
     resume = str(config.get("resume") or "none")
     if resume not in ("none", "auto"):
         whole = merged(overrides_of(find_run(resume)), overrides)
+        if hidden := [override.partition("=")[0] for override in whole if LEFT_OUT in override]:
+            raise InputError(
+                f"resume={resume}: that run's overrides.txt leaves out {', '.join(hidden)}, which held a secret; "
+                f"give it again: {hidden[0]}=..."
+            )
         if len(whole) > len(overrides):
             with composed_by_hydra(whole) as config:
                 return to_composed(config, folder, started=started)

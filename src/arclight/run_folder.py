@@ -24,6 +24,7 @@ import yaml
 
 from arclight.config import CONF, Composed
 from arclight.hardware import Facts, is_main_process
+from arclight.redaction import WithoutSecrets, hide, hide_in_override, without_secrets
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "torchmetrics", "hydra-core", "wandb", "numpy", "arclight")
 MAX_DIFF_CHARACTERS = 200_000
@@ -45,12 +46,12 @@ def logged(folder: Path) -> Iterator[None]:
     """Inside, what arclight and Lightning say goes to `train.log`; what is a warning or worse, to the terminal as well."""
     to_terminal = logging.StreamHandler()
     to_terminal.setLevel(logging.WARNING)
-    to_terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    to_terminal.setFormatter(WithoutSecrets("%(levelname)s: %(message)s"))
     to_file: logging.Handler = logging.NullHandler()
     if is_main_process():
         folder.mkdir(parents=True, exist_ok=True)
         to_file = logging.FileHandler(folder / "train.log", encoding="utf-8")
-        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        to_file.setFormatter(WithoutSecrets("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in ("arclight", "lightning", "lightning.pytorch", "lightning.fabric")]
     before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:
@@ -132,18 +133,19 @@ def launch_of(folder: Path) -> str:
 def mark_ended(folder: Path, status: str, message: str = "") -> None:
     """Makes results.json say how a run ended where its own process could not."""
     folder.mkdir(parents=True, exist_ok=True)
-    error = {"error": message} if message else {}
+    error = {"error": hide(message)} if message else {}
     write_json(folder / "results.json", {**results_of(folder), "status": status, **error})
 
 
 def write_inputs(composed: Composed, facts: Facts) -> None:
-    """config.yaml (resolved), overrides.txt (one a line) and environment.json."""
+    """config.yaml (resolved), overrides.txt (one a line) and environment.json, all without secrets."""
     if not is_main_process():
         return
     folder = composed.folder
-    config = yaml.safe_dump(composed.settings, sort_keys=False, allow_unicode=True)
+    config = yaml.safe_dump(without_secrets(composed.settings), sort_keys=False, allow_unicode=True)
     (folder / "config.yaml").write_text(config, encoding="utf-8")
-    (folder / "overrides.txt").write_text("".join(f"{override}\n" for override in composed.overrides), encoding="utf-8")
+    overrides = map(hide_in_override, composed.overrides)
+    (folder / "overrides.txt").write_text("".join(f"{override}\n" for override in overrides), encoding="utf-8")
     write_json(folder / "environment.json", environment(facts))
 
 
@@ -166,12 +168,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def environment(facts: Facts) -> dict[str, Any]:
-    """Versions, git commit and uncommitted changes of the project, hardware."""
+    """Versions, git commit and uncommitted changes of the project, hardware; without secrets."""
     return {
         "system": platform.platform(),
-        "command": sys.argv,
+        "command": [hide_in_override(argument) for argument in sys.argv],
         **versions(),
-        "git": {"commit": ask_git(["rev-parse", "HEAD"]), "diff": ask_git(["diff", "HEAD"])[:MAX_DIFF_CHARACTERS]},
+        "git": {
+            "commit": ask_git(["rev-parse", "HEAD"]),
+            "diff": hide(ask_git(["diff", "HEAD"]), is_code=True)[:MAX_DIFF_CHARACTERS],
+        },
         "hardware": asdict(facts),
     }
 

@@ -23,9 +23,9 @@ from arclight.evaluation.examples import read_mistakes, read_portrait
 from arclight.evaluation.figures import curves, draw_calibration
 from arclight.evaluation.page import shown, templates, write_page
 from arclight.evaluation.prediction_file import ImagePrediction, parse_lines
-from arclight.evaluation.redaction import SECRET_TEXT, without_secrets
 from arclight.evaluation.resampling import count, interval, score
 from arclight.evaluation.verdict import epochs, headline, verdict
+from arclight.redaction import LEFT_OUT, hide_in_override, without_secrets
 
 MOST_NUMBERED = 12  # classes up to which a confusion matrix shows its counts
 MOST_INTERVALS = 60  # scores that get one; each takes some milliseconds
@@ -159,7 +159,7 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
 
 def _command(text: str) -> dict[str, Any]:
     overrides = [line for line in text.split("\n") if line.strip()]
-    kept = [override for override in overrides if not SECRET_TEXT.search(override)]
+    kept = [override for override in map(hide_in_override, overrides) if LEFT_OUT not in override]
     return {"line": shlex.join(["python", "train.py", *kept]), "num_left_out": len(overrides) - len(kept)}
 
 

@@ -16,8 +16,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from arclight.build import build, check, parameters_of
 from arclight.errors import InputError
-from arclight.evaluation.redaction import without_secrets
 from arclight.hardware import is_main_process
+from arclight.redaction import without_secrets
 from arclight.training.artifacts import Artifact, hand_over
 from arclight.training.guarded import Guarded
 from arclight.training.tracked_runs import facts_of, group_of, name_of
