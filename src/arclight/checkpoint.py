@@ -20,6 +20,7 @@ from arclight.training import checkpoint_file, checkpoint_folder
 from arclight.training.task import Task
 
 VERSION = 1
+REBUILT_FROM = ("data", "model", "task", "optimizer", "schedule")  # settings without which there is no model
 
 log = logging.getLogger(__name__)
 
@@ -97,11 +98,29 @@ def restore(run: str | Path) -> Restored:
     path = find(run)
     contents = read(path)
     ours = ours_in(contents, path)
-    spec = from_plain(ours["spec"])
-    task = build_task(ours["settings"], spec, blueprint=ours["blueprint"])
-    task.load_state_dict(contents["state_dict"])
+    try:
+        spec, settings, blueprint = from_plain(ours["spec"]), dict(ours["settings"]), dict(ours["blueprint"])
+        data, model = str(ours["options"]["data"]), str(ours["options"]["model"])
+        state = {str(name): value for name, value in contents["state_dict"].items() if isinstance(value, torch.Tensor)}
+        if absent := [group for group in REBUILT_FROM if not isinstance(settings.get(group), dict)]:
+            raise KeyError(absent[0])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is no whole checkpoint of arclight ({type(error).__name__}: {first_line(error)})") from error
+    try:
+        task = build_task(settings, spec, blueprint=blueprint)
+    except InputError as mistake:
+        raise InputError(f"{path}: {mistake}") from mistake
+    try:
+        task.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(f"{path} holds the weights of another net than its config describes: {first_line(error)}") from error
     task.eval()
-    return Restored(task, spec, ours["settings"], ours["options"]["data"], ours["options"]["model"], path)
+    return Restored(task, spec, settings, data, model, path)
+
+
+def first_line(error: Exception) -> str:
+    """Of an error's message."""
+    return str(error).strip().partition("\n")[0]
 
 
 def load_weights(task: Task, path: Path) -> None:
@@ -121,8 +140,8 @@ def ours_in(contents: Any, path: Path) -> dict[str, Any]:
     ours = contents.get("arclight") if isinstance(contents, dict) else None
     if not isinstance(ours, dict):
         raise InputError(f"{path} is no checkpoint of arclight: it holds no config and no facts of its data")
-    if ours["version"] != VERSION:
-        raise InputError(f"{path} is of checkpoint version {ours['version']}; this arclight reads version {VERSION}")
+    if ours.get("version") != VERSION:
+        raise InputError(f"{path} is of checkpoint version {ours.get('version')}; this arclight reads version {VERSION}")
     return ours
 
 
@@ -195,7 +214,7 @@ def read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises a different class for each way in which a file can be broken
-        raise InputError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} cannot be read as a checkpoint: {first_line(error)}") from error
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import glob
+import math
 import statistics
 import string
 from collections.abc import Iterator, Sequence
@@ -51,7 +53,8 @@ class Group:
     def values(self, name: str) -> list[float]:
         """Of a number in results.json, in those runs that have it."""
         found = [run.results.get(name) for run in self.runs]
-        return [float(value) for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
+        numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
+        return [float(value) for value in numbers if math.isfinite(value)]
 
 
 @dataclass(frozen=True)
@@ -275,7 +278,7 @@ def draw_curves(groups: Sequence[Group]) -> list[tuple[str, Any]]:
         for run in group.runs:
             try:
                 series = read_series((run.folder / "metrics.csv").read_text(encoding="utf-8"))
-            except (OSError, ValueError):
+            except (OSError, ValueError, csv.Error):
                 continue
             for name, own in lines.items():
                 if name in series:

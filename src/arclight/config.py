@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -193,6 +194,30 @@ def find_run(run: str, outputs: Path = Path("outputs")) -> Path:
             f"{run} is no run folder: it holds no config.yaml; outputs/ is where runs live, `latest` is the newest"
         )
     return folder
+
+
+class PlainLoader(yaml.SafeLoader):
+    """Plain values only, and none that stand for others: a few lines of those can grow to more than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it holds an alias, which the config of a run never does")
+        return super().compose_node(parent, index)
+
+
+def read_settings(text: str) -> dict[str, Any]:
+    """The settings in the text of a run's config.yaml.
+
+    Raises:
+        ValueError: when it is no YAML of plain values, or holds no keys; the message quotes nothing of it.
+    """
+    try:
+        settings = yaml.load(text, Loader=PlainLoader)  # noqa: S506 - a safe one
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(getattr(error, "problem", None) or "it is no plain YAML") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"dict expected, {type(settings).__name__} found")
+    return settings
 
 
 def overrides_of(folder: Path) -> tuple[str, ...]:

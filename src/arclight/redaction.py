@@ -10,7 +10,9 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -80,6 +82,17 @@ def known_secrets(environment: frozenset[tuple[str, str]]) -> list[str]:
         if "://" in value and "@" in value:
             found |= {part.rpartition(":")[2] for part in re.findall(IN_ADDRESS, value)}
     return sorted((secret for secret in found if len(secret) >= SHORTEST), key=len, reverse=True)
+
+
+@contextmanager
+def hidden_arguments() -> Iterator[None]:
+    """Inside, who looks at this process's command line, as W&B does, sees one without secrets."""
+    given = sys.argv
+    sys.argv = [hide_in_override(argument) for argument in given]
+    try:
+        yield
+    finally:
+        sys.argv = given
 
 
 class WithoutSecrets(logging.Formatter):

@@ -22,7 +22,8 @@ from typing import Any
 
 import yaml
 
-from arclight.config import CONF, Composed
+from arclight.config import CONF, Composed, read_settings
+from arclight.evaluation.page import whole
 from arclight.hardware import Facts, is_main_process
 from arclight.redaction import WithoutSecrets, hide, hide_in_override, without_secrets
 
@@ -99,19 +100,18 @@ class Run:
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """The config that a run was made with; empty where its file is half written."""
+    """The config that a run was made with; empty where its file is half written or damaged."""
     try:
-        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return read_settings((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
-    return settings if isinstance(settings, dict) else {}
 
 
 def results_of(folder: Path) -> dict[str, Any]:
     """What results.json holds; nothing where it is not there, as on any machine of a run but its first."""
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"), parse_int=whole)
+    except (OSError, ValueError, RecursionError):
         return {}
     return results if isinstance(results, dict) else {}
 
@@ -126,7 +126,7 @@ def launch_of(folder: Path) -> str:
     try:
         written = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
         return str(written["hardware"]["launch"]["run_id"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

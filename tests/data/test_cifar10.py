@@ -230,3 +230,19 @@ def test_a_model_of_other_classes_refuses_this_data(cifar_folder: Path) -> None:
     data.spec = replace(known, classes=("cat", "dog"))
     with pytest.raises(InputError, match="the model knows the classes cat, dog; this data set has airplane, automobile"):
         data.setup("test")
+
+
+@pytest.mark.parametrize("content", [b"", b"cat", b"cat\ncat\n", b"\xff\xfe\n\xff", b"a" * 5000 + b"\n" + b"b" * 5001])
+def test_class_names_that_are_none_are_told(own_folder: Path, content: bytes) -> None:
+    (own_folder / FOLDER / "batches.meta.txt").write_bytes(content)
+    with pytest.raises(
+        InputError, match=r"batches\.meta\.txt (is no list of two or more different|cannot be read as a list of)"
+    ):
+        ready(own_folder)
+
+
+def test_files_larger_than_the_memory_are_told_before_they_are_read(own_folder: Path) -> None:
+    with (own_folder / FOLDER / "data_batch_2.bin").open("wb") as file:
+        file.truncate(RECORD * 10**9)  # takes no room on the disk
+    with pytest.raises(InputError, match=r"its files take [\d.]+ GB of memory, and [\d.]+ GB are free"):
+        ready(own_folder)

@@ -111,8 +111,9 @@ def test_an_empty_word_a_missing_file_and_an_unknown_encoding(tmp_path: Path) ->
         read_columns(path, separator=",")
     with pytest.raises(InputError, match=r"other\.txt: no such file"):
         read_columns(tmp_path / "other.txt")
-    with pytest.raises(InputError, match=r"encoding=latin-99 is not known; utf-8 and latin-1"):
-        read_columns(path, encoding="latin-99")
+    for encoding in ("latin-99", "undefined", "hex", "rot13", "a\0b"):
+        with pytest.raises(InputError, match=rf"encoding={encoding} is not known; utf-8 and latin-1"):
+            read_columns(path, encoding=encoding)
 
 
 @pytest.mark.parametrize(

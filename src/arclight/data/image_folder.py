@@ -31,6 +31,7 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".t
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 LAYOUTS = "lay images out as <root>/<class>/*, or as <root>/train/<class>/* with val/ and test/ of the same form beside train/"
 IMAGE_SIZE = 64  # pixels, where nothing else is said
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others, whatever their name, could start other programs
 MAX_PIXELS = 89_478_485  # of one image; above it the image library itself speaks of a decompression bomb
 
 
@@ -222,7 +223,13 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _images_in(folder: Path) -> list[Path]:
     """Image files at any depth; hidden files are passed over, others that are no images by their name are told."""
-    paths = [Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names if name[0] != "."]
+    paths, seen = [], set()
+    for place, inner, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # links can lead in circles
+            inner.clear()
+            continue
+        seen.add(real)
+        paths += [Path(place, name) for name in names if name[0] != "."]
     images = sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
     if others := sorted(set(paths) - set(images)):
         _log.warning("%d files left out of %s, no images by their name, such as %s", len(others), folder, others[0].name)
@@ -273,7 +280,9 @@ def _opened(file: Path | BinaryIO) -> Iterator[PIL.Image.Image]:
     import PIL.Image
 
     try:
-        with PIL.Image.open(file) as image:
+        if isinstance(file, Path) and not file.is_file():  # a pipe would keep us waiting for ever
+            raise InputError("no file")
+        with PIL.Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise PIL.Image.DecompressionBombError
             yield image

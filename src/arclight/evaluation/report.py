@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from arclight.config import read_settings
 from arclight.errors import InputError
 from arclight.evaluation.calibration import calibrate
 from arclight.evaluation.changes import changes
 from arclight.evaluation.examples import read_mistakes, read_portrait
 from arclight.evaluation.figures import curves, draw_calibration
-from arclight.evaluation.page import shown, templates, write_page
+from arclight.evaluation.page import shown, templates, whole, write_page
 from arclight.evaluation.prediction_file import ImagePrediction, parse_lines
 from arclight.evaluation.resampling import count, interval, score
 from arclight.evaluation.verdict import epochs, headline, verdict
@@ -90,7 +91,7 @@ def _only(kind: type, value: Any) -> Any:
 
 
 def _results(text: str) -> dict[str, Any]:
-    results = without_secrets(_only(dict, json.loads(text)))
+    results = without_secrets(_only(dict, json.loads(text, parse_int=whole)))
     metrics = dict.fromkeys(key.partition("/")[2] for key in results if key.startswith(("val/", "test/")))
     return {"all": results, "headline": headline(results), "metrics": list(metrics)}
 
@@ -166,10 +167,6 @@ def _command(text: str) -> dict[str, Any]:
 def _config(text: str, results: dict[str, Any]) -> dict[str, Any]:
     import yaml
 
-    try:
-        config = _only(dict, yaml.safe_load(text))
-    except yaml.YAMLError as error:  # its whole message would quote the line, secrets and all
-        raise ValueError(getattr(error, "problem", None) or "it is not YAML") from error
-    kept = without_secrets(config)
+    kept = without_secrets(read_settings(text))
     changed = changes(kept, data=str(results.get("data", "")), model=str(results.get("model", "")))
     return {"text": str(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=100)), "changes": changed}

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from arclight.build import build, check, parameters_of
 from arclight.errors import InputError
 from arclight.hardware import is_main_process
-from arclight.redaction import without_secrets
+from arclight.redaction import hidden_arguments, hide, without_secrets
 from arclight.training.artifacts import Artifact, hand_over
 from arclight.training.guarded import Guarded
 from arclight.training.tracked_runs import facts_of, group_of, name_of
@@ -91,8 +91,9 @@ def wandb(
 
     run = None
     if is_main_process():  # the others neither log nor ask
-        described = {"name": name_of(folder, name), "group": group or group_of(folder, name)}
-        run = start_run(folder, {**described, "project": project, "entity": entity}, mode=mode, after_step=after_step)
+        described = {"name": name_of(folder, name), "group": hide(group or group_of(folder, name))}
+        with hidden_arguments():
+            run = start_run(folder, {**described, "project": project, "entity": entity}, mode=mode, after_step=after_step)
     return TrackedByWandb(name=name, save_dir=folder, project=project, experiment=run, artifacts=artifacts)
 
 
