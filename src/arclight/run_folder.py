@@ -149,6 +149,13 @@ def write_inputs(composed: Composed, facts: Facts) -> None:
     write_json(folder / "environment.json", environment(facts))
 
 
+def add_to_environment(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Adds to environment.json what is known only once the model is there."""
+    if is_main_process():
+        path = folder / "environment.json"
+        write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **facts})
+
+
 def discard_unless_trained(folder: Path) -> None:
     """Removes the folder of a run that a mistake stopped before its first checkpoint: the message says all that it holds."""
     if not any(folder.glob("checkpoints/*.ckpt")):
