@@ -51,7 +51,7 @@ def build(settings: Mapping[str, Any], path: str, given: Mapping[str, Any] | Non
 def _made(value: Any, path: str, given: Mapping[str, Any]) -> Any:
     """The value with an object in place of each description of one. Texts stay as they are: nothing in them is resolved."""
     if isinstance(value, list | tuple):
-        return [_made(inner, f"{path}[{place}]", {}) for place, inner in enumerate(value)]
+        return [_made(inner, f"{path}.{place}", {}) for place, inner in enumerate(value)]
     if not isinstance(value, Mapping):
         return value
     arguments = {key: _made(inner, f"{path}.{key}", {}) for key, inner in value.items() if key not in ("_target_", "_partial_")}
@@ -87,8 +87,9 @@ def find_mistakes(settings: Mapping[str, Any], path: str, given: Mapping[str, An
     for key, value in arguments.items():
         if key in SPECIAL_KEYS or (key not in parameters and not open_ended):
             mistakes.append(f"{path}.{key}: {name} takes no '{key}'. {nearest(key, parameters)}")
-        elif inner := list(described_in(value, f"{path}.{key}")):
-            mistakes += [mistake for place, own in inner for mistake in find_mistakes(own, place, {})]
+        elif nested := list(nested_targets(value, f"{path}.{key}")):
+            for place, inner in nested:
+                mistakes += find_mistakes(inner, place, {})
         elif key in parameters:
             mistakes += wrong_type(value, parameters[key].annotation, f"{path}.{key}")
     if not settings.get("_partial_", False):
@@ -100,16 +101,13 @@ def find_mistakes(settings: Mapping[str, Any], path: str, given: Mapping[str, An
     return mistakes
 
 
-def described_in(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every description of an object in nested values, with its place; not those inside the arguments of another."""
+def nested_targets(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The settings of what a value is built from, itself or inside of lists and mappings, each with its place."""
     if isinstance(value, Mapping) and "_target_" in value:
         yield path, value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from described_in(inner, f"{path}.{key}")
-    elif isinstance(value, list | tuple):
-        for place, inner in enumerate(value):
-            yield from described_in(inner, f"{path}[{place}]")
+    elif isinstance(value, Mapping | list | tuple):
+        for position, entry in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from nested_targets(entry, f"{path}.{position}")
 
 
 def find_target(target: str, path: str) -> Any:
