@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import wandb
 from omegaconf import OmegaConf
 
 import arclight
@@ -42,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         try:
             yield arclight.run(OVERRIDES).folder
         finally:
+            wandb.teardown()  # its process keeps the folder and the environment that it was started in
             os.chdir(before)
 
 
