@@ -37,11 +37,82 @@ def test_a_partial_takes_the_rest_later() -> None:
 
 
 def test_given_objects_arrive_as_they_are() -> None:
-    class Marker: ...
+    module = torch.nn.Identity()
+    made = build({"_target_": "torch.nn.ModuleList"}, "model", {"modules": [module]})
+    assert made[0] is module
 
-    marker = Marker()
-    made = build({"_target_": "torch.utils.data.DataLoader", "batch_size": 2}, "loader", {"dataset": [marker]})
-    assert made.dataset[0] is marker
+
+def test_targets_in_lists_and_in_plain_settings_are_built() -> None:
+    layers = [{"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3}, {"_target_": "torch.nn.ReLU"}]
+    made = build({"_target_": "torch.nn.ModuleList", "modules": layers}, "model")
+    assert [type(layer) for layer in made] == [torch.nn.Linear, torch.nn.ReLU]
+    inner = {"first": {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3}}
+    assert isinstance(build({"_target_": "torch.nn.ModuleDict", "modules": inner}, "model")["first"], torch.nn.Linear)
+
+
+def test_a_text_is_never_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED", "secret")
+    made = build({"_target_": "torch.nn.ParameterDict", "parameters": {"a": "${oc.env:PLANTED}"}}, "model")
+    assert made["a"] == "${oc.env:PLANTED}"
+
+
+HOSTILE = [
+    "torch.load",
+    "torch.hub.load",
+    "torch.utils.cpp_extension.load_inline",
+    "transformers.pipeline",
+    "torchmetrics.multimodal.CLIPScore",  # trusts code from the hub
+    "hydra.utils.call",
+    "hydra.utils.instantiate",
+    "builtins.eval",
+    "arclight.run_folder.discard_unless_trained",  # removes a folder
+    "arclight.launch.run",
+    "arclight.data.download.os.system",  # what a module imports is not its own
+    "arclight.data.download.shutil.rmtree",
+    "arclight.data.download.urllib.request.urlopen",
+    "arclight.training.trackers.importlib.import_module",
+    "arclight.training.checkpoint_file.torch.load",
+    "arclight.training.trackers.build",
+    "torch.nn.modules.module.torch.load",
+    "torch.nn.attention._fa3._fa3_import_module",  # private
+    "arclight.training.image_classifier.ImageClassifier.load_from_checkpoint",  # reads a pickle
+    "lightning.pytorch.Trainer.from_argparse_args",
+    "lightning.pytorch.core.module.LightningModule.load_from_checkpoint",
+    "arclight.models.cnn.Cnn.__init__",
+    "arclight.models.cnn.Cnn.__class__",
+    "torch.nnx.Linear",
+]
+
+
+@pytest.mark.parametrize("target", HOSTILE)
+@pytest.mark.parametrize("place", ["outside", "argument", "in a list", "deep inside", "by position"])
+def test_what_a_config_may_not_call_is_refused_wherever_it_stands(target: str, place: str) -> None:
+    bad = {"_target_": target}
+    settings: dict[str, Any] = {
+        "outside": bad,
+        "argument": {"_target_": "arclight.data.shapes.Shapes", "augment": bad},
+        "in a list": {"_target_": "torch.nn.ModuleList", "modules": [bad]},
+        "deep inside": {"_target_": "torch.nn.ModuleDict", "modules": {"a": [{"b": bad}]}},
+        "by position": {"_target_": "torch.nn.Sequential", "_args_": [bad]},
+    }
+    with pytest.raises(
+        InputError, match="is outside the packages|is private|is neither a class nor|names nothing|takes no '_args_'"
+    ):
+        build(settings[place], "model")
+
+
+def test_nothing_that_is_refused_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    import hydra.utils
+
+    monkeypatch.setattr(hydra.utils, "get_object", lambda name: pytest.fail(f"{name} was imported"))
+    for target in ("antigravity.fly", "torch.hub.load", "torch.nn._private.x"):
+        with pytest.raises(InputError):
+            build({"_target_": target}, "model")
+
+
+def test_a_function_with_open_arguments_takes_no_special_key() -> None:
+    with pytest.raises(InputError, match="model._args_: "):
+        build({"_target_": "lightning.pytorch.loggers.WandbLogger", "_args_": ["x"]}, "model")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +121,11 @@ def test_given_objects_arrive_as_they_are() -> None:
         ({"crop": 1}, "data needs a _target_"),
         ({"_target_": "os.system", "command": "true"}, r"data: _target_ 'os.system' is outside the packages"),
         ({"_target_": "arclight.data.augment.Nothing"}, "data: _target_ 'arclight.data.augment.Nothing' names nothing"),
-        ({"_target_": "arclight.nowhere.Thing"}, "names nothing that can be imported"),
+        ({"_target_": "arclight.models.nowhere.Thing"}, "names nothing that can be imported"),
+        ({"_target_": "arclight.nowhere.Thing"}, "ALLOWED_PACKAGES in src/arclight/build.py is the list to widen"),
+        ({"_target_": "arclight.models.cnn.nn.Linear.forward"}, "is neither a class nor a function of a module; name one"),
+        ({"_target_": "arclight.data.download.shutil.rmtree"}, "rmtree', which is shutil.rmtree, is outside the packages"),
+        ({"_target_": "torch.nn._reduction.get_enum"}, "is private to its package; name what the package offers to others"),
         ({"_target_": AUGMENT, "corp": 1}, r"data.corp: Augment takes no 'corp'. Did you mean 'crop'\?"),
         ({"_target_": AUGMENT, "crop": "much"}, "data.crop='much' is not of type int: .*valid integer"),
         ({"_target_": AUGMENT, "flip": 7}, r"data.flip=7 is not of type Union\[bool, Literal"),

@@ -14,22 +14,24 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from arclight.build import build, parameters_of
 from arclight.errors import InputError, nearest
 from arclight.hardware import is_main_process
+from arclight.redaction import without_secrets
 from arclight.spec import Spec, from_plain, to_plain
 from arclight.training import checkpoint_folder, durable_file
 from arclight.training.task import Task
 
 VERSION = 1
 OURS = ("settings", "options", "spec", "blueprint")  # what a checkpoint of this version holds besides it
+REBUILT_FROM = ("data", "model", "task", "optimizer", "schedule")  # settings without which there is no model
 
 log = logging.getLogger(__name__)
 
 
 class CheckpointContents(Callback):
-    """Adds to every checkpoint what the model is rebuilt from: config, the data's facts, the net's own blueprint."""
+    """Adds to every checkpoint what the model is rebuilt from: config (no secrets), the data's facts, the net's blueprint."""
 
     def __init__(self, settings: Mapping[str, Any], data: str, model: str) -> None:
         super().__init__()
-        self.settings = dict(settings)
+        self.settings: dict[str, Any] = without_secrets(settings)
         self.options = {"data": data, "model": model}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -97,11 +99,29 @@ def restore(run: str | Path) -> Restored:
     path = find(run)
     contents = read(path)
     ours = ours_in(contents, path)
-    spec = from_plain(ours["spec"])
-    task = build_task(ours["settings"], spec, blueprint=ours["blueprint"])
-    task.load_state_dict(contents["state_dict"])
+    try:
+        spec, settings, blueprint = from_plain(ours["spec"]), dict(ours["settings"]), dict(ours["blueprint"])
+        data, model = str(ours["options"]["data"]), str(ours["options"]["model"])
+        state = {str(name): value for name, value in contents["state_dict"].items() if isinstance(value, torch.Tensor)}
+        if absent := [group for group in REBUILT_FROM if not isinstance(settings.get(group), dict)]:
+            raise KeyError(absent[0])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is no whole checkpoint of arclight ({type(error).__name__}: {first_line(error)})") from error
+    try:
+        task = build_task(settings, spec, blueprint=blueprint)
+    except InputError as mistake:
+        raise InputError(f"{path}: {mistake}") from mistake
+    try:
+        task.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(f"{path} holds the weights of another net than its config describes: {first_line(error)}") from error
     task.eval()
-    return Restored(task, spec, ours["settings"], ours["options"]["data"], ours["options"]["model"], path)
+    return Restored(task, spec, settings, data, model, path)
+
+
+def first_line(error: Exception) -> str:
+    """Of an error's message."""
+    return str(error).strip().partition("\n")[0]
 
 
 def load_weights(task: Task, path: Path) -> None:
@@ -200,7 +220,7 @@ def read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises a different class for each way in which a file can be broken
-        raise InputError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} cannot be read as a checkpoint: {first_line(error)}") from error
 
 
 def began(checkpoint: Path) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from typing import Any
 from arclight.config import find_run, leaves
 from arclight.errors import InputError
 from arclight.evaluation.prediction_file import ImagePrediction, Prediction, read_predictions
-from arclight.evaluation.redaction import without_secrets
 from arclight.evaluation.resampling import Counts, Difference, compare, count
+from arclight.redaction import without_secrets
 from arclight.resume import differences
 from arclight.run_folder import results_of, settings_of, status_of
 
@@ -45,7 +46,8 @@ class Group:
     def values(self, name: str) -> list[float]:
         """Of a number in results.json, in those runs that have it."""
         found = [run.results.get(name) for run in self.runs]
-        return [float(value) for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
+        numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
+        return [float(value) for value in numbers if math.isfinite(value)]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -30,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from arclight.errors import InputError, ProcessError, nearest
 from arclight.hardware.launch import detect_launch
+from arclight.redaction import LEFT_OUT
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -119,13 +121,12 @@ def composed_by_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
 @contextmanager
 def hydra_set_aside() -> Iterator[None]:
     """Inside, Hydra can be set up anew, also where `hydra.main` has done so before."""
-    state = GlobalHydra.instance()
-    before = state.hydra
-    state.clear()
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
     try:
         yield
     finally:
-        state.hydra = before
+        GlobalHydra.instance().hydra = before
 
 
 def in_grid() -> bool:
@@ -162,6 +163,11 @@ def to_composed(config: DictConfig, folder: Path, *, started: float) -> Composed
     resume = str(config.get("resume") or "none")
     if resume not in ("none", "auto"):
         whole = merged(overrides_of(find_run(resume)), overrides)
+        if hidden := [override.partition("=")[0] for override in whole if LEFT_OUT in override]:
+            raise InputError(
+                f"resume={resume}: that run's overrides.txt leaves out {', '.join(hidden)}, which held a secret; "
+                f"give it again: {hidden[0]}=..."
+            )
         if len(whole) > len(overrides):
             with composed_by_hydra(whole) as config:
                 return to_composed(config, folder, started=started)
@@ -201,6 +207,30 @@ def find_run(run: str, outputs: Path = Path("outputs")) -> Path:
             f"{run} is no run folder: it holds no config.yaml; outputs/ is where runs live, `latest` is the newest"
         )
     return folder
+
+
+class PlainLoader(yaml.SafeLoader):
+    """Plain values only, and none that stand for others: a few lines of those can grow to more than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it holds an alias, which the config of a run never does")
+        return super().compose_node(parent, index)
+
+
+def read_settings(text: str) -> dict[str, Any]:
+    """The settings in the text of a run's config.yaml.
+
+    Raises:
+        ValueError: when it is no YAML of plain values, or holds no keys; the message quotes nothing of it.
+    """
+    try:
+        settings = yaml.load(text, Loader=PlainLoader)  # noqa: S506 - a safe one
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(getattr(error, "problem", None) or "it is no plain YAML") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"dict expected, {type(settings).__name__} found")
+    return settings
 
 
 def overrides_of(folder: Path) -> tuple[str, ...]:

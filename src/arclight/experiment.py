@@ -101,6 +101,8 @@ def train_and_test(composed: Composed, facts: hardware.Facts, interruption: Inte
     try:
         begin = newest_whole(composed.folder)
         parts = put_together(composed, facts, loggers, console, interruption=interruption, begin=begin)
+        if commit := getattr(parts.task.net, "blueprint", {}).get("revision"):
+            run_folder.add_to_environment(composed.folder, {"pretrained": {"commit": commit}})
         show_start(console, parts, composed)
         fit(parts, results, begin)
         scores = test(parts, results, composed.folder)

@@ -36,6 +36,10 @@ def job() -> Iterator[None]:
 class GridTable(Callback):
     """Prints the runs of a grid once all have ended, here or elsewhere; exit status 1 when one of them failed."""
 
+    def on_job_start(self, config: DictConfig, task_function: Any = None) -> None:  # type: ignore[override]
+        """Takes away Hydra's file of the grid, which holds the overrides with all secrets; each run's folder has its own."""
+        Path(config.hydra.sweep.dir, "multirun.yaml").unlink(missing_ok=True)
+
     def on_multirun_end(self, config: DictConfig, config_name: str | None = None) -> None:  # type: ignore[override]
         folder = Path(config.hydra.sweep.dir)
         runs = sorted((file.parent for file in folder.glob("*/results.json")), key=number)

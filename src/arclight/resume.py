@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from arclight.config import Composed, alternatives, find_run, in_grid, leaves
 from arclight.errors import InputError
 from arclight.hardware import Launch, is_main_process
+from arclight.redaction import without_secrets
 from arclight.run_folder import discard_unless_trained, launch_of, settings_of, status_of, written
 
 LOCK = ".lock"
@@ -109,7 +110,7 @@ def newest(folders: Iterable[Path]) -> Path | None:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The settings by which two runs give different results, by key, each with both values; None where there is none."""
-    flat = [dict(leaves(settings)) for settings in (before, now)]
+    flat = [dict(leaves(without_secrets(settings))) for settings in (before, now)]  # run folders hold none
     keys = sorted({*flat[0], *flat[1]})
     return {
         key: (flat[0].get(key), flat[1].get(key))

@@ -23,9 +23,11 @@ from typing import Any
 
 import yaml
 
-from arclight.config import CONF, Composed
+from arclight.config import CONF, Composed, read_settings
 from arclight.errors import InputError
+from arclight.evaluation.page import whole
 from arclight.hardware import Facts, is_main_process
+from arclight.redaction import WithoutSecrets, hide, hide_in_override, without_secrets
 from arclight.terminal import LIGHTNING, StderrHandler
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "torchmetrics", "hydra-core", "wandb", "numpy", "arclight")
@@ -48,13 +50,13 @@ def logged(folder: Path) -> Iterator[None]:
     """Inside, what arclight and Lightning say goes to `train.log`; what is a warning or worse, to the terminal as well."""
     to_terminal = StderrHandler()
     to_terminal.setLevel(logging.WARNING)
-    to_terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    to_terminal.setFormatter(WithoutSecrets("%(levelname)s: %(message)s"))
     to_file: logging.Handler = logging.NullHandler()
     if is_main_process():
         with written(folder / "train.log"):
             folder.mkdir(parents=True, exist_ok=True)
             to_file = LogFile(folder / "train.log", encoding="utf-8")
-        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        to_file.setFormatter(WithoutSecrets("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in ("arclight", *LIGHTNING)]
     before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:
@@ -139,19 +141,18 @@ class Run:
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """The config that a run was made with; empty where its file is half written."""
+    """The config that a run was made with; empty where its file is half written or damaged."""
     try:
-        settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return read_settings((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
-    return settings if isinstance(settings, dict) else {}
 
 
 def results_of(folder: Path) -> dict[str, Any]:
     """What results.json holds; nothing where it is not there, as on any machine of a run but its first."""
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"), parse_int=whole)
+    except (OSError, ValueError, RecursionError):
         return {}
     return results if isinstance(results, dict) else {}
 
@@ -166,27 +167,34 @@ def launch_of(folder: Path) -> str:
     try:
         written = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
         return str(written["hardware"]["launch"]["run_id"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 
 def mark_ended(folder: Path, status: str, message: str = "") -> None:
     """Makes results.json say how a run ended where its own process could not."""
     folder.mkdir(parents=True, exist_ok=True)
-    error = {"error": message} if message else {}
+    error = {"error": hide(message)} if message else {}
     write_json(folder / "results.json", {**results_of(folder), "status": status, **error})
 
 
 def write_inputs(composed: Composed, facts: Facts) -> None:
-    """config.yaml (resolved), overrides.txt (one a line) and environment.json."""
+    """config.yaml (resolved), overrides.txt (one a line) and environment.json, all without secrets."""
     if not is_main_process():
         return
     folder = composed.folder
-    config = yaml.safe_dump(composed.settings, sort_keys=False, allow_unicode=True)
+    config = yaml.safe_dump(without_secrets(composed.settings), sort_keys=False, allow_unicode=True)
     put(folder / "config.yaml", config)
     make_newest(folder / "config.yaml")
-    put(folder / "overrides.txt", "".join(f"{override}\n" for override in composed.overrides))
+    put(folder / "overrides.txt", "".join(f"{hide_in_override(override)}\n" for override in composed.overrides))
     write_json(folder / "environment.json", environment(facts))
+
+
+def add_to_environment(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Adds to environment.json what is known only once the model is there."""
+    if is_main_process():
+        path = folder / "environment.json"
+        write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **facts})
 
 
 def make_newest(config: Path) -> None:
@@ -226,12 +234,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def environment(facts: Facts) -> dict[str, Any]:
-    """Versions, git commit and uncommitted changes of the project, hardware."""
+    """Versions, git commit and uncommitted changes of the project, hardware; without secrets."""
     return {
         "system": platform.platform(),
-        "command": sys.argv,
+        "command": [hide_in_override(argument) for argument in sys.argv],
         **versions(),
-        "git": {"commit": ask_git(["rev-parse", "HEAD"]), "diff": ask_git(["diff", "HEAD"])[:MAX_DIFF_CHARACTERS]},
+        "git": {
+            "commit": ask_git(["rev-parse", "HEAD"]),
+            "diff": hide(ask_git(["diff", "HEAD"]), is_code=True)[:MAX_DIFF_CHARACTERS],
+        },
         "hardware": asdict(facts),
     }
 

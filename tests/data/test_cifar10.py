@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -9,11 +10,13 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arclight.data import cifar10
 from arclight.data.arrays import channel_statistics
 from arclight.data.augment import Augment
-from arclight.data.cifar10 import ARCHIVE, FOLDER, RECORD, TEST_FILES, TRAIN_FILES, Cifar10, check_md5
+from arclight.data.cifar10 import ARCHIVE, FOLDER, RECORD, TEST_FILES, TRAIN_FILES, Cifar10, check_md5, read_records
 from arclight.data.download import md5_of
 from arclight.errors import InputError
 from arclight.memory import peak_bytes, reset_peak, resident_bytes
@@ -254,3 +257,37 @@ def test_a_model_of_other_classes_refuses_this_data(cifar_folder: Path) -> None:
     data.spec = replace(known, classes=("cat", "dog"))
     with pytest.raises(InputError, match="the model knows the classes cat, dog; this data set has airplane, automobile"):
         data.setup("test")
+
+
+@pytest.mark.parametrize("content", [b"", b"cat", b"cat\ncat\n", b"\xff\xfe\n\xff", b"a" * 5000 + b"\n" + b"b" * 5001])
+def test_class_names_that_are_none_are_told(own_folder: Path, content: bytes) -> None:
+    (own_folder / FOLDER / "batches.meta.txt").write_bytes(content)
+    with pytest.raises(
+        InputError, match=r"batches\.meta\.txt (is no list of two or more different|cannot be read as a list of)"
+    ):
+        ready(own_folder)
+
+
+def test_files_larger_than_the_memory_are_told_before_they_are_read(own_folder: Path) -> None:
+    with (own_folder / FOLDER / "data_batch_2.bin").open("wb") as file:
+        file.truncate(RECORD * 10**9)  # takes no room on the disk
+    with pytest.raises(InputError, match=r"its files take [\d.]+ GB of memory, and [\d.]+ GB are free"):
+        ready(own_folder)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(2, 256), st.integers(0, 2**32 - 1))
+def test_every_record_comes_out_as_it_was_written(counts: list[int], num_classes: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, num_classes, sum(counts))
+    pixels = random.integers(0, 256, (sum(counts), 3, 32, 32), dtype=np.uint8)
+    records = np.concatenate([labels[:, None].astype(np.uint8), pixels.reshape(len(labels), -1)], axis=1)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder, str(number)) for number in range(len(counts))]
+        for path, part in zip(paths, np.split(records, np.cumsum(counts)[:-1]), strict=True):
+            path.write_bytes(part.tobytes())
+        images, found = read_records(paths, num_classes)
+        assert found.tolist() == labels.tolist()
+        assert np.array_equal(images.numpy(), pixels)
+        wrong = int(labels.max())
+        with pytest.raises(InputError, match=f"has label {wrong} in record"):
+            read_records(paths, wrong)

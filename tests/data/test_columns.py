@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import random
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arclight.data.columns import Sentence, check_labels, count_entities, find_labels, in_iob2, read_columns, to_iob2
 from arclight.errors import InputError
@@ -111,8 +115,9 @@ def test_an_empty_word_a_missing_file_and_an_unknown_encoding(tmp_path: Path) ->
         read_columns(path, separator=",")
     with pytest.raises(InputError, match=r"other\.txt: no such file"):
         read_columns(tmp_path / "other.txt")
-    with pytest.raises(InputError, match=r"encoding=latin-99 is not known; utf-8 and latin-1"):
-        read_columns(path, encoding="latin-99")
+    for encoding in ("latin-99", "undefined", "hex", "rot13", "a\0b"):
+        with pytest.raises(InputError, match=rf"encoding={encoding} is not known; utf-8 and latin-1"):
+            read_columns(path, encoding=encoding)
 
 
 @pytest.mark.parametrize(
@@ -183,3 +188,77 @@ def test_a_label_that_training_lacks_is_told_with_its_place() -> None:
     check_labels([Sentence(("a", "b"), ("O", "B-PER"))], ("O", "B-PER"))
     with pytest.raises(InputError, match=r"t\.txt:8: label 'B-PRE' does not occur in training, which has O, B-PER, I-PER"):
         check_labels([Sentence(("a", "b"), ("O", "B-PRE"), 0, "t.txt", 7)], ("O", "B-PER", "I-PER"))
+
+
+PLAIN = st.characters(exclude_categories=["Cs"], exclude_characters="\n\r \t")
+WORD = st.text(PLAIN, min_size=1, max_size=12).filter(
+    lambda word: not word.isspace() and not word.startswith(("-DOC", "\ufeff"))
+)
+TYPE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r \t,|;"), min_size=1, max_size=6).filter(
+    lambda kind: not kind.isspace() and "-DOC" not in kind
+)
+ENTITIES = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), TYPE), max_size=4)  # gap, words, type
+
+
+def iob2(entities: list[tuple[int, int, str]]) -> list[str]:
+    tags = []
+    for gap, size, kind in entities:
+        tags += ["O"] * gap + [f"B-{kind}"] + [f"I-{kind}"] * (size - 1)
+    return [*tags, "O"]
+
+
+@given(
+    st.lists(st.tuples(ENTITIES, st.integers(0, 1), st.booleans()), min_size=1, max_size=4),
+    st.sampled_from([None, " ", "\t", ",", ", ", "|", "\t;"]),
+    st.booleans(),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+    st.data(),
+)
+def test_whatever_is_written_is_read_again(
+    sentences: list[tuple[list[tuple[int, int, str]], int, bool]],
+    separator: str | None,
+    tag_first: bool,
+    end: str,
+    encoding: str,
+    data: st.DataObject,
+) -> None:
+    barred = set(separator or "").union(" ") - {" "}
+    words_of = st.lists(WORD.filter(lambda word: not barred & set(word)), min_size=1, max_size=30)
+    lines, expected, document = [], [], 0
+    for entities, blank, marked in sentences:
+        tags = iob2(entities)
+        pool = data.draw(words_of)
+        words = [pool[place % len(pool)] for place in range(len(tags))]
+        if marked:
+            lines += ["-DOCSTART- -X-", ""]
+            document += bool(expected)
+        for word, tag in zip(words, tags, strict=True):
+            lines.append((separator or " \t ").join([tag, word] if tag_first else [word, tag]))
+        lines += [""] * (1 + blank)
+        expected.append((tuple(words), tuple(tags), document))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.txt")
+        path.write_bytes(end.join(lines).encode(encoding))
+        columns = (1, 0) if tag_first else (0, -1)
+        found = read_columns(path, separator=separator, word_column=columns[0], tag_column=columns[1], encoding=encoding)
+        assert [sentence[:3] for sentence in in_iob2(found)] == expected
+        text = path.read_bytes().decode(encoding).split("\n")
+        for sentence in found:
+            for number, word in enumerate(sentence.words):
+                assert word in text[int(sentence.place(number).rpartition(":")[2]) - 1]
+
+
+@given(st.lists(st.sampled_from(["O", "B-a", "I-a", "E-a", "S-a", "B-b", "I-b", "L-b", "U-b"]), max_size=12))
+def test_iob2_stays_as_it_is(tags: list[str]) -> None:
+    once = to_iob2(tags)
+    assert to_iob2(once) == once
+    assert [tag == "O" for tag in once] == [tag == "O" for tag in tags]
+
+
+@given(st.binary(max_size=300), st.sampled_from([None, ",", " "]))
+def test_any_bytes_are_read_or_told(content: bytes, separator: str | None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder), content)
+        with contextlib.suppress(InputError):
+            assert all(len(sentence.words) == len(sentence.tags) > 0 for sentence in read_columns(path, separator=separator))

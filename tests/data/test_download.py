@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.server
 import io
@@ -11,6 +12,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -289,6 +291,9 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
         (special("link", tarfile.SYMTYPE, "/etc"), "holds 'link', which is neither file nor folder"),
         (special("link", tarfile.LNKTYPE, "good"), "holds 'link', which is neither file nor folder"),
         (special("device", tarfile.CHRTYPE), "holds 'device', which is neither file nor folder"),
+        (special("device", tarfile.BLKTYPE), "holds 'device', which is neither file nor folder"),
+        (special("pipe", tarfile.FIFOTYPE), "holds 'pipe', which is neither file nor folder"),
+        (special("a" * 300, tarfile.REGTYPE), "cannot unpack .*: File name too long"),
     ],
 )
 def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path: Path, member: tarfile.TarInfo, message: str) -> None:
@@ -305,6 +310,54 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypa
     with pytest.raises(InputError, match=r"b\.tar\.gz unpacks to more than 1,000 bytes"):
         unpack(tar_of(tmp_path / "b.tar.gz", {"one": bytes(600), "two": bytes(401)}), tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
+    monkeypatch.setattr(download, "MOST_MEMBERS", 3)
+    unpack(tar_of(tmp_path / "few.tar.gz", dict.fromkeys("abc", b"")), tmp_path / "few")
+    with pytest.raises(InputError, match=r"many\.tar\.gz unpacks to more than 1,000 bytes or 3 files"):
+        unpack(tar_of(tmp_path / "many.tar.gz", dict.fromkeys("abcd", b"")), tmp_path / "folder")
+
+
+def write_header_bomb(path: Path, kind: bytes, size: int) -> Path:
+    """A header that says it is so long, and zeros without end after it."""
+    header = tarfile.TarInfo("header")
+    header.type, header.size = kind, size
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(header.tobuf())
+        for _ in range(8):
+            file.write(bytes(1 << 20))
+    return path
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path, kind: bytes) -> None:
+    archive = write_header_bomb(tmp_path / "a.tar.gz", kind, 1 << 32)
+    with pytest.raises(InputError, match=r"a\.tar\.gz unpacks to more than"):
+        unpack(archive, tmp_path / "folder")
+
+
+def test_zeros_behind_the_end_are_not_read_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "UNPACKED_LIMIT", 1 << 20)
+    with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
+        for _ in range(8):
+            file.write(bytes(1 << 20))
+    with pytest.raises(InputError, match=r"a\.tar\.gz unpacks to more than"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "folder")
+
+
+@pytest.mark.parametrize(
+    "record", [b"path=a\0b", b"size=-1", b"size=x", b"mtime=1e300", b"path=" + b"\xff\xfe", b"GNU.sparse.map=x"]
+)
+def test_extended_headers_that_make_no_sense_are_told(tmp_path: Path, record: bytes) -> None:
+    length = len(record) + 4
+    content = b"%d " % length + record + b"\n"
+    header = tarfile.TarInfo("header")
+    header.type, header.size = tarfile.XHDTYPE, len(content)
+    plain = tarfile.TarInfo("plain")
+    plain.size = 3
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
+        file.write(header.tobuf() + content.ljust(512, b"\0") + plain.tobuf() + b"abc".ljust(512, b"\0") + bytes(1024))
+    with suppress(InputError):  # nothing else may come of it
+        unpack(tmp_path / "a.tar.gz", tmp_path / "folder")
+    assert visible(tmp_path) in (["a.tar.gz"], ["a.tar.gz", "folder"])
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbled", "no archive", "empty"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from arclight.data import arrays, image_folder
+from arclight.data.class_folders import find_images
 from arclight.data.image_file import ImageFile
 from arclight.data.image_folder import ImageFolder, check_header, read_image
 from arclight.errors import InputError
@@ -452,3 +454,30 @@ def test_large_photos_are_decoded_at_a_fraction_without_losing_their_look(tmp_pa
     image.save(tmp_path / "photo.png")
     small, exact = (read_image(tmp_path / name, 32).astype(int) for name in ("photo.jpg", "photo.png"))
     assert np.abs(small - exact).max() <= 6
+
+
+def test_what_is_inside_decides_and_no_format_that_starts_programs_is_read(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "postscript.eps")  # Pillow would hand it to ghostscript
+    (tmp_path / "postscript.eps").rename(tmp_path / "a.png")
+    for read in (check_header, lambda path: read_image(path, 4)):
+        with pytest.raises(InputError, match="a.png: no image that can be read"):
+            read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", image_folder.SUFFIXES)
+def test_every_suffix_that_is_looked_for_is_read(tmp_path: Path, suffix: str) -> None:
+    mode = "1" if suffix == ".pbm" else "L" if suffix in (".pgm", ".gif") else "RGB"
+    Image.new(mode, (8, 8)).save(tmp_path / f"a{suffix}")
+    assert read_image(tmp_path / f"a{suffix}", 4).shape == (3, 4, 4)
+
+
+def test_a_pipe_is_no_image_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(InputError, match="a.png: no file"):
+        check_header(tmp_path / "a.png")
+
+
+def test_links_that_lead_in_circles_are_walked_once(flat: Path) -> None:
+    for number in range(3):
+        (flat / "cat" / f"again{number}").symlink_to(flat / "cat", target_is_directory=True)
+    assert len(find_images(flat)["train"]["cat"]) == 20

@@ -4,6 +4,8 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arclight.data.order import EvalOrder, Rows, Shard, TrainOrder, generator, look_ahead
 from arclight.errors import InputError
@@ -134,10 +136,10 @@ def test_evaluation_of_nothing_has_no_batches() -> None:
 def test_who_looks_ahead_begins_so_many_parts_early_and_counts_what_is_given_out(depth: int) -> None:
     order, plain = TrainOrder(50, 5, seed=0), TrainOrder(50, 5, seed=0)
     begun: list[Rows] = []
-    for given, (_, number) in enumerate(look_ahead(order, lambda rows: begun.append(rows) or len(begun), depth), 1):
-        assert number == given
-        assert len(begun) == min(given + depth, 10)
-        assert order.state_dict() == {"epoch": 0, "position": given % 10}
+    for taken, (_, number) in enumerate(look_ahead(order, lambda rows: begun.append(rows) or len(begun), depth), 1):
+        assert number == taken
+        assert len(begun) == min(taken + depth, 10)
+        assert order.state_dict() == {"epoch": 0, "position": taken % 10}
     assert [rows.indices.tolist() for rows in begun] == epoch_of(plain)
     assert begun[-1].step == 9
 
@@ -153,3 +155,57 @@ def test_who_looks_ahead_goes_on_where_a_stop_was() -> None:
 def test_an_evaluation_looks_ahead_too() -> None:
     order = EvalOrder(torch.arange(7), 3)
     assert [rows.indices.tolist() for rows, _ in look_ahead(order, id, 2)] == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> tuple[int, int, int, int, int]:
+    """Samples, batch, processes, parts, seed that go together."""
+    world_size, accumulation = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    batch = world_size * accumulation * draw(st.integers(1, 4))
+    return draw(st.integers(batch, 5 * batch)), batch, world_size, accumulation, draw(st.integers(0, 2**31))
+
+
+@given(orders(), st.integers(0, 5))
+def test_each_sample_at_most_once_an_epoch_and_the_same_batches_on_any_number_of_processes(
+    made: tuple[int, int, int, int, int], epoch: int
+) -> None:
+    num_samples, batch, world_size, accumulation, seed = made
+    alone = TrainOrder(num_samples, batch, seed=seed)
+    alone.set_epoch(epoch)
+    batches = [rows.indices.tolist() for rows in alone]
+    seen = [row for rows in batches for row in rows]
+    assert len(seen) == len(set(seen)) == num_samples // batch * batch
+    assert set(seen) <= set(range(num_samples))
+    parts = []
+    for rank in range(world_size):
+        order = TrainOrder(num_samples, batch, seed=seed, shard=Shard(rank, world_size, accumulation))
+        order.set_epoch(epoch)
+        parts.append(list(order))
+    for step, rows in enumerate(batches):
+        taken = {part.offset: part.indices.tolist() for own in parts for part in own if part.step == step}
+        assert [row for offset in sorted(taken) for row in taken[offset]] == rows
+
+
+@given(orders(), st.data())
+def test_a_pass_that_goes_on_takes_what_the_first_left(made: tuple[int, int, int, int, int], data: st.DataObject) -> None:
+    num_samples, batch, world_size, accumulation, seed = made
+    shard = Shard(data.draw(st.integers(0, world_size - 1)), world_size, accumulation)
+    first, second = (TrainOrder(num_samples, batch, seed=seed, shard=shard) for _ in range(2))
+    first.set_epoch(3)
+    whole = [rows.indices.tolist() for rows in first]
+    stop = data.draw(st.integers(1, len(whole)))
+    begun = iter(first)
+    taken = [next(begun).indices.tolist() for _ in range(stop)]
+    second.load_state_dict(first.state_dict())
+    second.set_epoch(3)
+    assert taken + [rows.indices.tolist() for rows in second] == (whole if stop < len(whole) else whole * 2)
+
+
+@given(st.integers(1, 40), st.integers(1, 7), st.integers(1, 5))
+def test_every_row_is_scored_once_on_any_number_of_processes(num_rows: int, batch: int, world_size: int) -> None:
+    rows = torch.randperm(num_rows, generator=torch.Generator().manual_seed(num_rows))
+    passes = [list(EvalOrder(rows, batch, shard=Shard(rank, world_size))) for rank in range(world_size)]
+    assert len({len(own) for own in passes}) == 1
+    seen = [row for own in passes for part in own for row in part.indices.tolist() if row >= 0]
+    assert sorted(seen) == list(range(num_rows))
+    assert all(len(part.indices) <= batch for own in passes for part in own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import random
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from arclight.data.columns import Sentence
 from arclight.data.conll2003 import Conll2003
 from arclight.data.order import EvalOrder, Rows, Shard
-from arclight.data.packing import EvenOrder, Shape, TextOrder, common_shape, deal, fill_rows, lay_out, window_sizes
+from arclight.data.packing import BucketOrder, EvenOrder, Shape, TextOrder, common_shape, deal, fill_rows, lay_out, window_sizes
 from arclight.data.phrases import Phrases
 from arclight.data.subwords import Subwords, TokenLoader
 from arclight.data.vocabulary import load_tokenizer
@@ -395,3 +398,84 @@ def test_the_shuffled_order_pads_what_comes() -> None:
     data.setup("fit")
     assert type(data.train_dataloader().sampler) is TextOrder
     assert next(iter(data.train_dataloader())).position_ids is None
+
+
+# whatever the lengths
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=40), st.integers(30, 50))
+def test_every_piece_stands_once_in_its_row_and_sees_itself_alone(lengths: list[int], capacity: int) -> None:
+    sizes = torch.tensor(lengths)
+    offsets = sizes.cumsum(0) - sizes + 1
+    layout = lay_out(sizes, offsets, capacity)
+    assert sorted(chain.from_iterable(fill_rows(lengths, capacity))) == list(range(len(lengths)))
+    assert 1 <= layout.sources.shape[1] <= capacity
+    taken = torch.zeros_like(layout.sources, dtype=torch.bool)
+    for piece, size in enumerate(lengths):
+        at = slice(int(layout.starts[piece]), int(layout.starts[piece]) + size)
+        row = int(layout.rows[piece])
+        assert not taken[row, at].any()
+        taken[row, at] = True
+        assert layout.sources[row, at].tolist() == list(range(int(offsets[piece]), int(offsets[piece]) + size))
+        assert layout.position_ids[row, at].tolist() == list(range(size))
+        if size:
+            number = layout.segments[row, at].unique().tolist()
+            assert len(number) == 1
+            assert int((layout.segments[row] == number[0]).sum()) == size
+    assert not layout.segments[~taken].any()
+
+
+@given(
+    st.lists(st.integers(1, 60), min_size=4, max_size=200),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([1, 2]),
+    st.integers(0, 99),
+    st.sampled_from([TextOrder, BucketOrder]),
+)
+def test_every_text_once_an_epoch_on_any_number_of_processes(
+    lengths: list[int], world_size: int, accumulation: int, seed: int, make: type[TextOrder]
+) -> None:
+    batch, sizes = 4 * accumulation, torch.tensor(lengths)
+    if batch > len(lengths):
+        return
+    alone = [rows.indices.tolist() for rows in make(sizes, batch, seed=seed)]
+    seen = list(chain.from_iterable(alone))
+    assert len(seen) == len(set(seen)) == len(lengths) // batch * batch
+    ranks = [list(make(sizes, batch, seed=seed, shard=Shard(rank, world_size, accumulation))) for rank in range(world_size)]
+    for step, rows in enumerate(alone):
+        parts = sorted((part.offset, part.indices.tolist()) for own in ranks for part in own if part.step == step)
+        assert list(chain.from_iterable(part for _, part in parts)) == rows
+
+
+@given(st.lists(st.tuples(st.integers(1, 12), st.booleans()), min_size=1, max_size=40), st.integers(3, 20))
+def test_windows_keep_their_budget_and_their_document(sentences: list[tuple[int, bool]], capacity: int) -> None:
+    lengths, documents = [length for length, _ in sentences], list(itertools.accumulate(int(begins) for _, begins in sentences))
+    sizes = window_sizes(lengths, documents, capacity)
+    assert sum(sizes) == len(sentences)
+    first = 0
+    for size in sizes:
+        own = slice(first, first + size)
+        assert size == 1 or sum(lengths[own]) <= capacity
+        assert len(set(documents[own])) == 1
+        first += size
+
+
+@settings(max_examples=15)
+@given(st.data())
+def test_words_come_back_from_their_subwords(spec: TokenSpec, data: st.DataObject) -> None:
+    letters = st.text(st.sampled_from("abcDEF.\u200b\u00e9\u65e5 "), min_size=1, max_size=9)
+    texts = data.draw(st.lists(st.lists(letters, min_size=1, max_size=8), min_size=1, max_size=6))
+    made = [
+        Sentence(tuple(words), tuple(data.draw(st.sampled_from(LABELS)) for _ in words), place // 2)
+        for place, words in enumerate(texts)
+    ]
+    expected = {place: [LABELS.index(tag) for tag in sentence.tags] for place, sentence in enumerate(made)}
+    for in_windows, width in ((False, None), (False, 40), (True, None), (True, 40)):
+        subwords = Subwords(made, spec, in_windows=in_windows)
+        batch = subwords.batch(whole(*range(len(subwords))), tokens_per_row=width)
+        found = words_of(batch)  # which holds the label of a word's first subword to be the word's
+        assert {place: labels for place, (labels, _) in found.items()} == expected
+        assert int((batch.labels != IGNORED).sum()) == sum(start >= 0 for _, starts in found.values() for start in starts)
+        for starts in batch.word_starts.tolist():
+            real = [start for start in starts if start >= 0]
+            assert real == sorted(set(real))

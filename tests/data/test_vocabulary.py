@@ -97,7 +97,7 @@ def test_a_name_is_looked_for_on_the_hub_and_told_when_not_there(monkeypatch: py
     ):
         load_tokenizer("no-such", max_length=8)
 
-    def not_found(hub: object, name: str, timeout: float) -> None:
+    def not_found(hub: object, name: str, revision: str, timeout: float) -> None:
         response = httpx.Response(404, request=httpx.Request("GET", "https://hub"))
         raise RepositoryNotFoundError(f"no {name}", response=response)
 

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import random
+import warnings
 
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arclight.evaluation.entities import count_entities, scheme
 from arclight.evaluation.spans import Segment, Span, segments, spans_of
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # seqeval is no longer maintained
+    from seqeval.metrics.sequence_labeling import get_entities
 
 
 def test_an_inside_that_continues_nothing_opens_an_entity() -> None:
@@ -35,3 +42,32 @@ def test_a_sentence_in_segments() -> None:
     cut = segments(words, ["B-PER", "I-PER", "O", "B-LOC"], {Span(0, 2, "PER")})
     assert cut == [Segment("Anna Maria", "PER", True), Segment("met", "", True), Segment("Bonn", "LOC", False)]
     assert segments(words, ["O"] * 4, set()) == [Segment("Anna Maria met Bonn", "", True)]
+
+
+def slow_spans(tags: list[str]) -> set[Span]:
+    """The definition: every run of one type, cut where a B- stands."""
+    found = set()
+    for start in range(len(tags)):
+        kind = tags[start][2:]
+        begins = kind and (tags[start][0] == "B" or start == 0 or tags[start - 1][2:] != kind)
+        if begins:
+            end = next((at for at in range(start + 1, len(tags)) if tags[at] != f"I-{kind}"), len(tags))
+            found.add(Span(start, end, kind))
+    return found
+
+
+PAIRS = st.lists(st.tuples(*[st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-a-b", "I-a-b"])] * 2), max_size=14)
+
+
+@given(PAIRS)
+def test_spans_and_counts_are_those_of_a_slow_reference_and_of_seqeval(pairs: list[tuple[str, str]]) -> None:
+    labels = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-a-b", "I-a-b")
+    gold, predicted = [[tags[side] for tags in pairs] for side in (0, 1)]
+    true, found = slow_spans(gold), slow_spans(predicted)
+    for tags, expected in ((gold, true), (predicted, found)):
+        assert set(spans_of(tags)) == expected
+        assert {Span(start, end + 1, kind) for kind, start, end in get_entities(tags)} == expected
+    if pairs:
+        numbers = [torch.tensor([[labels.index(tag) for tag in tags]]) for tags in (predicted, gold)]
+        counted = count_entities(*numbers, scheme=scheme(labels)).lenient.sum(0).tolist()
+        assert counted == [len(true & found), len(found), len(true)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arclight.errors import InputError
 from arclight.hardware import accumulation
@@ -23,3 +25,17 @@ def test_a_batch_that_does_not_divide_names_those_that_do() -> None:
         accumulation(30, 4, None)
     with pytest.raises(InputError, match="the nearest that do are 4"):
         accumulation(2, 4, None)
+
+
+@given(st.integers(1, 2000), st.integers(1, 16), st.none() | st.integers(1, 300))
+def test_the_parts_make_up_the_batch(batch_size: int, world_size: int, most: int | None) -> None:
+    if batch_size % world_size:
+        with pytest.raises(InputError, match="does not divide over"):
+            accumulation(batch_size, world_size, most)
+        return
+    parts = accumulation(batch_size, world_size, most)
+    share = batch_size // world_size
+    assert share % parts == 0
+    assert share // parts <= (most or share)
+    fewer = [number for number in range(1, parts) if share % number == 0]
+    assert all(share // number > (most or share) for number in fewer)

@@ -228,7 +228,7 @@ def test_the_hub_is_asked_only_for_what_is_not_here(bert_folder: Path, tmp_path:
     import huggingface_hub
 
     asked: list[str] = []
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda _, name, timeout: asked.append(name))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda _, name, revision, timeout: asked.append(name))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     copied = tmp_path / "models--ours--encoder" / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
     copied.mkdir(parents=True)
@@ -240,8 +240,12 @@ def test_the_hub_is_asked_only_for_what_is_not_here(bert_folder: Path, tmp_path:
         shutil.copy(bert_folder / file, copied)
     assert asked == ["ours/encoder"] * 2  # once for the config, once for the weights
     assert tagger(checkpoint="ours/encoder").num_layers == 2
-    assert tagger(checkpoint=str(bert_folder)).num_layers == 2
+    assert tagger(checkpoint="ours/encoder", revision=copied.name).blueprint["revision"] == copied.name
+    assert tagger(checkpoint="ours/encoder").blueprint["revision"] == copied.name
+    assert tagger(checkpoint=str(bert_folder)).blueprint["revision"] is None
     assert asked == ["ours/encoder"] * 2
+    with pytest.raises(InputError, match="hub did not give it"):
+        tagger(checkpoint="ours/encoder", revision="f" * 40)
 
 
 def test_weights_of_older_folders_load_but_never_code_in_them(bert_folder: Path, tmp_path: Path) -> None:

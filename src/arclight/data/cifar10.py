@@ -18,6 +18,7 @@ from arclight.data.augment import Augment
 from arclight.data.download import fetch, md5_of, unpack
 from arclight.data.splits import split
 from arclight.errors import InputError
+from arclight.memory import free_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ TEST_FILES = ("test_batch.bin",)
 RECORD = 1 + 3 * 32 * 32  # bytes: the label, then red, green and blue planes, row by row
 PUBLISHED_RECORDS = 10_000  # in each file
 CHUNK = 1000  # records read at once
+LONGEST_NAMES = 10_000  # bytes that the names of the classes may take
 
 
 class Cifar10(ArrayDataModule):
@@ -85,9 +87,11 @@ class Cifar10(ArrayDataModule):
         folder = self._folder()
         if folder is None:
             raise InputError(f"no CIFAR-10 at data.root={self.root} on this machine; prepare it on each node")
-        classes = tuple((folder / CLASS_NAMES).read_text().split())
+        classes = read_class_names(folder / CLASS_NAMES)
         paths = [folder / name for name in (TEST_FILES if part == "test" else TRAIN_FILES)]
         num_records = sum(path.stat().st_size // RECORD for path in paths)
+        if (needed := num_records * RECORD) > (free := free_bytes()):
+            raise InputError(f"{folder}: its files take {needed / 1e9:.2f} GB of memory, and {free / 1e9:.2f} GB are free")
         if part == "test":
             return read_records(paths, len(classes), {"test": torch.arange(num_records)}), classes
         train, val = split(num_records, self.validation, self.split_seed)
@@ -157,6 +161,23 @@ def check_files(folder: Path) -> None:
         )
     if other_counts:
         _log.warning("records in %s: %s; the published files hold %s each", folder, ", ".join(other_counts), PUBLISHED_RECORDS)
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The names in a batches.meta.txt, one a line.
+
+    Raises:
+        InputError: when it is no such list: no text, too long, with fewer than two names or one of them twice.
+    """
+    try:
+        with path.open("rb") as file:
+            names = tuple(file.read(LONGEST_NAMES + 1)[:LONGEST_NAMES].decode().split())
+        is_long = path.stat().st_size > LONGEST_NAMES
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a list of class names: {error}") from error
+    if is_long or len(names) < 2 or len(set(names)) < len(names):
+        raise InputError(f"{path} is no list of two or more different class names; delete the folder to have it unpacked anew")
+    return names
 
 
 def read_records(paths: Sequence[Path], num_classes: int, splits: Mapping[str, Tensor]) -> dict[str, Arrays]:

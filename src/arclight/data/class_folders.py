@@ -43,7 +43,13 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _images_in(folder: Path) -> list[Path]:
     """Image files at any depth; hidden files are passed over, others that are no images by their name are told."""
-    paths = [Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names if name[0] != "."]
+    paths, seen = [], set()
+    for place, inner, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # links can lead in circles
+            inner.clear()
+            continue
+        seen.add(real)
+        paths += [Path(place, name) for name in names if name[0] != "."]
     images = sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
     if others := sorted(set(paths) - set(images)):
         _log.warning("%d files left out of %s, no images by their name, such as %s", len(others), folder, others[0].name)

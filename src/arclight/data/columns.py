@@ -148,13 +148,13 @@ def _text(path: Path, encoding: str) -> str:
     data = path.read_bytes()
     try:
         text = data.decode(encoding)
-    except LookupError:
-        raise InputError(f"encoding={encoding} is not known; utf-8 and latin-1 are the usual ones") from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(
             f"{path}:{line}: byte 0x{data[error.start]:02x} is not {encoding}; save the file as utf-8 or set its encoding"
         ) from None
+    except (LookupError, ValueError):  # the latter from codecs that decode no text
+        raise InputError(f"encoding={encoding} is not known; utf-8 and latin-1 are the usual ones") from None
     return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 

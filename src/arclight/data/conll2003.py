@@ -44,6 +44,7 @@ class Conll2003(TokenDataModule):
         root: folder with eng.train, eng.testa and eng.testb, or with train.txt, valid.txt and test.txt; what is missing is
             downloaded there. Tags may be IOB1, as published, or IOB2.
         tokenizer: name on the Hugging Face hub, or folder, of the encoder; None trains a vocabulary on the training words.
+        tokenizer_revision: commit, tag or branch of that name; None is as of `model.revision`.
         vocab_size: most subwords of that vocabulary.
         max_length: most subwords of a sentence, special ones included.
         batch_size: sentences per optimizer step, over all processes and accumulated parts.
@@ -65,6 +66,7 @@ class Conll2003(TokenDataModule):
         root: str,
         *,
         tokenizer: str | None = None,
+        tokenizer_revision: str | None = None,
         vocab_size: int = 8000,
         max_length: int = 256,
         batch_size: int = 16,
@@ -79,6 +81,7 @@ class Conll2003(TokenDataModule):
         super().__init__(
             root=root,
             tokenizer=tokenizer,
+            tokenizer_revision=tokenizer_revision,
             vocab_size=vocab_size,
             max_length=max_length,
             batch_size=batch_size,

@@ -22,6 +22,7 @@ class ConllFiles(TokenDataModule):
         tag_column: where its tag stands.
         encoding: of the three files.
         tokenizer: name on the Hugging Face hub, or folder, of the encoder; None trains a vocabulary on the training words.
+        tokenizer_revision: commit, tag or branch of that name; None is as of `model.revision`.
         vocab_size: most subwords of that vocabulary.
         max_length: most subwords of a sentence, special ones included.
         batch_size: sentences per optimizer step, over all processes and accumulated parts.
@@ -49,6 +50,7 @@ class ConllFiles(TokenDataModule):
         tag_column: int = -1,
         encoding: str = "utf-8",
         tokenizer: str | None = None,
+        tokenizer_revision: str | None = None,
         vocab_size: int = 8000,
         max_length: int = 256,
         batch_size: int = 16,
@@ -62,6 +64,7 @@ class ConllFiles(TokenDataModule):
         super().__init__(
             root=root,
             tokenizer=tokenizer,
+            tokenizer_revision=tokenizer_revision,
             vocab_size=vocab_size,
             max_length=max_length,
             batch_size=batch_size,

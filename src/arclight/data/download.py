@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import http.client
 import logging
-import lzma
 import shutil
 import sys
 import tarfile
@@ -16,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from filelock import FileLock
 
@@ -27,6 +27,7 @@ TIMEOUT_S = 20  # to connect, and between two pieces of an answer
 ATTEMPTS = 5  # for one URL, as long as each of them brings new bytes
 PIECE = 1 << 18  # bytes read at once
 UNPACKED_LIMIT = 1 << 30  # bytes; far above any archive that is unpacked here
+MOST_MEMBERS = 100_000  # files and folders in one
 
 
 def fetch(urls: Sequence[str], destination: Path, *, check: Callable[[Path], None]) -> None:
@@ -190,13 +191,13 @@ def md5_of(path: Path) -> str:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Afterwards `folder` holds everything in the tar file, whole; if it is there already, nothing happens.
+    """Afterwards `folder` holds everything in the tar file (plain or .gz), whole; if it is there already, nothing happens.
 
     An archive with one folder at its top gives that folder's content.
 
     Raises:
-        InputError: when the archive is damaged, would write outside the folder, holds links or devices or more than
-            UNPACKED_LIMIT bytes, or when the place cannot be written.
+        InputError: when the archive is damaged, would write outside the folder, holds links or devices, more than
+            UNPACKED_LIMIT bytes or MOST_MEMBERS files, or when the place cannot be written.
     """
     with _locked(folder):
         if folder.exists():
@@ -209,7 +210,9 @@ def unpack(archive: Path, folder: Path) -> None:
             _extract(archive, inside)
             top = list(inside.iterdir())
             (top[0] if len(top) == 1 and top[0].is_dir() else inside).replace(folder)
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+        except InputError:
+            raise
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError, RecursionError) as error:
             reason = str(error).partition("\n")[0].rstrip(":")
             raise InputError(f"{archive} is no whole archive ({reason}); put a whole one in its place") from error
         except OSError as error:
@@ -220,16 +223,55 @@ def unpack(archive: Path, folder: Path) -> None:
 
 def _extract(archive: Path, folder: Path) -> None:
     unpacked = 0
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            name = PurePosixPath(member.name)
-            if name.is_absolute() or ".." in name.parts:
-                raise InputError(f"{archive} holds '{member.name}', which would be written outside its folder; do not use it")
-            if not (member.isfile() or member.isdir()):
-                raise InputError(f"{archive} holds '{member.name}', which is neither file nor folder; do not use it")
-            unpacked += member.size
-            if unpacked > UNPACKED_LIMIT:
-                raise InputError(f"{archive} unpacks to more than {UNPACKED_LIMIT:,} bytes; unpack it by hand if you trust it")
-            tar.extract(member, folder, filter="data")
-        while tar.fileobj is not None and tar.fileobj.read(PIECE):
+    with archive.open("rb") as file, _decompressed(file) as stream:
+        bounded: BinaryIO = _Bounded(stream, archive)  # type: ignore[assignment]  # as much of one as tarfile asks for
+        with tarfile.open(fileobj=bounded, mode="r:") as tar:
+            for number, member in enumerate(tar):
+                name = PurePosixPath(member.name)
+                if name.is_absolute() or ".." in name.parts:
+                    raise InputError(
+                        f"{archive} holds '{member.name}', which would be written outside its folder; do not use it"
+                    )
+                if not (member.isfile() or member.isdir()):
+                    raise InputError(f"{archive} holds '{member.name}', which is neither file nor folder; do not use it")
+                unpacked += max(0, member.size)
+                if unpacked > UNPACKED_LIMIT or number >= MOST_MEMBERS:
+                    raise _too_much(archive)
+                tar.extract(member, folder, filter="data")
+        while bounded.read(PIECE):
             pass  # to the end of the compressed stream, where its checksum stands
+
+
+def _decompressed(file: BinaryIO) -> BinaryIO:
+    is_gzip = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    return gzip.GzipFile(fileobj=file) if is_gzip else file  # type: ignore[return-value]
+
+
+def _too_much(archive: Path) -> InputError:
+    return InputError(
+        f"{archive} unpacks to more than {UNPACKED_LIMIT:,} bytes or {MOST_MEMBERS:,} files; unpack it by hand if you trust it"
+    )
+
+
+class _Bounded:
+    """A tar file, decompressed, that ends with an InputError where it becomes too long: headers and filling count, too.
+
+    tarfile takes headers of any length into memory at once, and a small archive can hold terabytes of zeros.
+    """
+
+    def __init__(self, stream: BinaryIO, archive: Path) -> None:
+        self.stream, self.archive = stream, archive
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= PIECE or self.stream.tell() > 2 * UNPACKED_LIMIT + PIECE:
+            raise _too_much(self.archive)
+        return self.stream.read(size)
+
+    def seek(self, place: int) -> int:
+        if place > 2 * UNPACKED_LIMIT + PIECE:
+            raise _too_much(self.archive)
+        return self.stream.seek(place)
+
+    def tell(self) -> int:
+        return self.stream.tell()

@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 CACHE_FOLDER = ".arclight"  # in the images' own
 IMAGE_SIZE = 64  # pixels, where nothing else is said
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others, whatever their name, could start other programs
 MAX_PIXELS = 89_478_485  # of one image; above it the image library itself speaks of a decompression bomb
 
 
@@ -274,7 +275,9 @@ def _opened(file: Path | BinaryIO) -> Iterator[PIL.Image.Image]:
     import PIL.Image
 
     try:
-        with PIL.Image.open(file) as image:
+        if isinstance(file, Path) and not file.is_file():  # a pipe would keep us waiting for ever
+            raise InputError("no file")
+        with PIL.Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise PIL.Image.DecompressionBombError
             yield image

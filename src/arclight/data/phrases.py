@@ -74,6 +74,7 @@ class Phrases(TokenDataModule):
 
     Args:
         tokenizer: name on the Hugging Face hub, or folder, of the encoder; None trains a vocabulary on the training words.
+        tokenizer_revision: commit, tag or branch of that name; None is as of `model.revision`.
         vocab_size: most subwords of that vocabulary.
         max_length: most subwords of a sentence, special ones included.
         batch_size: sentences per optimizer step, over all processes and accumulated parts.
@@ -95,6 +96,7 @@ class Phrases(TokenDataModule):
         self,
         *,
         tokenizer: str | None = None,
+        tokenizer_revision: str | None = None,
         vocab_size: int = 1000,
         max_length: int = 128,
         batch_size: int = 16,
@@ -111,6 +113,7 @@ class Phrases(TokenDataModule):
         super().__init__(
             root=None,
             tokenizer=tokenizer,
+            tokenizer_revision=tokenizer_revision,
             vocab_size=vocab_size,
             max_length=max_length,
             batch_size=batch_size,

@@ -204,6 +204,7 @@ class TokenDataModule(DataModule):
         *,
         root: str | None,
         tokenizer: str | None,
+        tokenizer_revision: str | None = None,
         vocab_size: int,
         max_length: int,
         batch_size: int,
@@ -229,6 +230,7 @@ class TokenDataModule(DataModule):
             )
         self.packing, self.tokens_per_row, self.context = packing, tokens_per_row, context
         self.tokenizer, self.vocab_size, self.max_length = tokenizer, vocab_size, max_length
+        self.tokenizer_revision = tokenizer_revision
         self.eval_batch_size = min(eval_batch_size, max_batch_per_device or eval_batch_size)
         self._sentences: dict[str, list[Sentence]] = {}
         self._subwords: dict[str, Subwords] = {}
@@ -251,7 +253,7 @@ class TokenDataModule(DataModule):
             words = chain.from_iterable(sentence.words for sentence in train)
             tokenizer, pad_id = train_wordpiece(words, vocab_size=self.vocab_size), 0
         else:
-            tokenizer, pad_id = load_tokenizer(self.tokenizer, max_length=self.max_length)
+            tokenizer, pad_id = load_tokenizer(self.tokenizer, max_length=self.max_length, revision=self.tokenizer_revision)
         text, size = tokenizer.to_str(), 1 + max(tokenizer.get_vocab().values())
         return TokenSpec(labels=labels, tokenizer=text, vocab_size=size, pad_id=pad_id, max_length=self.max_length)
 

@@ -11,12 +11,12 @@ from typing import Any
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from arclight.errors import InputError
+from arclight.hub import load_pretrained
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # ids 0 to 3 of a vocabulary that is trained here
-HUB_TIMEOUT_S = 10
 
 
-def load_tokenizer(name_or_folder: str, *, max_length: int) -> tuple[Tokenizer, int]:
+def load_tokenizer(name_or_folder: str, *, max_length: int, revision: str | None = None) -> tuple[Tokenizer, int]:
     """A pretrained encoder's tokenizer and its padding id, from a folder, the local cache or the Hugging Face hub.
 
     It neither cuts nor pads, and sees a space before every word, as byte-level ones must. No code of the model's own is run.
@@ -25,7 +25,7 @@ def load_tokenizer(name_or_folder: str, *, max_length: int) -> tuple[Tokenizer, 
         InputError: when there is no such encoder, the hub does not answer, the tokenizer is not one of the tokenizers
             library, or `max_length` is more than the encoder takes.
     """
-    loaded = _from_transformers(name_or_folder)
+    loaded = _from_transformers(name_or_folder, revision)
     most = loaded.model_max_length  # a huge number where the encoder does not tell
     if max_length > most:
         raise InputError(f"data.max_length={max_length} is more than {name_or_folder} takes; take {most} or less")
@@ -67,35 +67,29 @@ def train_wordpiece(words: Iterable[str], *, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def _from_transformers(name_or_folder: str) -> Any:
+def _from_transformers(name_or_folder: str, revision: str | None) -> Any:
     """A transformers tokenizer, looked for on this machine first: the hub is asked only for what is not here."""
-    from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
     from transformers import AutoTokenizer
 
-    what, folder = f"data.tokenizer={name_or_folder}", Path(name_or_folder).expanduser()
-    name = str(folder) if (is_folder := folder.is_dir()) else name_or_folder
+    what, is_folder = f"data.tokenizer={name_or_folder}", Path(name_or_folder).expanduser().is_dir()
     if not is_folder and (name_or_folder.startswith((".", "/", "~")) or name_or_folder.count("/") > 1):
         raise InputError(f"{what}: no such folder")
 
-    def load(*, local_files_only: bool) -> Any:
-        found = AutoTokenizer.from_pretrained(name, local_files_only=local_files_only, trust_remote_code=False)
+    def check(found: Any) -> None:
         # without vocabulary files transformers 5 makes a tokenizer of nothing but special tokens
         if not getattr(found, "is_fast", False) or len(found) <= len(found.all_special_tokens):
-            raise ValueError("it has no tokenizer.json, and none can be made of its files")
-        return found
+            raise OSError("it has no tokenizer.json, and none can be made of its files")
 
     try:
-        return load(local_files_only=True)
+        return load_pretrained(AutoTokenizer.from_pretrained, name_or_folder, revision, {}, check=check)
+    except InputError as mistake:
+        raise InputError(f"{what}: {mistake}") from mistake
+    except RepositoryNotFoundError:
+        raise InputError(f"{what}: no folder here and no public model on the Hugging Face hub has this name") from None
     except Exception as error:  # of any class: transformers and tokenizers pass on whatever they meet
         if is_folder:
             raise InputError(f"{what}: no tokenizer can be read from this folder: {str(error)[:200]}") from None
-    try:
-        HfApi().model_info(name_or_folder, timeout=HUB_TIMEOUT_S)  # from_pretrained tries for a minute where no network is
-        return load(local_files_only=False)
-    except RepositoryNotFoundError:
-        raise InputError(f"{what}: no folder here and no public model on the Hugging Face hub has this name") from None
-    except Exception as error:
         raise InputError(
             f"{what}: neither on this machine nor to be had from the Hugging Face hub ({str(error)[:200]}); "
             f"without network, give the folder of a copy, or train a vocabulary on the spot with data.tokenizer=null"

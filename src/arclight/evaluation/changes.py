@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from arclight.config import composed_by_hydra, leaves
 from arclight.errors import InputError
-from arclight.evaluation.redaction import without_secrets
+from arclight.redaction import without_secrets
 
 UNSET = "-"
 WITHOUT_INTEREST = ("name", "resume", "tracker.")  # they change nothing of what is trained

@@ -59,6 +59,11 @@ def shown(value: Any, unit: str = "") -> str:
     return f"{number} {unit}" if unit not in ("", "share") else number
 
 
+def whole(digits: str) -> int | float:
+    """A whole number of a JSON file (`parse_int`); infinite where it is larger than any score or count."""
+    return int(digits) if len(digits) < 300 else math.inf
+
+
 def duration(seconds: Any) -> str:
     if not isinstance(seconds, int | float) or not 60 <= seconds < 1e9:
         return shown(seconds, "s")

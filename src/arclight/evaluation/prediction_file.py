@@ -68,7 +68,7 @@ def parse(line: str, place: str) -> Prediction:
         if not isinstance(fields, dict):
             raise ValueError("no JSON object")
         return sentence_prediction(fields) if "labels" in fields else image_prediction(fields)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         reason = f"no key {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{place}: damaged, {reason}; write the file anew by running the test again") from None
 

@@ -16,16 +16,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from arclight.config import read_settings
 from arclight.errors import InputError
 from arclight.evaluation.calibration import calibrate
 from arclight.evaluation.changes import changes
 from arclight.evaluation.examples import read_mistakes, read_portrait
 from arclight.evaluation.figures import curves, draw_calibration
-from arclight.evaluation.page import shown, templates, write_page
+from arclight.evaluation.page import shown, templates, whole, write_page
 from arclight.evaluation.prediction_file import ImagePrediction, parse_lines
-from arclight.evaluation.redaction import SECRET_TEXT, without_secrets
 from arclight.evaluation.resampling import count, interval, score
 from arclight.evaluation.verdict import epochs, headline, verdict
+from arclight.redaction import LEFT_OUT, hide_in_override, without_secrets
 
 MOST_NUMBERED = 12  # classes up to which a confusion matrix shows its counts
 MOST_INTERVALS = 60  # scores that get one; each takes some milliseconds
@@ -90,7 +91,7 @@ def _only(kind: type, value: Any) -> Any:
 
 
 def _results(text: str) -> dict[str, Any]:
-    results = without_secrets(_only(dict, json.loads(text)))
+    results = without_secrets(_only(dict, json.loads(text, parse_int=whole)))
     metrics = dict.fromkeys(key.partition("/")[2] for key in results if key.startswith(("val/", "test/")))
     return {"all": results, "headline": headline(results), "metrics": list(metrics)}
 
@@ -159,17 +160,13 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
 
 def _command(text: str) -> dict[str, Any]:
     overrides = [line for line in text.split("\n") if line.strip()]
-    kept = [override for override in overrides if not SECRET_TEXT.search(override)]
+    kept = [override for override in map(hide_in_override, overrides) if LEFT_OUT not in override]
     return {"line": shlex.join(["python", "train.py", *kept]), "num_left_out": len(overrides) - len(kept)}
 
 
 def _config(text: str, results: dict[str, Any]) -> dict[str, Any]:
     import yaml
 
-    try:
-        config = _only(dict, yaml.safe_load(text))
-    except yaml.YAMLError as error:  # its whole message would quote the line, secrets and all
-        raise ValueError(getattr(error, "problem", None) or "it is not YAML") from error
-    kept = without_secrets(config)
+    kept = without_secrets(read_settings(text))
     changed = changes(kept, data=str(results.get("data", "")), model=str(results.get("model", "")))
     return {"text": str(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=100)), "changes": changed}

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from arclight.errors import InputError
 from arclight.hardware import Choice
+from arclight.hub import commit_of, load_pretrained, tell_commit
 from arclight.models.attention import (
     PACKED,
     choose_attention,
@@ -28,8 +29,6 @@ from arclight.spec import TokenSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-HUB_TIMEOUT_S = 10.0
 
 
 class BertTagger(nn.Module):
@@ -47,6 +46,8 @@ class BertTagger(nn.Module):
             with a checkpoint is never run. None makes a small random BERT.
         dropout: share of the encoder's outputs set to 0 in training before the last layer, 0 to below 1; inside the random BERT
             too (a pretrained encoder keeps its own).
+        revision: commit, tag or branch of a name on the hub; None is the commit that `hub.PINNED` knows, of other names the
+            newest. The commit that was taken is in `blueprint`.
         layers: of the random BERT, as `width` and `heads`; an encoder from a checkpoint has its own.
         width: of the random BERT's hidden states; `heads` must divide it.
         heads: attention heads in each layer of the random BERT.
@@ -70,6 +71,7 @@ class BertTagger(nn.Module):
         spec: TokenSpec,
         *,
         checkpoint: str | None,
+        revision: str | None = None,
         dropout: float = 0.1,
         layers: int = 2,
         width: int = 128,
@@ -85,7 +87,9 @@ class BertTagger(nn.Module):
         if encoder is not None:
             self.encoder = rebuilt(encoder)
         elif checkpoint is not None:
-            self.encoder = _pretrained(checkpoint, attention_dropout)
+            self.encoder, asked_for = _pretrained(checkpoint, revision, attention_dropout), revision
+            revision = commit_of(checkpoint, asked_for)
+            tell_commit(checkpoint, asked_for, revision)
         else:
             self.encoder = small_bert(
                 spec, layers=layers, width=width, heads=heads, dropout=dropout, attention_dropout=attention_dropout
@@ -102,7 +106,7 @@ class BertTagger(nn.Module):
         self.num_layers = max((_layer(name) + 1 for name, _ in self.encoder.named_parameters()), default=0)
         plain = json.loads(config.to_json_string(use_diff=False))
         plain.pop("_name_or_path", None)  # a folder on the machine that trained
-        self.blueprint: dict[str, Any] = {"checkpoint": None, "encoder": plain}
+        self.blueprint: dict[str, Any] = {"checkpoint": None, "encoder": plain, "revision": revision}
 
     def choose_attention(self, device: torch.device, dtype: torch.dtype) -> Choice:
         """How the texts of packed rows are attended to from now on: True is without work on pairs of different texts.
@@ -159,12 +163,12 @@ def _layer(parameter_name: str) -> int:
     return int(found[1]) if found else -1
 
 
-def _pretrained(checkpoint: str, attention_dropout: float | None) -> PreTrainedModel:
+def _pretrained(checkpoint: str, revision: str | None, attention_dropout: float | None) -> PreTrainedModel:
     """The encoder that a folder or a name on the hub stands for, with its weights."""
     from transformers import AutoConfig, AutoModel
 
     with _loading_told(checkpoint):
-        config = _fetched(AutoConfig.from_pretrained, checkpoint, settings={"trust_remote_code": False})
+        config = load_pretrained(AutoConfig.from_pretrained, checkpoint, revision, {})
     if getattr(config, "vocab_size", None) is None or getattr(config, "is_encoder_decoder", False):
         raise InputError(
             f"model.checkpoint='{checkpoint}' is a '{config.model_type}' model, and that is no text encoder; "
@@ -175,14 +179,13 @@ def _pretrained(checkpoint: str, attention_dropout: float | None) -> PreTrainedM
     settings = {
         "config": config,
         "dtype": torch.float32,  # the precision plugin decides later; the file's own dtype may be a half
-        "trust_remote_code": False,
         "weights_only": True,
         "ignore_mismatched_sizes": True,  # told below
         "output_loading_info": True,
         **without_pooler(config),
     }
     with _loading_told(checkpoint), _quiet():
-        encoder, report = _fetched(AutoModel.from_pretrained, checkpoint, settings=settings)
+        encoder, report = load_pretrained(AutoModel.from_pretrained, checkpoint, revision, settings)
     absent = {key for key in report["missing_keys"] if not key.startswith("pooler.")}
     wrong = sorted(absent | {key for key, *_ in report["mismatched_keys"]})
     if wrong:
@@ -193,20 +196,6 @@ def _pretrained(checkpoint: str, attention_dropout: float | None) -> PreTrainedM
         )
     model: PreTrainedModel = encoder.train()  # from_pretrained leaves it in eval()
     return model
-
-
-def _fetched(load: Callable[..., Any], checkpoint: str, *, settings: Mapping[str, Any]) -> Any:
-    """What `load` makes of a folder, or of the hub's files, which are asked for only where this machine has no copy."""
-    from huggingface_hub import HfApi
-
-    folder = Path(checkpoint).expanduser()
-    if folder.is_dir():
-        return load(str(folder), **settings)
-    try:
-        return load(checkpoint, local_files_only=True, **settings)
-    except OSError:  # not here, or only in part
-        HfApi().model_info(checkpoint, timeout=HUB_TIMEOUT_S)  # without a network, `load` would try for a minute
-        return load(checkpoint, **settings)
 
 
 def _save_memory(encoder: PreTrainedModel, *, checkpoint: str | None) -> None:
@@ -253,6 +242,8 @@ def _loading_told(checkpoint: str) -> Iterator[None]:
     """Inside, what goes wrong with a checkpoint's files becomes an InputError with the way out."""
     try:
         yield
+    except InputError as mistake:
+        raise InputError(f"model.checkpoint: {mistake}") from mistake
     except Exception as error:  # what files and hub can do wrong comes from five libraries, in as many classes
         reason = textwrap.shorten(str(error).split(". ")[0].rstrip("."), 250) or type(error).__name__
         download = "`hf download NAME --local-dir FOLDER`"

@@ -56,7 +56,7 @@ class CheckpointFiles(TorchCheckpointIO):
         self.safetensors = safetensors
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
-        return read(Path(path)) if Path(path).is_dir() else super().load_checkpoint(path, map_location, weights_only)
+        return read(Path(path)) if Path(path).is_dir() else super().load_checkpoint(path, map_location, weights_only=True)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         file = Path(path)

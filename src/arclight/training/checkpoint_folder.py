@@ -99,7 +99,7 @@ class Stored:
             raise InputError(f"{folder} is no whole checkpoint: {CONTENTS} lacks; its first save was cut short")
         try:
             saved = torch.load(folder / CONTENTS, map_location="cpu", weights_only=True)
-            version, files, self.contents = saved.get("version", 1), saved["files"], saved["contents"]
+            version, files, self.contents = saved.get("version", 1), saved["files"], dict(saved["contents"])
         except Exception as error:  # torch raises a different class for each way in which a file can be broken
             raise damaged(folder / CONTENTS, error) from error
         if version not in (1, VERSION):
@@ -109,7 +109,9 @@ class Stored:
         self.digests: dict[str, str] = {} if version == 1 else files
         self.files = {name: self._open(name) for name in files}
 
-    def _open(self, name: str) -> Any:
+    def _open(self, name: Any) -> Any:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise InputError(f"{self.folder} cannot be read as a checkpoint: {name!r} is no name of a file in it")
         if not (self.folder / name).is_file():
             raise InputError(f"{self.folder} is no whole checkpoint: {name} lacks, the part of one process")
         try:
@@ -136,7 +138,7 @@ class Stored:
 
 def damaged(path: Path, error: Exception) -> InputError:
     """What to raise for a file that cannot be read."""
-    return InputError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}")
+    return InputError(f"{path} cannot be read as a checkpoint: {str(error).strip().partition(chr(10))[0]}")
 
 
 def read(
@@ -156,7 +158,12 @@ def read(
 
     def fill(node: Any, path: str) -> Any:
         if isinstance(node, Tensor) and node.is_meta:
-            return take(stored, path, node)
+            try:
+                return take(stored, path, node)
+            except InputError:
+                raise
+            except (IndexError, TypeError, RuntimeError) as error:  # shapes that do not go together
+                raise damaged(folder, error) from error
         if isinstance(node, Mapping):
             return {key: fill(value, f"{path}/{key}") for key, value in node.items()}
         if isinstance(node, list):

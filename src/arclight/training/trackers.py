@@ -15,8 +15,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from arclight.build import build, check, parameters_of
 from arclight.errors import InputError
-from arclight.evaluation.redaction import without_secrets
 from arclight.hardware import is_main_process
+from arclight.redaction import hidden_arguments, hide, without_secrets
 from arclight.training.artifacts import Artifact, hand_over
 from arclight.training.guarded import Guarded
 from arclight.training.metrics_file import NAME, MetricsFile, rows_until
@@ -79,8 +79,9 @@ def wandb(
 
     run = None
     if is_main_process():  # the others neither log nor ask
-        described = {"name": name_of(folder, name), "group": group or group_of(folder, name)}
-        run = start_run(folder, {**described, "project": project, "entity": entity}, mode=mode, after_step=after_step)
+        described = {"name": name_of(folder, name), "group": hide(group or group_of(folder, name))}
+        with hidden_arguments():
+            run = start_run(folder, {**described, "project": project, "entity": entity}, mode=mode, after_step=after_step)
     return TrackedByWandb(name=name, save_dir=folder, project=project, experiment=run, artifacts=artifacts)
 
 

@@ -1,0 +1,105 @@
+"""Keys, tokens and passwords are left out of whatever a run writes: files, log, pages, trackers, checkpoints.
+
+Found are values under names that secrets have, what well-known services begin theirs with, who stands before the @ of an
+address, and, wherever it turns up, the value of an environment variable with such a name.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+ErrorInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+LEFT_OUT = "(left out)"
+SHORTEST = 6  # characters of an environment variable that is looked for in texts; shorter ones would hide common words
+FOLDERS = ("PWD", "OLDPWD")  # variables with the name of a secret that hold none
+SECRET_NAME = r"(?:pass(?:word|wd|phrase)|secret|credential|(?:api|access|private)[-_]?key|authorization)[\w-]*"  # noqa: S105  # a pattern, no password
+TOKEN_NAME = r"(?:token|auth|pwd)s?"  # noqa: S105  # a number under such a name is a count, not a secret
+MARKER = re.compile(r"(?:cls|sep|pad|mask|unk|bos|eos)_token$", re.IGNORECASE)  # a tokenizer's
+IN_ADDRESS = r"(?<=://)[^/\s'\"]*(?=@)"  # user and password
+IS = r"['\"]?\s*[=:]\s*"
+QUOTED = r"\"[^\"]*\"|'[^']*'"
+ANYWHERE = (
+    rf"{SECRET_NAME}{IS}(?:(?:bearer|basic|token)\s+)?(?:{QUOTED}|\S+)"
+    r"|\b(?:hf_|gh[a-z]_|github_pat_|glpat-|sk-|xox[a-z]-|AKIA|AIza|wandb_v1_|eyJ)[\w.-]{12,}"  # as services begin theirs
+    r"|[?&](?:sig|signature|x-amz-signature)=[^&\s]+"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
+    rf"|{IN_ADDRESS}"
+)
+SECRET_TEXT = re.compile(
+    rf"{ANYWHERE}|{TOKEN_NAME}{IS}(?!(?:[\d.]+(?:e[-+]?\d+)?|null|true|false)(?!\w))(?:{QUOTED}|\S+)", re.IGNORECASE
+)
+# In source code `token = ...` is mostly no secret: a literal is, and a long word with digits
+SECRET_CODE = re.compile(
+    rf"{ANYWHERE}|{TOKEN_NAME}{IS}(?:\"[^\"\s]{{6,}}\"|'[^'\s]{{6,}}'|(?=[\w.+/-]*\d)[\w.+/-]{{16,}}(?![\w(\[]))", re.IGNORECASE
+)
+
+
+def without_secrets(value: Any) -> Any:
+    """The same nested value without the entries that are named like keys, tokens or passwords, and with none in its texts."""
+    if isinstance(value, Mapping):
+        return {key: without_secrets(inner) for key, inner in value.items() if not is_secret(str(key), inner)}
+    if isinstance(value, list | tuple):
+        return [without_secrets(inner) for inner in value]
+    return hide(value) if isinstance(value, str) else value
+
+
+def is_secret(key: str, value: Any) -> bool:
+    """Whether an entry is one by its name; metrics, whose names hold slashes, are none, nor is what marks a text's ends."""
+    if "/" in key or MARKER.search(key):
+        return False
+    names = SECRET_NAME if isinstance(value, int | float | None) else f"{SECRET_NAME}|{TOKEN_NAME}"
+    return re.search(f"(?:{names})$", key, re.IGNORECASE) is not None
+
+
+def hide(text: str, *, is_code: bool = False) -> str:
+    """The text without secrets; of source code, such as a diff or a traceback, only what is written out in it."""
+    for secret in known_secrets(frozenset(os.environ.items())):
+        text = text.replace(secret, LEFT_OUT)
+    return (SECRET_CODE if is_code else SECRET_TEXT).sub(LEFT_OUT, text)
+
+
+def hide_in_override(override: str) -> str:
+    """The override as it is, or as `key=(left out)` where its value holds a secret."""
+    key, equals, _ = override.partition("=")
+    hidden = hide(override)
+    return f"{hide(key)}={LEFT_OUT}" if equals and hidden != override else hidden
+
+
+@functools.lru_cache(maxsize=4)
+def known_secrets(environment: frozenset[tuple[str, str]]) -> list[str]:
+    """Values of variables that are named like secrets, and the passwords in addresses of all others; longest first."""
+    found = {value.strip() for name, value in environment if is_secret(name, value) and name not in FOLDERS}
+    for _, value in environment:
+        if "://" in value and "@" in value:
+            found |= {part.rpartition(":")[2] for part in re.findall(IN_ADDRESS, value)}
+    return sorted((secret for secret in found if len(secret) >= SHORTEST), key=len, reverse=True)
+
+
+@contextmanager
+def hidden_arguments() -> Iterator[None]:
+    """Inside, who looks at this process's command line, as W&B does, sees one without secrets."""
+    given = sys.argv
+    sys.argv = [hide_in_override(argument) for argument in given]
+    try:
+        yield
+    finally:
+        sys.argv = given
+
+
+class WithoutSecrets(logging.Formatter):
+    """Lines of a log, without secrets in what is said or in the traceback below it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's names
+        return hide(super().formatMessage(record))
+
+    def formatException(self, ei: ErrorInfo) -> str:  # noqa: N802
+        return hide(super().formatException(ei), is_code=True)
