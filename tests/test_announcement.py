@@ -58,7 +58,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def parts(spec: Any = IMAGES, **trainer: Any) -> Any:
     """What a run of 80 samples in batches of 16 is made of."""
-    given = {"world_size": 1, "accumulate_grad_batches": 1, "loggers": [], "max_epochs": 3, "max_steps": -1, **trainer}
+    given = {"world_size": 1, "accumulate_grad_batches": 1, "loggers": [], "max_epochs": 3, "max_steps": -1}
+    given |= {"limit_train_batches": 1.0, **trainer}
     task = SimpleNamespace(
         monitor=Monitor("val/accuracy", "max"),
         parameters=lambda: [torch.nn.Parameter(torch.zeros(30, 40))],
@@ -127,12 +128,16 @@ def test_other_processes_say_nothing() -> None:
 
 
 def test_steps() -> None:
-    def told(epochs: int | None, steps: int) -> str:
-        return steps_of(SimpleNamespace(max_epochs=epochs, max_steps=steps), 500)
+    def told(epochs: int | None, steps: int, limit: float = 1.0, num_parts: int = 1) -> str:
+        limits = {"limit_train_batches": limit, "accumulate_grad_batches": num_parts}
+        return steps_of(SimpleNamespace(max_epochs=epochs, max_steps=steps, **limits), 500)
 
     assert told(3, 1000) == "500 per epoch x 3 = 1,500, at most 1,000"
     assert told(-1, 1000) == "500 per epoch, 1,000 in all"
     assert told(-1, -1) == told(None, -1) == "500 per epoch"
+    assert told(3, -1, limit=60, num_parts=2) == "30 per epoch x 3 = 90"
+    assert told(3, -1, limit=0.1, num_parts=2) == "50 per epoch x 3 = 150"
+    assert told(1, -1, limit=9999) == "500 per epoch x 1 = 500"
 
 
 def test_the_end_in_a_log() -> None:

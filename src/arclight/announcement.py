@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,10 @@ def look_of(spec: Any) -> str:
 
 def steps_of(trainer: Any, per_epoch: int) -> str:
     """Optimizer steps of an epoch and of the whole fit."""
+    limit, num_parts = trainer.limit_train_batches, trainer.accumulate_grad_batches
+    whole_epoch = per_epoch * num_parts  # a share of it, or so many of its batches
+    batches = min(limit, whole_epoch) if isinstance(limit, int) else int(limit * whole_epoch)
+    per_epoch = math.ceil(batches / num_parts)
     if trainer.max_epochs is None or trainer.max_epochs < 0:
         return f"{per_epoch:,} per epoch, {trainer.max_steps:,} in all" if trainer.max_steps > 0 else f"{per_epoch:,} per epoch"
     whole = per_epoch * trainer.max_epochs
