@@ -29,6 +29,8 @@ is where the files of the run say that it was, of another signal where it was ai
 With `--preload` a run is a fork of a process that has imported everything, which spares seconds a start; its ranks, where there
 are two, are started anew all the same. Without it each start is the user's command from its first import on.
 
+The records that this page is written from lie beside it, in `fault_drills.jsonl`.
+
 A SIGKILL goes to all processes of a run at once, as when the machine fails; the other signals go to the process that the user
 started, and must end it with 128 + the signal's number.
 
