@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import itertools
 import json
 import os
-import re
 import sys
 import tempfile
 import time
@@ -21,13 +19,15 @@ from typing import Any
 import psutil
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from arclight.errors import InputError, ProcessError, nearest
+from arclight.errors import InputError, ProcessError
 from arclight.hardware.launch import detect_launch
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -104,7 +104,7 @@ def composed_by_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
     """
     if not (CONF / "train.yaml").is_file():
         raise InputError(f"{CONF} holds no train.yaml: install arclight from its checkout with `pip install -e .`")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra_set_aside(), initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra_compose("train", list(overrides), return_hydra_config=True)
     held = HydraConfig.instance()
     before = held.cfg
@@ -113,6 +113,17 @@ def composed_by_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
         yield config
     finally:
         held.cfg = before
+
+
+@contextmanager
+def hydra_set_aside() -> Iterator[None]:
+    """Inside, Hydra can be set up anew, also where `hydra.main` has done so before."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = before
 
 
 def in_grid() -> bool:
@@ -142,7 +153,13 @@ def empty_folder_removed(folder: Path) -> Iterator[None]:
 
 
 def to_composed(config: DictConfig, folder: Path, *, started: float) -> Composed:
-    """Resolves everything; with `resume=RUN`, the overrides that RUN was started with come before those of now."""
+    """Resolves everything; with `resume=RUN`, the overrides that RUN was started with come before those of now.
+
+    Raises:
+        InputError: for keys that nothing takes.
+    """
+    from arclight.mistakes import Provenance, unknown_keys  # composes again, by means of this module
+
     hydra = HydraConfig.get()
     overrides = tuple(hydra.overrides.task)
     resume = str(config.get("resume") or "none")
@@ -152,13 +169,14 @@ def to_composed(config: DictConfig, folder: Path, *, started: float) -> Composed
             with composed_by_hydra(whole) as config:
                 return to_composed(config, folder, started=started)
     tasks_own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    if missing := sorted(OmegaConf.missing_keys(tasks_own)):
-        raise InputError(f"{', '.join(missing)} must be given: add {missing[0]}=... to the command")
-    settings = OmegaConf.to_container(tasks_own, resolve=True)
+    settings = OmegaConf.to_container(tasks_own, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
+    settings = {str(key): value for key, value in settings.items()}
+    if unknown := unknown_keys(settings):
+        raise InputError(Provenance(overrides).told(unknown))
     choices = hydra.runtime.choices
     return Composed(
-        settings={str(key): value for key, value in settings.items() if key not in ("resume", "resume_with_changes")},
+        settings={key: value for key, value in settings.items() if key not in ("resume", "resume_with_changes")},
         overrides=tuple(override for override in overrides if not override.startswith(("resume=", "resume_with_changes="))),
         data=str(choices["data"]),
         model=str(choices["model"]),
@@ -205,10 +223,12 @@ def merged(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
 
 @contextmanager
 def mistakes_named(overrides: Sequence[str]) -> Iterator[None]:
-    """Inside, what Hydra and OmegaConf say of a wrong config becomes an InputError that names the way out."""
+    """Inside, what Hydra and OmegaConf say of a wrong config becomes an InputError that names all mistakes and the way out."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        from arclight.mistakes import explain  # composes again, by means of this module
+
         raise InputError(explain(error, overrides)) from error
 
 
@@ -242,38 +262,3 @@ def leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, settings
-
-
-def explain(error: Exception, overrides: Sequence[str]) -> str:
-    """What is wrong with the config, in the user's terms, with the name that was probably meant."""
-    text = str(error).split("\n    full_key")[0]
-    if unknown_key := re.search(r"Could not override '([^']+)'", text):
-        return explain_key(unknown_key[1], overrides)
-    if unknown_option := re.search(r"Could not find '([^']+)/([^/']+)'", text):
-        group, option = unknown_option.groups()
-        options = [path.stem for path in (CONF / group).glob("*.yaml")]
-        if options:
-            return f"{group}={option}: conf/{group}/ has no {option}.yaml. {nearest(option, options)}"
-    return text
-
-
-def explain_key(key: str, overrides: Sequence[str]) -> str:
-    """Why `key` cannot be overridden: the nearest key of its node, or that its constructor takes it with a `+`."""
-    # The options chosen decide which keys there are: of a grid's options the first. Other overrides wait for their turn, as
-    # they may be wrong, too.
-    groups = [override.split(",")[0] for override in overrides if (CONF / override.split("=")[0]).is_dir()]
-    parent, _, name = key.rpartition(".")
-    try:
-        with composed_by_hydra(groups) as config:
-            node: Any = OmegaConf.select(config, parent) if parent else config
-    except (HydraException, OmegaConfBaseException):
-        return f"{key}: the config has no such key"
-    if not isinstance(node, DictConfig):
-        return f"{key}: '{parent}' holds no keys. {nearest(parent, [str(known) for known in config if known != 'hydra'])}"
-    known = [str(other) for other in node if other not in ("_target_", "_partial_", "hydra")]
-    if "_target_" in node and not difflib.get_close_matches(name, known):
-        from arclight.build import parameters_of  # imports the target, which takes seconds: only where no near name is known
-
-        if name in parameters_of(str(node["_target_"])):
-            return f"{key} stands in no file of conf/, but {node['_target_']} takes it: write +{key}=..."
-    return f"{key}: {f'{parent} has' if parent else 'the config has'} no key '{name}'. {nearest(name, known)}"

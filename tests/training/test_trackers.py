@@ -83,7 +83,7 @@ def test_metrics_csv_is_written_along_with_any_other(key: str, tmp_path: Path) -
     ("settings", "told"),
     [
         (7, "tracker.wandb=7 must hold a _target_ and its arguments; tracker=none tracks nothing"),
-        ({**WANDB, "mode": "maybe"}, "tracker.wandb.mode='maybe' is not of type"),
+        ({**WANDB, "mode": "maybe"}, "tracker.wandb.mode='maybe' must be auto or online or offline"),
         ({**WANDB, "artifacts": ["reprot"]}, "tracker.wandb.artifacts="),
         ({**WANDB, "projekt": "x"}, r"Did you mean 'project'\?"),
     ],
