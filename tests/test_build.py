@@ -52,7 +52,7 @@ def test_given_objects_arrive_as_they_are() -> None:
         ({"_target_": "arclight.data.augment.Nothing"}, "data: _target_ 'arclight.data.augment.Nothing' names nothing"),
         ({"_target_": "arclight.nowhere.Thing"}, "names nothing that can be imported"),
         ({"_target_": AUGMENT, "corp": 1}, r"data.corp: Augment takes no 'corp'. Did you mean 'crop'\?"),
-        ({"_target_": AUGMENT, "crop": "much"}, r"data.crop='much' must be a whole number \(.*valid integer"),
+        ({"_target_": AUGMENT, "crop": "much"}, r"data.crop='much' must be a whole number$"),
         ({"_target_": AUGMENT, "flip": 7}, "data.flip=7 must be true or false or alternating"),
         ({"_target_": "arclight.data.image_folder.ImageFolder"}, r"data: ImageFolder needs root; add data.root=\.\.\. to"),
         ({"_target_": AUGMENT, "flip": "alternatin"}, r"must be true or false or alternating. Did you mean 'alternating'\?"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import itertools
@@ -140,11 +141,11 @@ def wrong_type(value: Any, annotation: Any, path: str) -> list[str]:
     """What is wrong with a value from YAML or the command line that is not of the annotated type; nothing if it is."""
     try:
         taken = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
-    except ValidationError as error:
-        choices = [choice for choice in literals(annotation) if isinstance(choice, str)]
-        near = f". {nearest(value, choices)}" if isinstance(value, str) and choices else ""
-        reason = "" if choices else f" ({error.errors()[0]['msg'].lower()})"
-        return [f"{path}={value!r} must be {described(annotation)}{reason}{near}"]
+    except ValidationError:
+        near = difflib.get_close_matches(
+            str(value), [choice for choice in literals(annotation) if isinstance(choice, str)], n=1
+        )
+        return [f"{path}={value!r} must be {described(annotation)}" + (f". Did you mean '{near[0]}'?" if near else "")]
     except (PydanticSchemaGenerationError, TypeError):
         return []  # a dataclass or protocol that pydantic has no schema for: the constructor judges
     if not is_alike(value, taken):  # pydantic would convert it; the constructor gets it as it is

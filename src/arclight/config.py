@@ -31,6 +31,8 @@ from arclight.errors import InputError, ProcessError
 from arclight.hardware.launch import detect_launch
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+HOW_TO_START = ("resume", "resume_with_changes", "preflight")  # keys that say nothing of what is trained
+PREFLIGHTS = ("quick", "full", "none")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Composed:
 
     `data` and `model` are the options chosen in those groups; `folder` is where the run is to live; `started` is when it began,
     in seconds since the epoch: the start of the process on the command line, the call from Python or in a grid. `resume` says
-    which run to go on with: "none", "auto" or a RUN; `resume_with_changes` lets its config be another one now.
+    which run to go on with: "none", "auto" or a RUN; `resume_with_changes` lets its config be another one now. `preflight` is
+    "quick", "full" or "none".
     """
 
     settings: dict[str, Any]
@@ -50,6 +53,7 @@ class Composed:
     started: float
     resume: str = "none"
     resume_with_changes: bool = False
+    preflight: str = "quick"
 
     def to_json(self) -> str:
         """As text that the processes of a run are started with; `from_json` is its inverse."""
@@ -171,19 +175,22 @@ def to_composed(config: DictConfig, folder: Path, *, started: float) -> Composed
     tasks_own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     settings = OmegaConf.to_container(tasks_own, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
-    settings = {str(key): value for key, value in settings.items()}
-    if unknown := unknown_keys(settings):
+    plain: dict[str, Any] = {str(key): value for key, value in settings.items()}
+    if unknown := unknown_keys(plain):
         raise InputError(Provenance(overrides).told(unknown))
+    if plain["preflight"] not in PREFLIGHTS:
+        raise InputError(f"preflight={plain['preflight']} is none of {', '.join(PREFLIGHTS)}")
     choices = hydra.runtime.choices
     return Composed(
-        settings={key: value for key, value in settings.items() if key not in ("resume", "resume_with_changes")},
-        overrides=tuple(override for override in overrides if not override.startswith(("resume=", "resume_with_changes="))),
+        settings={key: value for key, value in plain.items() if key not in HOW_TO_START},
+        overrides=tuple(override for override in overrides if override.partition("=")[0] not in HOW_TO_START),
         data=str(choices["data"]),
         model=str(choices["model"]),
         folder=folder,
         started=started,
         resume=resume,
-        resume_with_changes=bool(settings["resume_with_changes"]),
+        resume_with_changes=bool(plain["resume_with_changes"]),
+        preflight=plain["preflight"],
     )
 
 
