@@ -31,6 +31,7 @@ from arclight.errors import InputError, ProcessError
 from arclight.hardware.launch import detect_launch
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+OUTPUTS = Path("outputs")  # where runs live
 HOW_TO_START = ("resume", "resume_with_changes", "preflight")  # keys that say nothing of what is trained
 PREFLIGHTS = ("quick", "full", "none")
 
@@ -95,7 +96,7 @@ def compose(overrides: Sequence[str]) -> Composed:
         InputError: when a name or value in the overrides is wrong, or a mandatory value is missing.
     """
     with mistakes_named(overrides), composed_by_hydra(overrides) as config:
-        wanted = Path(f"outputs/{config.name}/{datetime.now():%Y-%m-%d_%H-%M-%S}")
+        wanted = OUTPUTS / str(config.name) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         return to_composed(config, wanted, started=time.time())
 
 
@@ -162,7 +163,7 @@ def to_composed(config: DictConfig, folder: Path, *, started: float) -> Composed
     Raises:
         InputError: for keys that nothing takes.
     """
-    from arclight.mistakes import Provenance, unknown_keys  # composes again, by means of this module
+    from arclight.mistakes import explain_unknown  # composes again, by means of this module
 
     hydra = HydraConfig.get()
     overrides = tuple(hydra.overrides.task)
@@ -176,8 +177,8 @@ def to_composed(config: DictConfig, folder: Path, *, started: float) -> Composed
     settings = OmegaConf.to_container(tasks_own, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
     plain: dict[str, Any] = {str(key): value for key, value in settings.items()}
-    if unknown := unknown_keys(plain):
-        raise InputError(Provenance(overrides).told(unknown))
+    if unknown := explain_unknown(plain, overrides):
+        raise InputError(unknown)
     if plain["preflight"] not in PREFLIGHTS:
         raise InputError(f"preflight={plain['preflight']} is none of {', '.join(PREFLIGHTS)}")
     choices = hydra.runtime.choices
@@ -194,7 +195,7 @@ def to_composed(config: DictConfig, folder: Path, *, started: float) -> Composed
     )
 
 
-def find_run(run: str, outputs: Path = Path("outputs")) -> Path:
+def find_run(run: str, outputs: Path = OUTPUTS) -> Path:
     """The run folder that RUN stands for: a folder, that of a checkpoint, or the newest one for `latest`.
 
     Raises:
@@ -247,13 +248,26 @@ def mistakes_told() -> Iterator[None]:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra.main hands errors on instead of printing them its own way
     try:
-        with mistakes_named(sys.argv[1:]):
+        with mistakes_named(sys.argv[1:]), unwritable_told():
             yield
     except (InputError, ProcessError) as mistake:
         if os.environ.get("ARCLIGHT_DEBUG") == "1":
             raise
         tell(mistake)
         sys.exit(2 if isinstance(mistake, InputError) else 1)
+
+
+@contextmanager
+def unwritable_told() -> Iterator[None]:
+    """Inside, a folder for runs that cannot be made, by Hydra or by us, becomes an InputError."""
+    try:
+        yield
+    except OSError as error:
+        if not Path(str(error.filename)).absolute().is_relative_to(OUTPUTS.absolute()):
+            raise
+        raise InputError(
+            f"{error.filename} cannot be written ({error.strerror}): runs live there; make room for a folder"
+        ) from error
 
 
 def tell(mistake: Exception) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from arclight import config
-from arclight.mistakes import Provenance
+from arclight.mistakes import Provenance, explain_unknown
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,10 @@ def test_the_command_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     assert provenance.told(messages[:1]).count("\n") == 0
     assert provenance.meant(messages[0]) == ("trainer.precision=bf17", "trainer.precision=bf16")
     assert meant.split() == ["this", "would", "do:", "python", "train.py", *meant.split()[5:]]
+
+
+def test_keys_that_nothing_takes_are_told_unless_a_recipe_meets_another_option() -> None:
+    settings = {"model": {"_target_": "arclight.models.cnn.Cnn", "checkpoint": None}}
+    assert explain_unknown(settings, ["experiment=demo_tagger", "model=cnn"]) == ""
+    assert explain_unknown(settings, ["+model.checkpoint=x"]).startswith("model.checkpoint: Cnn takes no 'checkpoint'.")
+    assert explain_unknown({"model": {}}, []) == ""

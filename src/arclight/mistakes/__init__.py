@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from arclight.mistakes.names import unknown_keys
 from arclight.mistakes.overrides import explain
-from arclight.mistakes.provenance import Provenance
+from arclight.mistakes.provenance import Provenance, explain_unknown
 
-__all__ = ["Provenance", "explain", "unknown_keys"]
+__all__ = ["Provenance", "explain", "explain_unknown"]

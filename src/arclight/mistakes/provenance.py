@@ -15,6 +15,7 @@ from hydra.types import RunMode
 
 from arclight import config
 from arclight.errors import listed
+from arclight.mistakes.names import unknown_keys
 from arclight.mistakes.overrides import command_of, find_mistakes
 
 HEAD = re.compile(r"([A-Za-z_][\w.]*)(?==|: | (?:needs|must be given))")  # the key that a message begins with
@@ -32,6 +33,24 @@ class Setting(NamedTuple):
         if self.override:
             return f"set by {self.override}"
         return f"set in {self.file}" + (f", chosen by {self.chosen_by}" if self.chosen_by else "")
+
+
+def explain_unknown(settings: Mapping[str, Any], overrides: Sequence[str]) -> str:
+    """What to tell of the keys of a config that nothing takes; empty where there are none.
+
+    Also where the command chooses a recipe and then another option than the recipe is written for: what does not go together
+    can only be told once the targets are known.
+    """
+    unknown, provenance = unknown_keys(settings), Provenance(overrides)
+    chosen = {text.partition("=")[0] for text in overrides}
+    for message in unknown:
+        head = HEAD.match(message)
+        setting = provenance.of(head[1]) if head else None
+        if head and setting and (recipe := setting.chosen_by.partition("=")[0]):
+            group = head[1].partition(".")[0]
+            if group in chosen and recipe != group:
+                return ""
+    return provenance.told(unknown) if unknown else ""
 
 
 class Provenance:

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from arclight.build import parameters_of
-from arclight.checkpoint import is_checkpoint, last_checkpoint, ours_in, read
+from arclight.checkpoint import build_task, check_fits, is_checkpoint, last_checkpoint, ours_in, read
 from arclight.config import Composed
 from arclight.errors import InputError, nearest
-from arclight.run_folder import settings_of
+from arclight.spec import Spec, from_plain
 from arclight.training.checkpoint_file import PREVIOUS
 
 LEAST_BYTES, SCARCE_BYTES = 10**6, 10**9  # free for a run: with less nothing at all can be written; with less it is told
@@ -140,23 +142,33 @@ def tracker_mistakes(name: str, chosen: Mapping[str, Any]) -> Iterator[str]:
 def checkpoint_mistakes(composed: Composed) -> Iterator[str]:
     """A run that is gone on with, but whose checkpoints cannot be read or are of another net."""
     last = last_checkpoint(composed.folder)
-    there = [path for path in (last, last.with_name(PREVIOUS)) if is_checkpoint(path)]
     problems = []
-    for path in there:
+    for path in (last, last.with_name(PREVIOUS)):
+        if is_checkpoint(path):
+            try:
+                ours = ours_in(read(path), path)
+            except InputError as problem:
+                problems.append(str(problem))
+            else:
+                yield from net_mistakes(composed, ours["settings"], path, from_plain(ours["spec"]))
+                return
+    if problems:
+        begin = "nothing is left to go on from; put a copy in its place, or begin anew without resume"
+        yield "\n".join([*problems, f"{begin} ({composed.folder} stays)"])
+
+
+def net_mistakes(composed: Composed, before: Mapping[str, Any], path: Path, spec: Spec) -> Iterator[str]:
+    """A net that the weights of a checkpoint are not of; where it would have to be fetched, the weights are compared later."""
+    theirs, ours = (str(settings["model"].get("_target_")) for settings in (before, composed.settings))
+    if theirs != ours:
+        theirs, ours = (name.rpartition(".")[2] for name in (theirs, ours))
+        yield f"model: {path} holds the weights of {theirs}, not of {ours}; train the new net as a new run, without resume"
+    elif before["model"] != composed.settings["model"] and not composed.settings["model"].get("checkpoint"):
         try:
-            ours_in(read(path), path)
-        except InputError as problem:
-            problems.append(str(problem))
-    if there and len(problems) == len(there):
-        begin = (
-            f"nothing is left to go on from; put a copy in its place, or begin anew without resume ({composed.folder} stays)"
-        )
-        yield "\n".join([*problems, begin])
-    before = settings_of(composed.folder).get("model", {})
-    target, now = before.get("_target_"), composed.settings["model"].get("_target_")
-    if there and target and target != now:
-        theirs, ours = (str(name).rpartition(".")[2] for name in (target, now))
-        yield (
-            f"model: {composed.folder} holds the weights of {theirs}, not of {ours}; train the new net as a new run, without "
-            "resume"
-        )
+            with torch.device("meta"):  # shapes without numbers
+                task = build_task(composed.settings, spec)
+            check_fits(task, path)
+        except InputError as mistake:
+            yield from [str(mistake)] if str(path) in str(mistake) else []
+        except Exception:  # a net of the user's own that wants more than shapes while it is made
+            log.debug("the net could not be made without numbers", exc_info=True)
