@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ PACKAGES = {  # of trackers, and how to install them
     "mlflow": "pip install 'arclight[mlflow]'",
     "tensorboard": "pip install tensorboard",
 }
+
+# Files of a folder that transformers reads: one of each group is enough
+OF_ENCODER = (("config.json",), ("model.safetensors", "model.safetensors.index.json"))
+OF_TOKENIZER = (("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model"),)
 
 log = logging.getLogger(__name__)
 
@@ -64,15 +68,10 @@ def encoder_mistakes(settings: Mapping[str, Any]) -> Iterator[str]:
     """A folder of an encoder or a tokenizer that is not there or not whole."""
     checkpoint, tokenizer = settings["model"].get("checkpoint"), settings["data"].get("tokenizer")
     if isinstance(checkpoint, str) and is_path(checkpoint):
-        yield from files_lacking(
-            "model.checkpoint", checkpoint, ("config.json",), ("model.safetensors", "model.safetensors.index.json")
-        )
-    if isinstance(tokenizer, str) and is_path(tokenizer) and (tokenizer != checkpoint or Path(tokenizer).expanduser().is_dir()):
-        yield from files_lacking(
-            "data.tokenizer",
-            tokenizer,
-            ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model"),
-        )
+        yield from files_lacking("model.checkpoint", checkpoint, OF_ENCODER)
+    is_told = tokenizer == checkpoint and not Path(str(tokenizer)).expanduser().is_dir()
+    if isinstance(tokenizer, str) and is_path(tokenizer) and not is_told:
+        yield from files_lacking("data.tokenizer", tokenizer, OF_TOKENIZER)
 
 
 def is_path(name: str) -> bool:
@@ -80,7 +79,7 @@ def is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).is_dir()
 
 
-def files_lacking(key: str, name: str, *wanted: tuple[str, ...]) -> Iterator[str]:
+def files_lacking(key: str, name: str, wanted: Sequence[Sequence[str]]) -> Iterator[str]:
     """Tells a folder that is not there, or holds none of the files of a group."""
     folder = Path(name).expanduser()
     if not folder.is_dir():
