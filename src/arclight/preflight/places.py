@@ -16,6 +16,7 @@ from arclight.build import parameters_of
 from arclight.checkpoint import build_task, check_fits, is_checkpoint, last_checkpoint, ours_in, read
 from arclight.config import Composed
 from arclight.errors import InputError, nearest
+from arclight.hardware import is_main_process
 from arclight.spec import Spec, from_plain
 from arclight.training.checkpoint_file import PREVIOUS
 
@@ -106,7 +107,7 @@ def folder_mistakes(composed: Composed) -> Iterator[str]:
     told = f"{place.resolve()} has {free / 1e6:,.0f} MB free"
     if free < max(LEAST_BYTES, weights):
         yield f"{told}, and a checkpoint of this run takes {max(LEAST_BYTES, weights) / 1e6:,.0f} MB or more; make room there"
-    elif free < max(SCARCE_BYTES, KEPT * STATES * weights):
+    elif is_main_process() and free < max(SCARCE_BYTES, KEPT * STATES * weights):
         needed = f", and its checkpoints may take {KEPT * STATES * weights / 1e6:,.0f} MB" if weights else ""
         log.warning("%s%s; a run whose disk is full keeps its last whole checkpoint", told, needed)
 
