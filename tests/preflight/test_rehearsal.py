@@ -28,7 +28,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def check_nothing_is_left(tmp_path: Path) -> None:
-    assert list((tmp_path / "temporary").iterdir()) == []
+    assert list((tmp_path / "temporary").glob("arclight-*")) == []  # torch leaves an empty folder of its own launcher there
     assert list((tmp_path / "here").iterdir()) == []
 
 
