@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from arclight import config
@@ -80,14 +82,9 @@ def test_this_machines_own_settings_come_before_the_command_line(monkeypatch: py
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["data.batchsize=3"], r"data.batchsize: data has no key 'batchsize'. Did you mean 'batch_size'\?"),
-        (["sede=3"], r"sede: the config has no key 'sede'. Did you mean 'seed'\?"),
-        (["data=cifar11"], r"data=cifar11: conf/data/ has no cifar11.yaml. Did you mean 'cifar10'\?"),
-        (["experiment=cifar10_cn"], r"conf/experiment/ has no cifar10_cn.yaml. Did you mean 'cifar10_cnn'\?"),
-        (["data.split_seed=1"], r"data.split_seed stands in no file of conf/, but .*Cifar10 takes it: write \+data.split_seed"),
-        (["daat.root=x"], r"daat.root: 'daat' holds no keys. Did you mean 'data'\?"),
-        (["data=image_folder"], r"data.root must be given: add data.root=\.\.\. to the command"),
-        (["data.root='unclosed"], "data.root"),
+        (["data.batchsize=3"], r"^data.batchsize=3: data has no key 'batchsize'. Did you mean 'batch_size'\?"),
+        (["+data.batchsize=3"], r"data.batchsize: Cifar10 takes no 'batchsize'. Did you mean 'batch_size'\?"),
+        (["data=image_folder"], r"^data.root must be given: add data.root=\.\.\. to the command$"),
     ],
 )
 def test_a_mistake_names_the_way_out(overrides: list[str], told: str) -> None:
@@ -95,9 +92,11 @@ def test_a_mistake_names_the_way_out(overrides: list[str], told: str) -> None:
         compose(overrides)
 
 
-def test_a_mistake_in_a_grid_names_the_way_out() -> None:
-    told = config.explain_key("data.batchsize", ["-m", "data=shapes,cifar10", "data.batchsize=3,4"])
-    assert told == "data.batchsize: data has no key 'batchsize'. Did you mean 'batch_size'?"
+def test_hydra_is_as_it_was_where_it_was_set_up_before() -> None:
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        before = GlobalHydra.instance().hydra
+        assert compose(["seed=3"]).settings["seed"] == 3
+        assert GlobalHydra.instance().hydra is before
 
 
 def test_hydra_does_not_seem_to_have_started_a_call_from_python() -> None:

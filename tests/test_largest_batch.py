@@ -196,7 +196,7 @@ def test_another_error_of_a_step_is_handed_on(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_mistake_in_the_config_is_told_as_in_training() -> None:
-    with pytest.raises(InputError, match=r"data\.batchsize: data has no key 'batchsize'"):
+    with pytest.raises(InputError, match=r"data\.batchsize=3: data has no key 'batchsize'"):
         find_largest_batch([*IMAGES, "data.batchsize=3"])
     with pytest.raises(InputError, match=r"data\.batch_size=999 is larger than the training split of 64 samples"):
         find_largest_batch([*IMAGES, "data.batch_size=999"])

@@ -179,4 +179,4 @@ def test_a_mistake_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.Monkey
             launch.work()
         assert ended.value.code == launch.MISTAKE
         told.append(json.loads(error.read_text())["message"]["message"])
-    assert told == ["seed=-1 must be a whole number from 0 to 4294967295"] * 2
+    assert told == ["seed=-1 must be a whole number from 0 to 4294967295 (set by seed=-1)"] * 2

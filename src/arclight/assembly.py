@@ -1,4 +1,4 @@
-"""A config put together: its mistakes told, then data, net, task, trackers, callbacks and trainer, made for each other."""
+"""A config put together: data, net, task, trackers, callbacks and trainer, made for each other."""
 
 from __future__ import annotations
 
@@ -12,23 +12,19 @@ from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
 from arclight import hardware
-from arclight.build import build, find_mistakes, find_target, parameters_of
+from arclight.build import build, find_target, parameters_of
 from arclight.checkpoint import CheckpointContents, build_task, steps_done
 from arclight.config import Composed
 from arclight.data.datamodule import DataModule
-from arclight.errors import InputError
-from arclight.spec import ImageSpec, TokenSpec
+from arclight.spec import ImageSpec
 from arclight.training.callbacks import EpochScores, best_checkpoint, build_callbacks
 from arclight.training.gradient_order import GradientOrder
 from arclight.training.interruption import Interruption, take_over_signals
 from arclight.training.last_checkpoint import LastCheckpoint
-from arclight.training.optimizers import lr_factor
 from arclight.training.progress import progress_callback
 from arclight.training.task import Task
 from arclight.training.throughput import Throughput
 from arclight.training.trackers import build_trackers, record_facts
-
-KINDS = {ImageSpec: "images", TokenSpec: "tagged text"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,6 @@ def put_together(
     # null stands for Lightning's own default
     chosen = {key: value for key, value in settings["trainer"].items() if value is not None}
     chosen |= hardware.for_trainer(choices)
-    check_settings({**settings, "trainer": chosen})
     seed_everything(settings["seed"], workers=True, verbose=False)
     hardware.put_into_effect(choices)
     world_size = hardware.count_devices(choices["devices"].value) * choices["num_nodes"].value
@@ -158,50 +153,9 @@ def build_data(settings: dict[str, Any], *, workers: int) -> DataModule:
     return data
 
 
-def check_settings(settings: dict[str, Any]) -> None:
-    """Looks at all that will be built, before any of it is.
-
-    Raises:
-        InputError: naming every mistake, not only the first.
-    """
-    given = {
-        "data": ["seed"],
-        "model": ["spec"],
-        "task": ["spec", "net", "make_optimizer", "schedule"],
-        "optimizer": [],
-        "schedule": [],
-        "trainer": [],
-        "checkpoint": ["folder", "interruption"],
-    }
-    check_kinds(settings)
-    mistakes: list[str] = []
-    seed = settings["seed"]
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        mistakes.append(f"seed={seed} must be a whole number from 0 to {2**32 - 1}")
-    for group, objects in given.items():
-        mistakes += find_mistakes(settings[group], group, dict.fromkeys(objects))
-    if not mistakes:  # the types are right then
-        lr_factor(settings["task"].get("lr_rule", "none"), 1, settings["task"].get("lr_batch_size"))
-    if mistakes:
-        raise InputError("\n".join(mistakes))
-
-
 def monitor_of(settings: dict[str, Any]) -> str:
     """The metric that the task of this config is judged by."""
     return str(find_target(str(settings["task"].get("_target_", "")), "task").monitor.metric)
-
-
-def check_kinds(settings: dict[str, Any]) -> None:
-    """Raises InputError when the model learns from another kind of data than the data set holds."""
-    wanted, offered = (
-        getattr(find_target(settings[group].get("_target_", ""), group), "spec_type", None) for group in ("task", "data")
-    )
-    if wanted and offered and wanted is not offered:
-        data, model = ("data=cifar10", "model=bert_tagger") if wanted is ImageSpec else ("data=conll2003", "model=cnn")
-        raise InputError(
-            f"model and data are of different tasks: the model learns from {KINDS[wanted]}, the data set holds "
-            f"{KINDS[offered]}; take {model} for this data, or {data} for this model"
-        )
 
 
 def count_parameters(task: Task) -> int:

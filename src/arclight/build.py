@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
+import itertools
+import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import hydra.utils
@@ -170,12 +173,52 @@ def annotation_of(function: Any, name: str) -> Any:
 def wrong_type(value: Any, annotation: Any, path: str) -> list[str]:
     """What is wrong with a value from YAML or the command line that is not of the annotated type; nothing if it is."""
     try:
-        TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
-    except ValidationError as error:
-        wanted = (
-            getattr(annotation, "__name__", None) if inspect.isclass(annotation) else str(annotation).replace("typing.", "")
+        taken = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+    except ValidationError:
+        near = difflib.get_close_matches(
+            str(value), [choice for choice in literals(annotation) if isinstance(choice, str)], n=1
         )
-        return [f"{path}={value!r} is not of type {wanted}: {error.errors()[0]['msg']}"]
+        return [f"{path}={value!r} must be {described(annotation)}" + (f". Did you mean '{near[0]}'?" if near else "")]
     except (PydanticSchemaGenerationError, TypeError):
-        pass  # a dataclass or protocol that pydantic has no schema for: the constructor judges
+        return []  # a dataclass or protocol that pydantic has no schema for: the constructor judges
+    if not is_alike(value, taken):  # pydantic would convert it; the constructor gets it as it is
+        return [f"{path}={value!r} must be {described(annotation)}"]
     return []
+
+
+def is_alike(value: Any, taken: Any) -> bool:
+    """Whether pydantic took a value as it is: no number out of text or a truth value, no whole number out of a fraction."""
+    if isinstance(value, list | tuple) and isinstance(taken, list | tuple):
+        return all(itertools.starmap(is_alike, zip(value, taken, strict=False)))
+    if isinstance(value, Mapping) and isinstance(taken, Mapping):
+        return all(is_alike(value[key], taken[key]) for key in value if key in taken)
+    if isinstance(value, bool) or isinstance(taken, bool):
+        return type(value) is type(taken)
+    if isinstance(taken, int | float):
+        return isinstance(value, int) or (isinstance(value, float) and isinstance(taken, float))
+    return True
+
+
+def literals(annotation: Any) -> list[Any]:
+    """The values that an annotation lists, those inside of a union included."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return list(typing.get_args(annotation))
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [choice for part in typing.get_args(annotation) for choice in literals(part)]
+    return []
+
+
+def described(annotation: Any) -> str:
+    """A type in words."""
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null", Any: "anything"}
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return " or ".join("null" if part is None else str(part) for part in parts)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(described(part) for part in parts))
+    if origin in (list, tuple, Sequence, Iterable):
+        of = [part for part in parts if part is not Ellipsis]
+        return f"a list (of {described(of[0])} each)" if of else "a list"
+    if annotation in words:
+        return words[annotation]
+    return getattr(annotation, "__name__", None) or str(annotation).replace("typing.", "")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import itertools
 import json
 import os
-import re
 import sys
 import tempfile
 import time
@@ -28,12 +26,16 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from arclight.errors import InputError, ProcessError, nearest
+from arclight.errors import InputError, ProcessError
 from arclight.hardware.launch import detect_launch
 from arclight.redaction import LEFT_OUT
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+OUTPUTS = Path("outputs")  # where runs live
+HOW_TO_START = ("resume", "resume_with_changes", "preflight")  # keys that say nothing of what is trained
+PREFLIGHTS = ("quick", "full", "none")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Composed:
     `data` and `model` are the options chosen in those groups; `folder` is where the run is to live; `started` is when it began,
     by time.monotonic, which never jumps: the start of the process on the command line, the call from Python or in a grid.
     `resume` says which run to go on with: "none", "auto" or a RUN; `resume_with_changes` lets its config be another one now.
+    `preflight` is "quick", "full" or "none".
     """
 
     settings: dict[str, Any]
@@ -53,6 +56,7 @@ class Composed:
     started: float
     resume: str = "none"
     resume_with_changes: bool = False
+    preflight: str = "quick"
 
     def to_json(self) -> str:
         """As text that the processes of a run are started with; `from_json` is its inverse."""
@@ -94,7 +98,7 @@ def compose(overrides: Sequence[str]) -> Composed:
         InputError: when a name or value in the overrides is wrong, or a mandatory value is missing.
     """
     with mistakes_named(overrides), composed_by_hydra(overrides) as config:
-        wanted = Path(f"outputs/{config.name}/{datetime.now():%Y-%m-%d_%H-%M-%S}")
+        wanted = OUTPUTS / str(config.name) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         return to_composed(config, wanted, started=time.monotonic())
 
 
@@ -157,7 +161,13 @@ def empty_folder_removed(folder: Path) -> Iterator[None]:
 
 
 def to_composed(config: DictConfig, folder: Path, *, started: float) -> Composed:
-    """Resolves everything; with `resume=RUN`, the overrides that RUN was started with come before those of now."""
+    """Resolves everything; with `resume=RUN`, the overrides that RUN was started with come before those of now.
+
+    Raises:
+        InputError: for keys that nothing takes.
+    """
+    from arclight.mistakes import explain_unknown  # composes again, by means of this module
+
     hydra = HydraConfig.get()
     overrides = tuple(hydra.overrides.task)
     resume = str(config.get("resume") or "none")
@@ -172,24 +182,28 @@ def to_composed(config: DictConfig, folder: Path, *, started: float) -> Composed
             with composed_by_hydra(whole) as config:
                 return to_composed(config, folder, started=started)
     tasks_own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    if missing := sorted(OmegaConf.missing_keys(tasks_own)):
-        raise InputError(f"{', '.join(missing)} must be given: add {missing[0]}=... to the command")
-    settings = OmegaConf.to_container(tasks_own, resolve=True)
+    settings = OmegaConf.to_container(tasks_own, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
+    plain: dict[str, Any] = {str(key): value for key, value in settings.items()}
+    if unknown := explain_unknown(plain, overrides):
+        raise InputError(unknown)
+    if plain["preflight"] not in PREFLIGHTS:
+        raise InputError(f"preflight={plain['preflight']} is none of {', '.join(PREFLIGHTS)}")
     choices = hydra.runtime.choices
     return Composed(
-        settings={str(key): value for key, value in settings.items() if key not in ("resume", "resume_with_changes")},
-        overrides=tuple(override for override in overrides if not override.startswith(("resume=", "resume_with_changes="))),
+        settings={key: value for key, value in plain.items() if key not in HOW_TO_START},
+        overrides=tuple(override for override in overrides if override.partition("=")[0] not in HOW_TO_START),
         data=str(choices["data"]),
         model=str(choices["model"]),
         folder=folder,
         started=started,
         resume=resume,
-        resume_with_changes=bool(settings["resume_with_changes"]),
+        resume_with_changes=bool(plain["resume_with_changes"]),
+        preflight=plain["preflight"],
     )
 
 
-def find_run(run: str, outputs: Path = Path("outputs")) -> Path:
+def find_run(run: str, outputs: Path = OUTPUTS) -> Path:
     """The run folder that RUN stands for: a folder, that of a checkpoint, or the newest one for `latest`.
 
     Raises:
@@ -249,10 +263,12 @@ def merged(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
 
 @contextmanager
 def mistakes_named(overrides: Sequence[str]) -> Iterator[None]:
-    """Inside, what Hydra and OmegaConf say of a wrong config becomes an InputError that names the way out."""
+    """Inside, what Hydra and OmegaConf say of a wrong config becomes an InputError that names all mistakes and the way out."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        from arclight.mistakes import explain  # composes again, by means of this module
+
         raise InputError(explain(error, overrides)) from error
 
 
@@ -264,21 +280,26 @@ def mistakes_told() -> Iterator[None]:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra.main hands errors on instead of printing them its own way
     try:
-        with mistakes_named(sys.argv[1:]):
+        with mistakes_named(sys.argv[1:]), unwritable_told():
             yield
     except (InputError, ProcessError) as mistake:
         if os.environ.get("ARCLIGHT_DEBUG") == "1":
             raise
         tell(mistake)
         sys.exit(2 if isinstance(mistake, InputError) else 1)
+
+
+@contextmanager
+def unwritable_told() -> Iterator[None]:
+    """Inside, a folder for runs that cannot be made, by Hydra or by us, becomes an InputError."""
+    try:
+        yield
     except OSError as error:
-        if os.environ.get("ARCLIGHT_DEBUG") == "1" or "outputs" not in Path(str(error.filename)).parts:
+        if not Path(str(error.filename)).absolute().is_relative_to(OUTPUTS.absolute()):
             raise
-        # Hydra makes the folder of a run before anything of ours is asked
-        tell(
-            InputError(f"{error.filename} cannot be made ({error.strerror}): runs live in outputs/; start where you may write")
-        )
-        sys.exit(2)
+        raise InputError(
+            f"{error.filename} cannot be written ({error.strerror}): runs live there; make room for a folder"
+        ) from error
 
 
 def tell(mistake: Exception) -> None:
@@ -294,38 +315,3 @@ def leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, settings
-
-
-def explain(error: Exception, overrides: Sequence[str]) -> str:
-    """What is wrong with the config, in the user's terms, with the name that was probably meant."""
-    text = str(error).split("\n    full_key")[0]
-    if unknown_key := re.search(r"Could not override '([^']+)'", text):
-        return explain_key(unknown_key[1], overrides)
-    if unknown_option := re.search(r"Could not find '([^']+)/([^/']+)'", text):
-        group, option = unknown_option.groups()
-        options = [path.stem for path in (CONF / group).glob("*.yaml")]
-        if options:
-            return f"{group}={option}: conf/{group}/ has no {option}.yaml. {nearest(option, options)}"
-    return text
-
-
-def explain_key(key: str, overrides: Sequence[str]) -> str:
-    """Why `key` cannot be overridden: the nearest key of its node, or that its constructor takes it with a `+`."""
-    # The options chosen decide which keys there are: of a grid's options the first. Other overrides wait for their turn, as
-    # they may be wrong, too.
-    groups = [override.split(",")[0] for override in overrides if (CONF / override.split("=")[0]).is_dir()]
-    parent, _, name = key.rpartition(".")
-    try:
-        with composed_by_hydra(groups) as config:
-            node: Any = OmegaConf.select(config, parent) if parent else config
-    except (HydraException, OmegaConfBaseException):
-        return f"{key}: the config has no such key"
-    if not isinstance(node, DictConfig):
-        return f"{key}: '{parent}' holds no keys. {nearest(parent, [str(known) for known in config if known != 'hydra'])}"
-    known = [str(other) for other in node if other not in ("_target_", "_partial_", "hydra")]
-    if "_target_" in node and not difflib.get_close_matches(name, known):
-        from arclight.build import parameters_of  # imports the target, which takes seconds: only where no near name is known
-
-        if name in parameters_of(str(node["_target_"])):
-            return f"{key} stands in no file of conf/, but {node['_target_']} takes it: write +{key}=..."
-    return f"{key}: {f'{parent} has' if parent else 'the config has'} no key '{name}'. {nearest(name, known)}"

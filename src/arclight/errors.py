@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -23,3 +23,10 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(names)}."
+
+
+def listed(mistakes: Sequence[str], command: str = "") -> str:
+    """Several messages as one, and the command that was probably meant."""
+    lines = [line for mistake in mistakes for line in mistake.split("\n")]
+    text = "\n".join(lines) if len(mistakes) == 1 else "\n  ".join([f"{len(mistakes)} mistakes:", *lines])
+    return f"{text}\nthis would do: {command}" if command else text

@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from arclight import hardware, memory, resume, run_folder
+from arclight import hardware, memory, preflight, resume, run_folder
 from arclight.announcement import show_end, show_start
 from arclight.assembly import Parts, count_parameters, monitor_of, plan_for, put_together
 from arclight.build import build
@@ -27,6 +27,7 @@ from arclight.evaluation.mistakes import most_confident
 from arclight.evaluation.predictions import Predictions
 from arclight.evaluation.report import write_report
 from arclight.hardware import processes
+from arclight.preflight.rehearsal import rehearse
 from arclight.run_folder import HARMLESS, Run
 from arclight.terminal import lightning_hushed, open_console
 from arclight.training.interruption import Interrupted, Interruption
@@ -49,6 +50,7 @@ def run(composed: Composed) -> Run:
     """
     facts = hardware.probe()
     try:
+        preflight.check(composed, facts)
         return meet_and_train(composed, facts)
     except InputError:
         if facts.launch.rank == 0:  # the others' mistake may come before the first has written there
@@ -70,6 +72,8 @@ def meet_and_train(composed: Composed, facts: hardware.Facts) -> Run:
             check_shared(agreed.folder)
         interruption = Interruption(is_one_of_many=facts.launch.world_size > 1)
         with resume.locked(agreed.folder), run_folder.logged(agreed.folder), interruption.listening():
+            if composed.preflight == "full":
+                return rehearse(agreed, facts, interruption)
             return train_and_test(agreed, facts, interruption)
 
 

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from arclight import assembly, hardware, memory
+from arclight import assembly, hardware, memory, preflight
 from arclight.config import Composed, composed_by_hydra, mistakes_named, to_composed
 from arclight.data.datamodule import DataModule
 from arclight.data.order import TrainOrder
@@ -91,6 +91,7 @@ def find_largest_batch(overrides: Sequence[str], *, free: Callable[[], int] | No
         composed = to_composed(config, Path(tempfile.gettempdir()), started=time.monotonic())
     facts = hardware.probe()
     settings, world_size = settings_of_one_device(composed.settings, facts)
+    preflight.check(replace(composed, settings=settings), facts)
     with quiet_lightning():
         parts = assembly.put_together(replace(composed, settings=settings), facts, [], Console(quiet=True))
         share = parts.data.batch_size // world_size

@@ -38,12 +38,22 @@ SHUTDOWN_S = 30  # that the other processes have to end once one has died
 
 
 def run(composed: Composed) -> Run:
-    """Trains and tests, in as many processes as the config asks for.
+    """Trains and tests, in as many processes as the config asks for; with `preflight=full`, tries both on one batch.
 
     Raises:
         InputError: for a mistake in the config or the data.
         ProcessError: when a process of the run died.
     """
+    if composed.preflight == "full":
+        from arclight.preflight.rehearsal import temporary  # lightning loads here
+
+        with temporary(composed) as rehearsed:
+            return run_where_told(rehearsed)
+    return run_where_told(composed)
+
+
+def run_where_told(composed: Composed) -> Run:
+    """As `run`, in the folder that the config names."""
     try:
         hardware.check_settings(composed.settings["hardware"])
         facts = hardware.probe()
@@ -59,9 +69,11 @@ def run(composed: Composed) -> Run:
         check_batch(composed.settings["data"], here)
         if here.starts_processes or (in_grid() and not is_one_of_many):
             return start(composed, here, num_threads=plan["threads"].value)
-    except InputError:
+    except InputError as mistake:
         resume.discard(composed.folder)
-        raise
+        from arclight.preflight import with_all_others  # lightning loads here
+
+        raise with_all_others(mistake, composed) from mistake
     from arclight.experiment import run as train  # torch and lightning load here
 
     return train(composed)

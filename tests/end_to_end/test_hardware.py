@@ -34,7 +34,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (["trainer.sync_batchnorm=true"], "trainer.sync_batchnorm=true: torch has it for GPUs"),
         (["hardware.threads=0"], "hardware.threads=0 must be a whole number of 1 or more, or auto"),
         (["task.lr_rule=linear"], "task.lr_rule=linear wants task.lr_batch_size"),
-        (["task.lr_rule=cubic"], "task.lr_rule='cubic' is not of type"),
+        (["task.lr_rule=cubic"], "task.lr_rule='cubic' must be none or linear or sqrt"),
         (["+task.channels_last=true"], "task.channels_last is set by the plan for the hardware; write hardware.channels_last"),
     ],
 )

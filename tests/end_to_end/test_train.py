@@ -25,7 +25,10 @@ def type_in(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([str(TRAIN), "data.batchsize=3"], "error: data.batchsize: data has no key 'batchsize'. Did you mean 'batch_size'?\n"),
+        (
+            [str(TRAIN), "data.batchsize=3"],
+            "error: data.batchsize=3: data has no key 'batchsize'. Did you mean 'batch_size'?\n",
+        ),
         ([str(TRAIN), "data=image_folder"], "error: data.root must be given: add data.root=... to the command\n"),
         ([str(TRAIN), "data=cifar11"], "error: data=cifar11: conf/data/ has no cifar11.yaml. Did you mean 'cifar10'?\n"),
         (

@@ -89,7 +89,7 @@ def test_a_csv_file_that_cannot_be_written_is_left_out(tmp_path: Path, caplog: p
     ("settings", "told"),
     [
         (7, "tracker.wandb=7 must hold a _target_ and its arguments; tracker=none tracks nothing"),
-        ({**WANDB, "mode": "maybe"}, "tracker.wandb.mode='maybe' is not of type"),
+        ({**WANDB, "mode": "maybe"}, "tracker.wandb.mode='maybe' must be auto or online or offline"),
         ({**WANDB, "artifacts": ["reprot"]}, "tracker.wandb.artifacts="),
         ({**WANDB, "projekt": "x"}, r"Did you mean 'project'\?"),
     ],
