@@ -111,7 +111,7 @@ def train_and_test(composed: Composed, facts: hardware.Facts, interruption: Inte
         results["time/total_s"] = time.time() - composed.started
         run_folder.write_json(composed.folder / "results.json", results)
         report(composed.folder)  # first: it may be one of the artifacts
-        close_trackers(loggers, failed=results["status"] != "finished")
+        close_trackers(loggers, status=results["status"])
     show_end(console, results, scores, composed.folder)
     return Run(results, composed.folder, lambda: parts.task)
 

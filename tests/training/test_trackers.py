@@ -74,7 +74,7 @@ def test_metrics_csv_is_written_along_with_any_other(key: str, tmp_path: Path) -
     loggers = build_trackers({key: {"_target_": f"arclight.training.trackers.{key}"}}, tmp_path, "name")
     for logger in loggers:
         logger.log_metrics({"val/loss": 0.5}, step=3)
-    close_trackers(loggers, failed=False)
+    close_trackers(loggers, status="finished")
     assert (tmp_path / "metrics.csv").read_text().splitlines() == ["step,val/loss", "3,0.5"]
     assert bool(list(tmp_path.glob("tensorboard/events*"))) == (key == "tensorboard")
 
@@ -115,7 +115,7 @@ def test_all_trackers_record_a_run_offline(tmp_path: Path, monkeypatch: pytest.M
 def test_a_wandb_run_goes_on_under_its_id_with_steps_unbroken(tmp_path: Path) -> None:
     folder = tmp_path / "grid" / "2026-01-31" / "0-shapes-cnn"
     write_inputs(folder)
-    for failed, steps, after_step in ((True, (1, 2, 3), 0), (False, (4, 5), 3)):
+    for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
         loggers = build_trackers(
             {"wandb": {**WANDB, "artifacts": ["report", "checkpoint", "confusion"]}},
             folder,
@@ -126,7 +126,7 @@ def test_a_wandb_run_goes_on_under_its_id_with_steps_unbroken(tmp_path: Path) ->
         for step in steps:
             loggers[1].log_metrics({"train/loss": 1 / step}, step=step)
             loggers[1].log_metrics({"val/loss": 1 / step}, step=step)
-        close_trackers(loggers, failed=failed)
+        close_trackers(loggers, status=status)
         assert not loggers[1].is_broken  # type: ignore[attr-defined]
     (run_id,) = {path.name.split("-")[3] for path in folder.glob("wandb/offline-run-*")}
     both = [records(path) for path in sorted(folder.glob("wandb/offline-run-*"))]
@@ -208,16 +208,16 @@ def test_an_mlflow_run_goes_on_under_its_id(
     settings = {"_target_": "arclight.training.trackers.mlflow", "artifacts": ["report", "checkpoint", "confusion"]}
     client = tracking.MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
     statuses = []
-    for failed, steps, after_step in ((True, (1, 2, 3), 0), (False, (4, 5), 3)):
+    for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
         loggers = build_trackers({"mlflow": settings}, folder, "shapes-cnn", after_step=after_step)
         record_facts(loggers, {"optimizer": {"lr": 0.5 + after_step}, "parameters": 7})
         for step in steps:
             loggers[1].log_metrics({"train/loss": 1 / step}, step=step)
-        close_trackers(loggers, failed=failed)
+        close_trackers(loggers, status=status)
         run_id = json.loads((folder / "trackers.json").read_text())["mlflow"]
         statuses.append(client.get_run(run_id).info.status)
         assert "failed (" not in caplog.text
-    assert statuses == ["FAILED", "FINISHED"]
+    assert statuses == ["KILLED", "FINISHED"]
     experiment = client.get_experiment_by_name("arclight")
     (run,) = client.search_runs([experiment.experiment_id])
     assert [metric.step for metric in client.get_metric_history(run_id, "train/loss")] == [1, 2, 3, 4, 5]
