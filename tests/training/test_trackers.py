@@ -164,32 +164,6 @@ def test_a_tracker_that_cannot_be_started_is_told_and_left_out(
     assert "wandb cannot be started (no server): it records nothing; the run goes on" in caplog.text
 
 
-@pytest.mark.parametrize(("mode", "modes"), [("auto", ["online", "offline"]), ("online", ["online"])])
-def test_without_an_answer_from_the_server_auto_is_offline(
-    mode: str, modes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    import wandb as client
-
-    asked: list[str] = []
-
-    class Run:
-        def define_metric(self, name: str, step_metric: str = "", step_sync: bool = False) -> None: ...
-
-    def start(*, mode: str, **settings: Any) -> Any:
-        asked.append(mode)
-        if mode == "online":
-            assert settings["resume"] == "allow"
-            raise client.errors.AuthenticationError("wrong API key")
-        return Run()
-
-    monkeypatch.setattr(client, "login", lambda *, prompt, verify: True)
-    monkeypatch.setattr(client, "init", start)
-    loggers = build_trackers({"wandb": {**WANDB, "mode": mode}}, tmp_path, "name")
-    assert asked == modes
-    assert len(loggers) == len(modes)
-    assert "wrong API key" in caplog.text
-
-
 def test_mlflow_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"MLflow is not installed; pip install 'arclight\[mlflow\]', or take another tracker"):

@@ -34,6 +34,10 @@ class TrackedByTensorboard(TensorBoardLogger):
         facts = params if isinstance(params, Mapping) else vars(params)
         self.experiment.add_text("run", "```\n" + json.dumps(facts, indent=2, default=str) + "\n```")
 
+    def finalize(self, status: str) -> None:
+        super().finalize(status)
+        self._kwargs["purge_step"] = None  # Lightning opens a new file for the test, which must purge nothing
+
     def describe_end(self, results: Mapping[str, Any]) -> None:
         """Status and scores beside the settings: a row of HPARAMS."""
         from torch.utils.tensorboard.summary import hparams

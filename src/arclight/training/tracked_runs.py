@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Mapping
@@ -68,3 +69,24 @@ def facts_of(folder: Path) -> dict[str, Any]:
     if isinstance(git, Mapping):
         facts["git"] = {"commit": git.get("commit", ""), "has_uncommitted_changes": bool(git.get("diff"))}
     return facts | {key: environment[key] for key in ("system", "python", "packages", "hardware") if key in environment}
+
+
+def rows_until(path: Path, step: int) -> list[dict[str, Any]]:
+    """The rows of a metrics.csv that a run of so many steps has written, without their empty cells; none where none is."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+    # Lightning counts a validation to the step before the one that it follows
+    return [row for row in rows if int(row["step"]) + is_validation(row) <= step]
+
+
+def is_validation(row: Mapping[str, Any]) -> bool:
+    """Whether a row of metrics.csv is of a validation."""
+    return any(key.startswith("val/") for key in row)
+
+
+def rows_between(path: Path, recorded: int, step: int) -> list[dict[str, Any]]:
+    """As `rows_until`, those that a tracker lacks which has recorded up to step `recorded` only."""
+    rows = rows_until(path, step)
+    return [row for row in rows if int(row["step"]) > recorded or (int(row["step"]) == recorded and is_validation(row))]

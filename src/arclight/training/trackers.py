@@ -6,7 +6,6 @@ import functools
 import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
-from csv import DictReader as reader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +18,7 @@ from arclight.evaluation.redaction import without_secrets
 from arclight.hardware import is_main_process
 from arclight.training.artifacts import Artifact, hand_over
 from arclight.training.guarded import Guarded, first_line
-from arclight.training.tracked_runs import facts_of, group_of, name_of
+from arclight.training.tracked_runs import facts_of, group_of, name_of, rows_until
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import TensorBoardLogger
@@ -40,16 +39,6 @@ def csv(folder: Path, *, after_step: int = 0) -> CSVLogger:
         logger.experiment.metrics = rows  # Lightning begins the file anew
         logger.save()
     return logger
-
-
-def rows_until(path: Path, step: int) -> list[dict[str, Any]]:
-    """The rows of a metrics.csv that a run of so many steps has written, without their empty cells; none where none is."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [{key: value for key, value in row.items() if value} for row in reader(file)]
-    # Lightning counts a validation to the step before the one that it follows
-    return [row for row in rows if int(row["step"]) + any(key.startswith("val/") for key in row) <= step]
 
 
 def tensorboard(folder: Path, *, artifacts: Sequence[Literal["mistakes"]] = (), after_step: int = 0) -> TensorBoardLogger:

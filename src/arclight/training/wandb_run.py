@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +22,7 @@ from arclight.evaluation.predictions import all_gather
 from arclight.hardware import is_main_process
 from arclight.training.artifacts import Artifact
 from arclight.training.guarded import first_line
-from arclight.training.tracked_runs import SWEEP, id_of, keep_id
+from arclight.training.tracked_runs import SWEEP, id_of, keep_id, rows_between
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +30,7 @@ Mode = Literal["auto", "online", "offline"]
 AXIS = "trainer/global_step"  # under which Lightning's logger sends the optimizer step
 START_S, UPLOAD_S, MORE_S = 30.0, 300.0, 10.0  # for a server to answer at the start; for the rest to go up at the end
 
-# An offline run that goes on counts its rows from 0 again, and the server takes no row twice: it begins above all there can be
-MOST_ROWS_PER_STEP, MOST_ROWS_AT_END = 2, 8
+READ_S = 60.0  # for W&B to read what an offline run has recorded
 
 
 class TrackedByWandb(WandbLogger):
@@ -111,17 +113,49 @@ def start_first(
             )
         except wandb.errors.Error as error:
             log.warning("W&B does not start online (%s): the run is recorded offline", first_line(error))
-    is_offline = run is None
+    before = None
     if run is None:
+        before = recorded_offline(folder) if after_step else None
         run = wandb.init(**given, mode="offline")
+        log.info("W&B: offline; `wandb leet %s` shows the run, `wandb sync` uploads it", folder / "wandb")
     keep_id(folder, "wandb", run.id)
     run.define_metric(AXIS)
     run.define_metric("*", step_metric=AXIS, step_sync=True)
-    if is_offline:
-        log.info("W&B: offline; `wandb leet %s` shows the run, `wandb sync` uploads it", folder / "wandb")
-        if after_step:
-            run.log({AXIS: after_step}, step=MOST_ROWS_PER_STEP * after_step + MOST_ROWS_AT_END)
+    if after_step:
+        catch_up(run, folder, after_step, before)
     return run
+
+
+def catch_up(run: wandb.Run, folder: Path, after_step: int, before: tuple[int, int] | None) -> None:
+    """Records what a run that goes on has behind it and W&B lacks: a process that was killed leaves its last seconds behind.
+
+    Args:
+        run: that goes on.
+        folder: of the run.
+        after_step: the optimizer steps that it has behind it.
+        before: as `recorded_offline` gives it; None of a run online, whose server knows. An offline run counts its rows from 0
+            at each start, and the server takes no row twice: it goes on counting here.
+    """
+    first, recorded = (None, int(run.summary.get(AXIS) or 0)) if before is None else (before[0] + 1, before[1])
+    for row in rows_between(folder / "metrics.csv", recorded, after_step) or [{"step": recorded}]:
+        numbers = {key: float(value) for key, value in row.items() if key != "step"}
+        run.log({**numbers, AXIS: int(row["step"])}, step=first)
+        first = None
+
+
+def recorded_offline(folder: Path) -> tuple[int, int]:
+    """The last row and the last optimizer step that W&B has recorded offline in a run folder, by its own count; 0 of none."""
+    rows, steps = [0], [0]
+    for path in folder.glob("wandb/offline-run-*/run-*.wandb"):
+        try:
+            command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(path)]
+            read = subprocess.run(command, capture_output=True, text=True, timeout=READ_S, check=True)
+            summary = json.loads(read.stdout)["summary"]
+            rows.append(int(summary.get("_step", 0)))
+            steps.append(int(summary.get(AXIS, 0)))
+        except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("W&B: %s cannot be read (%s); its rows are recorded again", path, first_line(error))
+    return max(rows), max(steps)
 
 
 def is_online(mode: Mode) -> bool:
