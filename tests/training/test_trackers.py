@@ -93,7 +93,7 @@ def test_a_mistake_is_told(settings: Any, told: str, tmp_path: Path) -> None:
         build_trackers({"wandb": settings}, tmp_path, "name")
 
 
-def test_all_trackers_record_a_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_trackers_record_a_run_offline_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
@@ -117,7 +117,7 @@ def test_a_wandb_run_goes_on_under_its_id_with_steps_unbroken(tmp_path: Path) ->
     write_inputs(folder)
     for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
         loggers = build_trackers(
-            {"wandb": {**WANDB, "artifacts": ["report", "checkpoint", "confusion"]}},
+            {"wandb": {**WANDB, "artifacts": ["report", "checkpoint", "confusion", "classes"]}},
             folder,
             "shapes-cnn",
             after_step=after_step,
@@ -125,7 +125,7 @@ def test_a_wandb_run_goes_on_under_its_id_with_steps_unbroken(tmp_path: Path) ->
         record_facts(loggers, {"optimizer": {"lr": 0.5}, "parameters": 7, "api_key": "Ab1"})
         for step in steps:
             loggers[1].log_metrics({"train/loss": 1 / step}, step=step)
-            loggers[1].log_metrics({"val/loss": 1 / step}, step=step)
+            loggers[1].log_metrics({"val/loss": (float("nan"), float("inf"))[step % 2]}, step=step)
         close_trackers(loggers, status=status)
         assert not loggers[1].is_broken  # type: ignore[attr-defined]
     (run_id,) = {path.name.split("-")[3] for path in folder.glob("wandb/offline-run-*")}
@@ -177,6 +177,8 @@ def test_an_mlflow_run_goes_on_under_its_id(
     tracking = pytest.importorskip("mlflow.tracking")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for limit in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
+        monkeypatch.setenv(limit, "5")  # what a run sets stays set
     folder = tmp_path / "outputs" / "shapes-cnn" / "2026"
     write_inputs(folder)
     settings = {"_target_": "arclight.training.trackers.mlflow", "artifacts": ["report", "checkpoint", "confusion"]}
@@ -186,12 +188,19 @@ def test_an_mlflow_run_goes_on_under_its_id(
         loggers = build_trackers({"mlflow": settings}, folder, "shapes-cnn", after_step=after_step)
         record_facts(loggers, {"optimizer": {"lr": 0.5 + after_step}, "parameters": 7})
         for step in steps:
-            loggers[1].log_metrics({"train/loss": 1 / step}, step=step)
+            loggers[1].log_metrics({"train/loss": 1 / step, "val/loss": (float("nan"), float("inf"))[step % 2]}, step=step)
         close_trackers(loggers, status=status)
         run_id = json.loads((folder / "trackers.json").read_text())["mlflow"]
         statuses.append(client.get_run(run_id).info.status)
         assert "failed (" not in caplog.text
     assert statuses == ["KILLED", "FINISHED"]
+    (folder / "trackers.json").write_text('{"mlflow": "of another store"}')
+    other = build_trackers({"mlflow": settings}, folder, "shapes-cnn", after_step=5)
+    close_trackers(other, status="failed")
+    assert "MLflow: run of another store cannot go on (" in caplog.text
+    other_id = json.loads((folder / "trackers.json").read_text())["mlflow"]
+    assert client.get_run(other_id).info.status == "FAILED"
+    client.delete_run(other_id)
     experiment = client.get_experiment_by_name("arclight")
     (run,) = client.search_runs([experiment.experiment_id])
     assert [metric.step for metric in client.get_metric_history(run_id, "train/loss")] == [1, 2, 3, 4, 5]
