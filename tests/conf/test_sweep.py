@@ -88,9 +88,6 @@ def test_it_steers_by_what_the_runs_log(composed_all: list[Composed]) -> None:
 
 
 def test_it_is_a_sweep_for_wandb() -> None:
-    from wandb.sdk.launch.sweeps.utils import load_sweep_config
-
-    assert load_sweep_config(str(CONF.parent / "scripts" / "sweep.yaml")) == SWEEP
     assert json.dumps(SWEEP)  # as it goes to the server
     assert SWEEP["method"] in ("bayes", "random", "grid")
     for key, parameter in SWEEP["parameters"].items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,17 +36,21 @@ def fragments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def records(folder: Path) -> list[Any]:
-    """What an offline run of W&B has written."""
+    """What an offline run of W&B that has ended has written; its process writes the last of it after `finish` has returned."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     (path,) = folder.glob("*.wandb")
-    found, whole = [], b""
-    for kind, content in fragments(path.read_bytes()):
-        whole += content
-        if kind in (1, 4):  # whole, or the last piece
-            found.append(Record.FromString(whole))
-            whole = b""
-    return found
+    for _ in range(200):
+        found, whole = [], b""
+        for kind, content in fragments(path.read_bytes()):
+            whole += content
+            if kind in (1, 4):  # whole, or the last piece
+                found.append(Record.FromString(whole))
+                whole = b""
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{path} tells of no end")
 
 
 def history(found: list[Any]) -> list[dict[str, Any]]:
