@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.loggers.logger import DummyLogger
 
 import arclight
 from arclight.errors import InputError
@@ -167,6 +168,17 @@ def test_a_tracker_that_cannot_be_started_is_told_and_left_out(
     loggers = build_trackers({"wandb": WANDB}, tmp_path, "name")
     assert [logger.tracker for logger in loggers if isinstance(logger, Guarded)] == ["csv"]
     assert "wandb cannot be started (no server): it records nothing; the run goes on" in caplog.text
+
+
+def test_processes_that_are_not_the_first_close_what_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("trackers", "guarded", "wandb_run"):
+        monkeypatch.setattr(f"arclight.training.{module}.is_main_process", lambda: False)
+    loggers = build_trackers({"wandb": WANDB}, tmp_path, "name")
+    loggers.append(Guarded(DummyLogger(), "mlflow", tmp_path, in_background=True))  # type: ignore[arg-type]
+    loggers[1].log_metrics({"a": 1.0}, step=1)
+    close_trackers(loggers, status="finished")
+    assert not any(logger.is_broken for logger in loggers)  # type: ignore[attr-defined]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_mlflow_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ class Guarded(Logger):
     def wait(self) -> None:
         """Until the tracker has taken all that was sent, or its patience is at an end."""
         if self._background is not None and not self.is_broken:
-            longest_s = float(getattr(self.logger, "patience_s", PATIENCE_S))
+            longest_s = float(getattr(type(self.logger), "patience_s", PATIENCE_S))
             if not self._background.wait(longest_s):
                 self._give_up(f"has not taken everything within {longest_s:g} s, the rest is lost")
 

@@ -192,12 +192,14 @@ def close_trackers(loggers: list[Logger], *, status: str) -> None:
     """
     for logger in loggers:
         assert isinstance(logger, Guarded)
-        logger.send(functools.partial(hand_over, logger.logger, logger.folder))
+        own: Any = logger.logger
+        logger.send(functools.partial(hand_over, own, logger.folder))
         logger.finalize("success" if status == "finished" else "failed")
-        if (end := getattr(logger.logger, "end", None)) is not None:
-            (logger.send if is_main_process() else logger.attempt)(functools.partial(end, status))
+        if hasattr(type(own), "end"):  # of its class: Lightning's DummyLogger has every attribute
+            (logger.send if is_main_process() else logger.attempt)(functools.partial(own.end, status))
     for logger in loggers:  # each has begun to end
         assert isinstance(logger, Guarded)
+        own = logger.logger
         logger.close()
-        if logger.is_broken and (abandon := getattr(logger.logger, "abandon", None)) is not None:
-            abandon()
+        if logger.is_broken and hasattr(type(own), "abandon"):
+            own.abandon()
