@@ -23,7 +23,11 @@ def name_of(folder: Path, name: str) -> str:
     told = []
     for override in overrides_of(folder):
         key, equals, value = override.lstrip("+~").partition("=")
-        if equals and key not in WITHOUT_MEANING and not key.startswith(("tracker.", "hydra.", "hardware.", "data.root")):
+        if (
+            equals
+            and key not in WITHOUT_MEANING
+            and not key.startswith(("tracker.", "hydra.", "hardware.", "checkpoint.", "data.root"))
+        ):
             told.append(f"{key.rpartition('.')[2]}={value}")
     return " ".join([name, *told])[:LONGEST_NAME]
 

@@ -46,6 +46,8 @@ class TrackedByWandb(WandbLogger):
         """Ends the run; one that has not finished with exit code 1."""
         if self._experiment is not None:  # as on all processes but the first, unless each records its own system metrics
             self._experiment.finish(exit_code=0 if status == "finished" else 1)
+            if self._experiment.offline:  # W&B's own line names no folder
+                wandb.termlog(f"Look at this run in the terminal: wandb leet {Path(str(self.save_dir), 'wandb')}")
 
     def abandon(self) -> None:
         """Lets go of a W&B process that is gone, so that the next run in this process gets a new one."""
