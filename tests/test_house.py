@@ -47,7 +47,6 @@ def test_tests_mirror_the_rooms() -> None:
     # tested by the runs of test_experiment and by their neighbours' tests
     together = {
         *map(Path, ("run_folder", "evaluation/prediction_file", "training/image_classifier")),
-        *map(Path, ("training/wandb_run", "training/mlflow_run")),  # by test_trackers
         Path("forwarding"),  # by end_to_end/test_signals
         Path("training/gradient_order"),  # by end_to_end/test_processes
         *map(Path, ("hardware/choice", "hardware/devices", "hardware/precision")),  # by test_plan

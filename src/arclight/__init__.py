@@ -6,6 +6,7 @@ The floors of the house, from the door down; imports run down only:
     launch, grid                the processes of a run, the runs of a grid
     experiment                  config -> data, net, trainer -> fit, test -> results
     resume                      which folder a run lives in, new or gone on with
+    loaded_run                  a run from its folder, to look into
     checkpoint                  what a checkpoint holds; model back from a file alone
     training                    LightningModules, optimizers, schedules, callbacks, trackers
     data | models | evaluation  batches | nets | scores and reports
@@ -18,10 +19,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from arclight.loaded_run import LoadedRun
     from arclight.run_folder import Run
 
 __version__ = "0.1.0"
-__all__ = ["run"]
+__all__ = ["load_run", "run"]
 
 
 def run(overrides: list[str]) -> Run:
@@ -37,3 +41,17 @@ def run(overrides: list[str]) -> Run:
     from arclight import config, launch  # torch and lightning load here, not with the package
 
     return launch.run(config.compose(overrides))
+
+
+def load_run(run: str | Path) -> LoadedRun:
+    """A run that was made before, to look into: its config, results, curves, model, predictions and mistakes.
+
+    Args:
+        run: a run folder, a checkpoint file in one, or `latest`.
+
+    Raises:
+        InputError: when there is none.
+    """
+    from arclight import loaded_run
+
+    return loaded_run.load_run(run)

@@ -119,7 +119,7 @@ def train_and_test(composed: Composed, facts: hardware.Facts, interruption: Inte
     finally:
         results["time/total_s"] = time.monotonic() - composed.started
         with contextlib.ExitStack() as ending:  # done from the last to the first, also where results.json cannot be written
-            ending.callback(close_trackers, loggers, failed=results["status"] != "finished")
+            ending.callback(close_trackers, loggers, status=results["status"])
             ending.callback(report, composed.folder)  # before: it may be one of the artifacts
             leave_results(results, composed.folder)
     show_end(console, results, scores, composed.folder)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from lightning.pytorch.loggers import Logger
 
+from arclight.training import background
 from arclight.training.guarded import Guarded
 
 
@@ -68,3 +70,64 @@ def test_ctrl_c_is_no_error_of_the_tracker(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         logger.attempt(interrupt)
     assert not logger.is_broken
+
+
+class Hanging(Counting):
+    """Takes the first metrics and never comes back, as a server that accepts and does not answer."""
+
+    patience_s = 0.02
+
+    def __init__(self) -> None:
+        super().__init__(99)
+        self.begun, self.released = threading.Event(), threading.Event()
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.begun.set()
+        self.released.wait(30)
+
+
+def test_a_tracker_that_never_answers_holds_nobody_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    inner = Hanging()
+    logger = Guarded(inner, "hanging", tmp_path, in_background=True)
+    for step in range(1000):  # would take hours
+        logger.log_metrics({"a": 1.0}, step=step)
+    assert inner.begun.wait(10)
+    logger.finalize("success")
+    logger.close()
+    assert logger.is_broken
+    logger.close()
+    told = "hanging has not taken everything within 0.02 s, the rest is lost: it records nothing from here on; the run goes on"
+    assert [record.getMessage() for record in caplog.records] == [told]
+    inner.released.set()
+
+
+def test_more_than_can_be_kept_for_it_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "MOST_WAITING", 3)
+    inner = Hanging()
+    logger = Guarded(inner, "hanging", tmp_path, in_background=True)
+    for step in range(20):
+        logger.log_metrics({"a": 1.0}, step=step)
+    assert "hanging does not answer, and more waits for it than can be kept: it records nothing" in caplog.text
+    assert len(caplog.records) == 1
+    inner.released.set()
+
+
+def test_what_is_sent_in_the_background_arrives_whole_and_in_order(tmp_path: Path) -> None:
+    inner = Counting(999)
+    logger = Guarded(inner, "counting", tmp_path, in_background=True)
+    metrics = {"a": 0.0}
+    for step in range(100):
+        metrics["a"] = float(step)  # who logs may use its dict again
+        logger.log_metrics(metrics, step=step)
+    logger.close()
+    assert inner.rows == [{"a": float(step), "step": step} for step in range(100)]
+
+
+def test_only_the_first_process_sends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arclight.training.guarded.is_main_process", lambda: False)
+    inner = Counting(1)
+    Guarded(inner, "counting", tmp_path, in_background=True).log_metrics({"a": 1.0})
+    Guarded(inner, "counting", tmp_path).log_metrics({"a": 1.0})
+    assert inner.calls == 0

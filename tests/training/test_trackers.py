@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.loggers.logger import DummyLogger
 
 import arclight
 from arclight.errors import InputError
@@ -35,17 +37,21 @@ def fragments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def records(folder: Path) -> list[Any]:
-    """What an offline run of W&B has written."""
+    """What an offline run of W&B that has ended has written; its process writes the last of it after `finish` has returned."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     (path,) = folder.glob("*.wandb")
-    found, whole = [], b""
-    for kind, content in fragments(path.read_bytes()):
-        whole += content
-        if kind in (1, 4):  # whole, or the last piece
-            found.append(Record.FromString(whole))
-            whole = b""
-    return found
+    for _ in range(200):
+        found, whole = [], b""
+        for kind, content in fragments(path.read_bytes()):
+            whole += content
+            if kind in (1, 4):  # whole, or the last piece
+                found.append(Record.FromString(whole))
+                whole = b""
+        if any(record.WhichOneof("record_type") == "exit" for record in found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{path} tells of no end")
 
 
 def history(found: list[Any]) -> list[dict[str, Any]]:
@@ -74,7 +80,7 @@ def test_metrics_csv_is_written_along_with_any_other(key: str, tmp_path: Path) -
     loggers = build_trackers({key: {"_target_": f"arclight.training.trackers.{key}"}}, tmp_path, "name")
     for logger in loggers:
         logger.log_metrics({"val/loss": 0.5}, step=3)
-    close_trackers(loggers, failed=False)
+    close_trackers(loggers, status="finished")
     assert (tmp_path / "metrics.csv").read_text().splitlines() == ["step,val/loss", "3,0.5"]
     assert bool(list(tmp_path.glob("tensorboard/events*"))) == (key == "tensorboard")
 
@@ -99,7 +105,7 @@ def test_a_mistake_is_told(settings: Any, told: str, tmp_path: Path) -> None:
         build_trackers({"wandb": settings}, tmp_path, "name")
 
 
-def test_all_trackers_record_a_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_trackers_record_a_run_offline_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
@@ -121,9 +127,9 @@ def test_all_trackers_record_a_run_offline(tmp_path: Path, monkeypatch: pytest.M
 def test_a_wandb_run_goes_on_under_its_id_with_steps_unbroken(tmp_path: Path) -> None:
     folder = tmp_path / "grid" / "2026-01-31" / "0-shapes-cnn"
     write_inputs(folder)
-    for failed, steps, after_step in ((True, (1, 2, 3), 0), (False, (4, 5), 3)):
+    for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
         loggers = build_trackers(
-            {"wandb": {**WANDB, "artifacts": ["report", "checkpoint", "confusion"]}},
+            {"wandb": {**WANDB, "artifacts": ["report", "checkpoint", "confusion", "classes"]}},
             folder,
             "shapes-cnn",
             after_step=after_step,
@@ -131,8 +137,8 @@ def test_a_wandb_run_goes_on_under_its_id_with_steps_unbroken(tmp_path: Path) ->
         record_facts(loggers, {"optimizer": {"lr": 0.5}, "parameters": 7, "api_key": "Ab1"})
         for step in steps:
             loggers[1].log_metrics({"train/loss": 1 / step}, step=step)
-            loggers[1].log_metrics({"val/loss": 1 / step}, step=step)
-        close_trackers(loggers, failed=failed)
+            loggers[1].log_metrics({"val/loss": (float("nan"), float("inf"))[step % 2]}, step=step)
+        close_trackers(loggers, status=status)
         assert not loggers[1].is_broken  # type: ignore[attr-defined]
     (run_id,) = {path.name.split("-")[3] for path in folder.glob("wandb/offline-run-*")}
     both = [records(path) for path in sorted(folder.glob("wandb/offline-run-*"))]
@@ -170,30 +176,15 @@ def test_a_tracker_that_cannot_be_started_is_told_and_left_out(
     assert "wandb cannot be started (no server): it records nothing; the run goes on" in caplog.text
 
 
-@pytest.mark.parametrize(("mode", "modes"), [("auto", ["online", "offline"]), ("online", ["online"])])
-def test_without_an_answer_from_the_server_auto_is_offline(
-    mode: str, modes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    import wandb as client
-
-    asked: list[str] = []
-
-    class Run:
-        def define_metric(self, name: str, step_metric: str = "", step_sync: bool = False) -> None: ...
-
-    def start(*, mode: str, **settings: Any) -> Any:
-        asked.append(mode)
-        if mode == "online":
-            assert settings["resume"] == "allow"
-            raise client.errors.AuthenticationError("wrong API key")
-        return Run()
-
-    monkeypatch.setattr(client, "login", lambda *, prompt, verify: True)
-    monkeypatch.setattr(client, "init", start)
-    loggers = build_trackers({"wandb": {**WANDB, "mode": mode}}, tmp_path, "name")
-    assert asked == modes
-    assert len(loggers) == len(modes)
-    assert "wrong API key" in caplog.text
+def test_processes_that_are_not_the_first_close_what_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("trackers", "guarded", "wandb_run"):
+        monkeypatch.setattr(f"arclight.training.{module}.is_main_process", lambda: False)
+    loggers = build_trackers({"wandb": WANDB}, tmp_path, "name")
+    loggers.append(Guarded(DummyLogger(), "mlflow", tmp_path, in_background=True))  # type: ignore[arg-type]
+    loggers[1].log_metrics({"a": 1.0}, step=1)
+    close_trackers(loggers, status="finished")
+    assert not any(logger.is_broken for logger in loggers)  # type: ignore[attr-defined]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_mlflow_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,21 +200,30 @@ def test_an_mlflow_run_goes_on_under_its_id(
     tracking = pytest.importorskip("mlflow.tracking")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for limit in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
+        monkeypatch.setenv(limit, "5")  # what a run sets stays set
     folder = tmp_path / "outputs" / "shapes-cnn" / "2026"
     write_inputs(folder)
     settings = {"_target_": "arclight.training.trackers.mlflow", "artifacts": ["report", "checkpoint", "confusion"]}
     client = tracking.MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
     statuses = []
-    for failed, steps, after_step in ((True, (1, 2, 3), 0), (False, (4, 5), 3)):
+    for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
         loggers = build_trackers({"mlflow": settings}, folder, "shapes-cnn", after_step=after_step)
         record_facts(loggers, {"optimizer": {"lr": 0.5 + after_step}, "parameters": 7})
         for step in steps:
-            loggers[1].log_metrics({"train/loss": 1 / step}, step=step)
-        close_trackers(loggers, failed=failed)
+            loggers[1].log_metrics({"train/loss": 1 / step, "val/loss": (float("nan"), float("inf"))[step % 2]}, step=step)
+        close_trackers(loggers, status=status)
         run_id = json.loads((folder / "trackers.json").read_text())["mlflow"]
         statuses.append(client.get_run(run_id).info.status)
         assert "failed (" not in caplog.text
-    assert statuses == ["FAILED", "FINISHED"]
+    assert statuses == ["KILLED", "FINISHED"]
+    (folder / "trackers.json").write_text('{"mlflow": "of another store"}')
+    other = build_trackers({"mlflow": settings}, folder, "shapes-cnn", after_step=5)
+    close_trackers(other, status="failed")
+    assert "MLflow: run of another store cannot go on (" in caplog.text
+    other_id = json.loads((folder / "trackers.json").read_text())["mlflow"]
+    assert client.get_run(other_id).info.status == "FAILED"
+    client.delete_run(other_id)
     experiment = client.get_experiment_by_name("arclight")
     (run,) = client.search_runs([experiment.experiment_id])
     assert [metric.step for metric in client.get_metric_history(run_id, "train/loss")] == [1, 2, 3, 4, 5]

@@ -47,6 +47,12 @@ def add_verbs(parser: argparse.ArgumentParser) -> None:
     add_common(verb)
     verb.set_defaults(do=train)
 
+    verb = verbs.add_parser("tracking", help="the training step with each tracker, and all of them, over that with none")
+    verb.add_argument("--task", choices=("images", "text"), default="images", help="whose net and made data are trained")
+    verb.add_argument("--steps", type=int, default=300, help="measured in each run (%(default)s)")
+    add_common(verb)
+    verb.set_defaults(do=tracking)
+
     verb = verbs.add_parser("start", help="seconds until an answer, and until the first optimizer step")
     add_common(verb)
     verb.set_defaults(do=start)
@@ -118,6 +124,15 @@ def train(options: argparse.Namespace) -> None:
         with_fp32=options.fp32,
     )
     show(options, lambda tell: measure_training(wish, tell=tell), lambda result: [to_table(result)])
+
+
+def tracking(options: argparse.Namespace) -> None:
+    """Prints the table and where the result lies."""
+    from arclight.benchmark.tracking import Wish, measure_tracking, to_table
+
+    size = () if options.batch_size is None else (f"data.batch_size={options.batch_size}",)
+    wish = Wish(options.task, (*options.overrides, *size), options.device, options.steps, options.repeats)
+    show(options, lambda tell: measure_tracking(wish, tell=tell), lambda result: [to_table(result)])
 
 
 def start(options: argparse.Namespace) -> None:

@@ -63,4 +63,15 @@ def rows_until(file: Path, step: int) -> list[dict[str, str]]:
         return []
     kept = [row for row in read_rows(file) if not any(key.startswith("test/") for key in row)]
     # Lightning counts a validation to the step before the one that it follows
-    return [row for row in kept if int(row["step"]) + any(key.startswith("val/") for key in row) <= step]
+    return [row for row in kept if int(row["step"]) + is_validation(row) <= step]
+
+
+def rows_between(file: Path, recorded: int, step: int) -> list[dict[str, str]]:
+    """As `rows_until`, those that a tracker lacks which has recorded up to step `recorded` only."""
+    rows = rows_until(file, step)
+    return [row for row in rows if int(row["step"]) > recorded or (int(row["step"]) == recorded and is_validation(row))]
+
+
+def is_validation(row: Mapping[str, Any]) -> bool:
+    """Whether a row of metrics.csv is of a validation."""
+    return any(key.startswith("val/") for key in row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from arclight.hardware import is_main_process
 LONGEST_NAME = 120  # characters
 WITHOUT_MEANING = ("tracker", "experiment", "data", "model", "name", "hydra", "hardware", "debug", "local")
 IDS = "trackers.json"
+SWEEP = "WANDB_SWEEP_ID"  # the variable by which `wandb agent` tells a run which sweep it belongs to
 
 
 def name_of(folder: Path, name: str) -> str:
@@ -20,13 +22,19 @@ def name_of(folder: Path, name: str) -> str:
     told = []
     for override in overrides_of(folder):
         key, equals, value = override.lstrip("+~").partition("=")
-        if equals and key not in WITHOUT_MEANING and not key.startswith(("tracker.", "hydra.", "hardware.", "data.root")):
+        if (
+            equals
+            and key not in WITHOUT_MEANING
+            and not key.startswith(("tracker.", "hydra.", "hardware.", "checkpoint.", "data.root"))
+        ):
             told.append(f"{key.rpartition('.')[2]}={value}")
     return " ".join([name, *told])[:LONGEST_NAME]
 
 
 def group_of(folder: Path, name: str) -> str:
-    """What stands together there: the runs of a grid, else those of the same data and model."""
+    """What stands together there: the runs of a sweep or a grid, else those of the same data and model."""
+    if sweep := os.environ.get(SWEEP):
+        return f"sweep {sweep}"
     in_grid = folder.absolute().parent.parent.name == "grid"
     return f"grid {folder.absolute().parent.name}" if in_grid else name
 

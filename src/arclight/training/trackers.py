@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.logger import DummyLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 from arclight.build import build, check, parameters_of
 from arclight.errors import InputError
 from arclight.hardware import is_main_process
 from arclight.redaction import hidden_arguments, hide, without_secrets
 from arclight.training.artifacts import Artifact, hand_over
-from arclight.training.guarded import Guarded
+from arclight.training.guarded import Guarded, first_line
 from arclight.training.metrics_file import NAME, MetricsFile, rows_until
 from arclight.training.tracked_runs import facts_of, group_of, name_of
 
@@ -41,11 +40,17 @@ def csv(folder: Path, *, after_step: int = 0) -> CSVLogger:
     return logger
 
 
-def tensorboard(folder: Path) -> TensorBoardLogger:
-    """Event files below `tensorboard/` in the run folder; `tensorboard --logdir outputs` shows all runs."""
-    from lightning.pytorch.loggers import TensorBoardLogger
+def tensorboard(folder: Path, *, artifacts: Sequence[Literal["mistakes"]] = (), after_step: int = 0) -> TensorBoardLogger:
+    """Event files below `tensorboard/` in the run folder; `tensorboard --logdir outputs` shows all runs.
 
-    return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
+    Args:
+        folder: of the run.
+        artifacts: what is handed over at the end; "mistakes", as images.
+        after_step: of a run that goes on, the optimizer steps that it has behind it.
+    """
+    from arclight.training.tensorboard_run import TrackedByTensorboard
+
+    return TrackedByTensorboard(folder, artifacts=artifacts, after_step=after_step)
 
 
 def wandb(
@@ -56,6 +61,7 @@ def wandb(
     entity: str | None = None,
     group: str | None = None,
     mode: Literal["auto", "online", "offline"] = "auto",
+    all_processes: bool = False,
     artifacts: Sequence[Artifact] = (),
     after_step: int = 0,
 ) -> Logger:
@@ -69,19 +75,23 @@ def wandb(
         name: shown in the list of runs, followed by the settings that the run was started with.
         project: that the run goes to.
         entity: user or team; None is the account's own.
-        group: under which runs stand together; None is the grid that they belong to, else data and model.
+        group: under which runs stand together; None is the sweep or grid that they belong to, else data and model.
         mode: "auto" is online when this machine is logged in (`wandb login` or WANDB_API_KEY) and the server answers, else
-            offline.
-        artifacts: what is handed over at the end: "report", "checkpoint" (the best), "confusion" (as a table).
+            offline; "online" tells when it is not logged in.
+        all_processes: whether every process of the run records its system metrics, not only the first; online only.
+        artifacts: what is handed over at the end: "report", "checkpoint" (the best), "confusion" (matrix and table), "classes"
+            (scores of each), "mistakes" (images or sentences), "predictions" (a table).
         after_step: of a run that goes on, the optimizer steps that it has behind it.
+
+    Raises:
+        InputError: when an account is wanted and there is none.
     """
     from arclight.training.wandb_run import TrackedByWandb, start_run
 
-    run = None
-    if is_main_process():  # the others neither log nor ask
-        described = {"name": name_of(folder, name), "group": hide(group or group_of(folder, name))}
-        with hidden_arguments():
-            run = start_run(folder, {**described, "project": project, "entity": entity}, mode=mode, after_step=after_step)
+    own = {"name": name_of(folder, name), "group": hide(group or group_of(folder, name))}
+    described = {**own, "project": project, "entity": entity}
+    with hidden_arguments():
+        run = start_run(folder, described, mode=mode, after_step=after_step, all_processes=all_processes)
     return TrackedByWandb(name=name, save_dir=folder, project=project, experiment=run, artifacts=artifacts)
 
 
@@ -142,7 +152,8 @@ def build_trackers(chosen: Mapping[str, Any], folder: Path, name: str, *, after_
     """
     if not chosen:
         return []
-    loggers = start(lambda: csv(folder, after_step=after_step), "csv", folder)
+    # a run that was killed goes on after the rows of its checkpoint: they must be there when it is saved
+    loggers = start(lambda: csv(folder, after_step=after_step), "csv", folder, in_background=False)
     for key, settings in chosen.items():
         path = f"tracker.{key}"
         if not isinstance(settings, Mapping):
@@ -153,19 +164,18 @@ def build_trackers(chosen: Mapping[str, Any], folder: Path, name: str, *, after_
         takes = parameters_of(str(settings.get("_target_", "")), path) if "_target_" in settings else {}
         given = {parameter: value for parameter, value in offered.items() if parameter in takes}
         check(settings, path, given)
-        loggers += start(functools.partial(build, settings, path, given), key, folder)
+        loggers += start(functools.partial(build, settings, path, given), key, folder, in_background=True)
     return loggers
 
 
-def start(make: Callable[[], Logger], key: str, folder: Path) -> list[Logger]:
+def start(make: Callable[[], Logger], key: str, folder: Path, *, in_background: bool) -> list[Logger]:
     """The logger behind its guard; none, and a warning, when it cannot be made. Raises InputError as `make` does."""
     try:
-        return [Guarded(make(), key, folder)]
+        return [Guarded(make(), key, folder, in_background=in_background)]
     except InputError:
         raise
     except Exception as error:
-        told = str(error).partition("\n")[0][:300]
-        log.warning("%s cannot be started (%s): it records nothing; the run goes on", key, told)
+        log.warning("%s cannot be started (%s): it records nothing; the run goes on", key, first_line(error))
         return []
 
 
@@ -180,13 +190,23 @@ def record_facts(loggers: list[Logger], facts: Mapping[str, Any]) -> None:
             logger.log_hyperparams({**without_secrets(dict(facts)), **facts_of(logger.folder)})
 
 
-@rank_zero_only
-def close_trackers(loggers: list[Logger], *, failed: bool) -> None:
-    """Hands over what belongs to the end and ends the trackers' runs, those of a failed or interrupted run as failed."""
+def close_trackers(loggers: list[Logger], *, status: str) -> None:
+    """Hands over what belongs to the end and ends the trackers' runs with the status of the run.
+
+    Args:
+        loggers: as `build_trackers` gave them.
+        status: "finished", "interrupted" or "failed".
+    """
     for logger in loggers:
         assert isinstance(logger, Guarded)
-        logger.attempt(functools.partial(hand_over, logger.logger, logger.folder))
-        logger.finalize("failed" if failed else "success")
-        end = getattr(logger.logger, "end", None)
-        if end is not None:
-            logger.attempt(functools.partial(end, failed=failed))
+        own: Any = logger.logger
+        logger.send(functools.partial(hand_over, own, logger.folder))
+        logger.finalize("success" if status == "finished" else "failed")
+        if hasattr(type(own), "end"):  # of its class: Lightning's DummyLogger has every attribute
+            (logger.send if is_main_process() else logger.attempt)(functools.partial(own.end, status))
+    for logger in loggers:  # each has begun to end
+        assert isinstance(logger, Guarded)
+        own = logger.logger
+        logger.close()
+        if logger.is_broken and hasattr(type(own), "abandon"):
+            own.abandon()
