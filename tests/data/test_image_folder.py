@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from arclight.data import arrays, image_folder
+from arclight.data import arrays, class_folders, image_folder
 from arclight.data.class_folders import find_images
 from arclight.data.image_file import ImageFile
 from arclight.data.image_folder import ImageFolder, check_header, read_image
@@ -464,7 +464,7 @@ def test_what_is_inside_decides_and_no_format_that_starts_programs_is_read(tmp_p
             read(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("suffix", image_folder.SUFFIXES)
+@pytest.mark.parametrize("suffix", class_folders.SUFFIXES)
 def test_every_suffix_that_is_looked_for_is_read(tmp_path: Path, suffix: str) -> None:
     mode = "1" if suffix == ".pbm" else "L" if suffix in (".pgm", ".gif") else "RGB"
     Image.new(mode, (8, 8)).save(tmp_path / f"a{suffix}")

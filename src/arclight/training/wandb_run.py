@@ -140,7 +140,7 @@ def catch_up(run: wandb.Run, folder: Path, after_step: int, before: tuple[int, i
             at each start, and the server takes no row twice: it goes on counting here.
     """
     first, recorded = (None, int(run.summary.get(AXIS) or 0)) if before is None else (before[0] + 1, before[1])
-    for row in rows_between(folder / NAME, recorded, after_step) or [{"step": recorded}]:
+    for row in rows_between(folder / NAME, recorded, after_step) or [{"step": str(recorded)}]:
         numbers = {key: float(value) for key, value in row.items() if key != "step"}
         run.log({**numbers, AXIS: int(row["step"])}, step=first, commit=True)
         first = None
