@@ -169,7 +169,8 @@ def test_a_place_where_no_run_can_live_is_one_message(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), "outputs/shapes-cnn")
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        "error: outputs/shapes-cnn cannot be made (Read-only file system): runs live in outputs/; start where you may write\n"
+        "error: outputs/shapes-cnn cannot be written (Read-only file system): "
+        "runs live in outputs/; start where you may write\n"
     )
     with pytest.raises(FileNotFoundError), mistakes_told():
         Path("elsewhere").read_text()

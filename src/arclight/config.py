@@ -298,7 +298,7 @@ def unwritable_told() -> Iterator[None]:
         if not Path(str(error.filename)).absolute().is_relative_to(OUTPUTS.absolute()):
             raise
         raise InputError(
-            f"{error.filename} cannot be written ({error.strerror}): runs live there; make room for a folder"
+            f"{error.filename} cannot be written ({error.strerror}): runs live in {OUTPUTS}/; start where you may write"
         ) from error
 
 

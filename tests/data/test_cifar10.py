@@ -285,9 +285,10 @@ def test_every_record_comes_out_as_it_was_written(counts: list[int], num_classes
         paths = [Path(folder, str(number)) for number in range(len(counts))]
         for path, part in zip(paths, np.split(records, np.cumsum(counts)[:-1]), strict=True):
             path.write_bytes(part.tobytes())
-        images, found = read_records(paths, num_classes)
-        assert found.tolist() == labels.tolist()
-        assert np.array_equal(images.numpy(), pixels)
+        splits = {"even": torch.arange(0, len(labels), 2), "odd": torch.arange(1, len(labels), 2)}
+        for name, (images, found) in read_records(paths, num_classes, splits).items():
+            assert found.tolist() == labels[splits[name].numpy()].tolist()
+            assert np.array_equal(images.numpy(), pixels[splits[name].numpy()])
         wrong = int(labels.max())
         with pytest.raises(InputError, match=f"has label {wrong} in record"):
-            read_records(paths, wrong)
+            read_records(paths, wrong, splits)

@@ -109,7 +109,7 @@ VALUES = [
     (["callbacks=weight_averaging", "callbacks.weight_averaging.decay=2"], ["callbacks.weight_averaging", "decay"]),
     (["checkpoint.every_minutes=0"], ["checkpoint.every_minutes=0", "more than 0"]),
     (["checkpoint.every_steps=0"], ["checkpoint.every_steps=0", "1 or more"]),
-    (["checkpoint.keep_previous=maybe"], ["checkpoint.keep_previous='maybe'", "true or false"]),
+    (["checkpoint.safetensors=maybe"], ["checkpoint.safetensors='maybe'", "true or false"]),
     (["tracker=wandb", "tracker.wandb.mode=onlin"], ["tracker.wandb.mode='onlin'", "Did you mean 'online'?"]),
     (["tracker=wandb", "tracker.wandb.project=a/b"], ["tracker.wandb.project=a/b", "128 characters"]),
 ]

@@ -46,7 +46,7 @@ class KeptImages(NamedTuple):
     def is_whole(self) -> bool:
         """Whether they are there; they are then marked as used."""
         try:
-            header = np.load(self.path, mmap_mode="r")
+            header = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):  # not there, cut short, or no such file
             return False
         if header.shape != self.shape or header.dtype != np.uint8:

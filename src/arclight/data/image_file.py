@@ -1,6 +1,6 @@
 """Decoded images in a file: read row by row, or mapped into memory.
 
-The files are NumPy's (`numpy.load(path, mmap_mode="r")` shows one), and no code is ever read from them.
+The files are NumPy's (`numpy.load(path, mmap_mode="r", allow_pickle=False)` shows one), and no code is ever read from them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ImageFile:
     device = torch.device("cpu")
 
     def __init__(self, path: Path) -> None:
-        header = np.load(path, mmap_mode="r")
+        header = np.load(path, mmap_mode="r", allow_pickle=False)
         self.path = path
         self.shape = torch.Size(header.shape)
         self._offset = int(header.offset)
@@ -67,4 +67,4 @@ class ImageFile:
 
 def mapped(path: Path) -> Tensor:
     """The images of a file, uint8 (N, C, H, W), as memory that this machine's processes share; what one writes is its own."""
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))

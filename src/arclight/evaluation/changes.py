@@ -11,7 +11,7 @@ from arclight.errors import InputError
 from arclight.redaction import without_secrets
 
 UNSET = "-"
-WITHOUT_INTEREST = ("name", "resume", "tracker.")  # they change nothing of what is trained
+WITHOUT_INTEREST = ("name", "resume", "preflight", "tracker.")  # they change nothing of what is trained
 
 
 class Change(NamedTuple):

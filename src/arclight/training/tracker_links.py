@@ -31,7 +31,7 @@ def place_of(guarded: Guarded) -> str:
     kind = type(logger).__name__
     if kind == "CSVLogger":
         return near(guarded.folder / "metrics.csv")
-    if kind == "TensorBoardLogger":
+    if kind in ("TensorBoardLogger", "TrackedByTensorboard"):
         return f"tensorboard --logdir {near(guarded.folder.parent)}"
     if kind == "TrackedByWandb":
         run = logger.experiment
