@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -138,8 +134,6 @@ def test_whose_number_of_threads_wins(facts: Facts, wishes: dict[str, Any], thre
         ),
         (CPU, {"compile": "max-autotune"}, r"hardware.compile=max-autotune wants a C\+\+ compiler"),
         (CPU, {"channels_last": 1}, "hardware.channels_last=1 must be true, false or auto"),
-        (MAC, {"keep_memory": True}, "only the C library of Linux can be told so; take hardware.keep_memory=auto"),
-        (CPU, {"keep_memory": "1 GB"}, "hardware.keep_memory=1 GB must be true, false or auto"),
         (CPU, {"threads": 0}, "hardware.threads=0 must be a whole number of 1 or more, or auto"),
         (CPU, {"workers": True}, "hardware.workers=True must be a whole number of 1 or more, or auto"),
     ],
@@ -156,7 +150,7 @@ def test_cpus_multiply_fp32_in_bf16_where_they_can() -> None:
 @pytest.mark.parametrize("matmul_precision", ["highest", "high"])
 def test_the_choices_reach_torch(matmul_precision: str) -> None:
     before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    chosen = {"matmul_precision": matmul_precision, "cudnn_benchmark": True, "threads": before[0] + 1, "keep_memory": False}
+    chosen = {"matmul_precision": matmul_precision, "cudnn_benchmark": True, "threads": before[0] + 1}
     try:
         put_into_effect({name: Choice(value, "a test") for name, value in chosen.items()})
         assert torch.get_float32_matmul_precision() == matmul_precision
@@ -168,46 +162,3 @@ def test_the_choices_reach_torch(matmul_precision: str) -> None:
         torch.set_float32_matmul_precision(before[1])
         torch.backends.cudnn.allow_tf32 = before[2]
         torch.backends.cudnn.benchmark = False
-
-
-@pytest.mark.parametrize(
-    ("facts", "wishes", "value"),
-    [
-        (CPU, {}, True),
-        (CPU, {"keep_memory": False}, False),
-        (H100, {}, False),
-        (H100, {"accelerator": "cpu"}, True),
-        (H100, {"keep_memory": True}, True),
-        (MAC, {"accelerator": "cpu"}, False),
-    ],
-)
-def test_memory_is_kept_where_tensors_lie_in_it(facts: Facts, wishes: dict[str, Any], value: bool) -> None:
-    assert plan(facts, wishes)["keep_memory"].value is value
-
-
-LARGE = """
-import resource
-from arclight.hardware.speed import keep_free_memory
-
-def use() -> None:
-    memory = bytearray(80_000_000)  # more than the C library ever keeps by itself
-    memory[::4096] = bytes(len(memory[::4096]))
-
-keep_free_memory()
-use()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    use()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-@pytest.mark.parametrize("own", [{}, {"MALLOC_ARENA_MAX": "4"}])
-def test_what_is_freed_is_taken_again_unless_the_system_says_otherwise(own: dict[str, str]) -> None:
-    set_already = {name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"}
-    environment = {name: value for name, value in os.environ.items() if name not in set_already} | own
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    found = subprocess.run([sys.executable, "-c", LARGE], env=environment, capture_output=True, text=True, check=True)
-    num_pages = int(found.stdout)
-    assert num_pages > 100 if own else num_pages < 100

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,11 +14,9 @@ GRAPH_MODES = ("reduce-overhead", "max-autotune")  # modes of torch.compile that
 COMPILE_MODES = ("default", *GRAPH_MODES, "max-autotune-no-cudagraphs")
 STEPS_THAT_PAY = 20_000  # a captured graph saves some 3 ms of launches in a step, and a minute to make it is earned back then
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as malloc.h has them
-
 
 def put_into_effect(choices: Mapping[str, Choice]) -> None:
-    """Sets what holds for the whole process: precision of fp32 products, search of cuDNN, threads, what becomes of free memory.
+    """Sets what torch keeps for the whole process: precision of fp32 products, search of cuDNN, threads.
 
     Lightning's Trainer is given no `benchmark`, so that this is the only place that sets it.
     """
@@ -31,23 +27,6 @@ def put_into_effect(choices: Mapping[str, Choice]) -> None:
     torch.backends.cudnn.allow_tf32 = matmul_precision != "highest"  # torch's default lets convolutions use TF32 in "fp32"
     torch.backends.cudnn.benchmark = choices["cudnn_benchmark"].value
     torch.set_num_threads(choices["threads"].value)
-    if choices["keep_memory"].value:
-        keep_free_memory()
-
-
-def keep_free_memory() -> None:
-    """Tells the C library to keep what is freed for the next request; a system's own settings of it are left as they are.
-
-    Else each step asks the system for its large tensors anew, which hands them out page by page, each of them wiped.
-
-    Source: mallopt(3).
-    """
-    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**30)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def choose_cudnn_benchmark(
@@ -171,22 +150,6 @@ def choose_workers(facts: Facts, num_local: int, wishes: Mapping[str, Any]) -> C
     """Threads of each process that decode image files; a data set's own num_workers goes before it."""
     wish = read_count(wishes, "workers")
     return share_of_cores(facts, num_local) if wish is None else granted(wish)
-
-
-def choose_keep_memory(facts: Facts, accelerator: str, wishes: Mapping[str, Any]) -> Choice:
-    """Whether the memory of a step stays with the process for the next, instead of going back to the system."""
-    wish = read_switch(wishes, "keep_memory")
-    if wish and facts.system != "Linux":
-        raise InputError(
-            "hardware.keep_memory=true: only the C library of Linux can be told so; take hardware.keep_memory=auto"
-        )
-    if wish is not None:
-        return granted(wish)
-    if accelerator != "cpu":
-        return Choice(False, "torch keeps the device's memory itself")
-    if facts.system != "Linux":
-        return Choice(False, "only the C library of Linux can be told so")
-    return Choice(True, "each step needs the memory of the one before again")
 
 
 def share_of_cores(facts: Facts, num_local: int) -> Choice:
