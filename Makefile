@@ -18,7 +18,7 @@ demo: $(VENV)/run ## train both tasks on data made on the spot; about a minute
 test: $(VENV)/dev ## the offline tests
 	$(BIN)/python -m pytest
 
-test-processes: $(VENV)/dev ## runs of several processes: ddp, fsdp, torchrun, grids, processes that die; about five minutes
+test-processes: $(VENV)/dev ## runs of several processes, processes that die, whole programs; about six minutes
 	$(BIN)/python -m pytest -m processes
 
 test-slow: $(VENV)/dev ## tests on the real data in $ARCLIGHT_DATA; about a minute

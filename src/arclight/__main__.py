@@ -51,15 +51,15 @@ def evaluate(options: argparse.Namespace) -> None:
     """Prints the scores of a run on a split."""
     import yaml
 
-    from arclight import experiment
-    from arclight.terminal import open_console, say, show
-
     overrides = {}
     for override in options.overrides:
         key, equals, value = override.partition("=")
         if not equals or not key.startswith("data."):
             raise InputError(f"'{override}' is not of the form data.KEY=VALUE, the settings that evaluate takes")
         overrides[key.removeprefix("data.")] = yaml.safe_load(value)
+    from arclight import experiment  # seconds to import: what is wrong above is told before
+    from arclight.terminal import open_console, say, show
+
     scores = experiment.evaluate(options.run, overrides, split=options.split)
     console = open_console()
     show(console, [table.to_rich() for table in scores.tables])

@@ -119,6 +119,7 @@ def test_a_python_without_the_packages_is_told(cifar_folder: Path, tmp_path: Pat
     assert "install requirements.txt" in ended.stderr
 
 
+@pytest.mark.processes
 def test_what_cannot_be_measured_is_said(cifar_folder: Path, tmp_path: Path) -> None:
     command = [
         "bash",

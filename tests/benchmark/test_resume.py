@@ -21,6 +21,7 @@ def test_what_is_asked_is_what_users_type() -> None:
         assert compose([*recipe, *resume.FIRST])["trainer"]["max_epochs"] == 1
 
 
+@pytest.mark.processes
 def test_the_second_run_goes_on_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[Path, tuple[str, ...]]] = []
 

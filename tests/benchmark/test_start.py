@@ -26,6 +26,7 @@ def test_the_table_has_what_is_beyond_the_imports() -> None:
     assert start.to_table(Result("start", {"device": "made up", "num_rounds": 2}, cases)).row_count == 2
 
 
+@pytest.mark.processes
 def test_imports_are_taken_off_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter(range(100))
     monkeypatch.setattr(start, "answer", lambda name, arguments, tell: lambda: 1.0)

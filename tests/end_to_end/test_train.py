@@ -31,14 +31,16 @@ def type_in(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
         ),
         ([str(TRAIN), "data=image_folder"], "error: data.root must be given: add data.root=... to the command\n"),
         ([str(TRAIN), "data=cifar11"], "error: data=cifar11: conf/data/ has no cifar11.yaml. Did you mean 'cifar10'?\n"),
-        (
+        pytest.param(
             [str(TRAIN), "experiment=demo", "data.batch_size=99999"],
             "error: data.batch_size=99999 is larger than the training split of 4096 samples; "
             "take data.batch_size=4096 or less\n",
+            marks=pytest.mark.processes,
         ),
-        (
+        pytest.param(
             ["-m", "arclight", "evaluate", "latest"],
             "holds no run with a checkpoint; train one with `python train.py`\n",
+            marks=pytest.mark.processes,
         ),
         (["-m", "arclight", "evaluate", "latest", "root=x"], "'root=x' is not of the form data.KEY=VALUE"),
         (["-m", "arclight", "report", "nowhere"], "error: nowhere is no run folder"),
@@ -52,6 +54,7 @@ def test_a_mistake_is_one_message(arguments: list[str], told: str, tmp_path: Pat
     assert not list(tmp_path.glob("outputs/*/*"))
 
 
+@pytest.mark.processes
 def test_a_run_is_evaluated_from_the_command_line(tmp_path: Path) -> None:
     trained = type_in(tmp_path, str(TRAIN), *TINY_IMAGES, "trainer.max_epochs=1", "precision=fp32")
     assert trained.returncode == 0, trained.stderr
