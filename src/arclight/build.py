@@ -30,7 +30,7 @@ ALLOWED_PACKAGES = (
     *("lightning.pytorch.callbacks", "lightning.pytorch.loggers", "lightning.pytorch.profilers"),
     *("lightning.pytorch.strategies", "lightning.pytorch.plugins", "lightning.fabric.plugins"),
     *("torch.nn", "torch.optim", "torchmetrics.classification"),
-    "arclight.benchmark.record_clock",
+    *("arclight.benchmark.communication", "arclight.benchmark.record_clock"),  # callbacks that measure
 )
 SPECIAL_KEYS = ("_args_", "_convert_", "_recursive_")  # of hydra.utils.instantiate, which is not what builds here
 

@@ -67,13 +67,17 @@ def run_where_told(composed: Composed) -> Run:
         if in_grid() and (done := finished(composed.folder)):
             return done
         check_batch(composed.settings["data"], here)
-        if here.starts_processes or (in_grid() and not is_one_of_many):
-            return start(composed, here, num_threads=plan["threads"].value)
     except InputError as mistake:
         resume.discard(composed.folder)
         from arclight.preflight import with_all_others  # lightning loads here
 
         raise with_all_others(mistake, composed) from mistake
+    if here.starts_processes or (in_grid() and not is_one_of_many):
+        try:
+            return start(composed, here, num_threads=plan["threads"].value)
+        except InputError:  # the processes have looked at everything
+            resume.discard(composed.folder)
+            raise
     from arclight.experiment import run as train  # torch and lightning load here
 
     return train(composed)

@@ -108,7 +108,7 @@ def test_a_grid_starts_each_run_once_and_goes_on_after_a_failure() -> None:
     assert {name: result["status"] for name, result in results.items()} == {
         **{"0-shapes-cnn": "finished", "1-shapes-cnn": "failed", "2-shapes-cnn": "finished"},
     }
-    assert results["1-shapes-cnn"]["error"] == "seed=-1 must be a whole number from 0 to 4294967295"
+    assert results["1-shapes-cnn"]["error"] == "seed=-1 must be a whole number from 0 to 4294967295 (set by seed=-1)"
     assert "Traceback" not in err
     assert "error: seed=-1 must be a whole number" in err
     table = out[out.index("3 runs") :]
