@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -32,6 +31,7 @@ from arclight.config import Composed, composed_by_hydra, mistakes_named, to_comp
 from arclight.data.datamodule import DataModule
 from arclight.data.order import TrainOrder
 from arclight.errors import InputError
+from arclight.terminal import open_console
 from arclight.training.task import Task
 
 NUM_STEPS = 2  # of each size: from the second on the optimizer holds its state, and the allocator has found its blocks
@@ -93,7 +93,7 @@ def find_largest_batch(overrides: Sequence[str], *, free: Callable[[], int] | No
     settings, world_size = settings_of_one_device(composed.settings, facts)
     preflight.check(replace(composed, settings=settings), facts)
     with quiet_lightning():
-        parts = assembly.put_together(replace(composed, settings=settings), facts, [], Console(quiet=True))
+        parts = assembly.put_together(replace(composed, settings=settings), facts, [], open_console(quiet=True))
         share = parts.data.batch_size // world_size
         trials = Trials(parts.task, parts.data, parts.trainer, world_size=world_size, free=free or memory.free_bytes)
         tries = search(share, trials)

@@ -178,5 +178,4 @@ def attend(
     query, key, value = (part.transpose(1, 2).flatten(0, 1) for part in (query, key, value))
     seen = varlen_attn(query, key, value, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q, scale=scaling)
     assert isinstance(seen, Tensor), "more is given only to who asks"
-    assert isinstance(seen, Tensor), "more is given only to who asks"
     return seen.unflatten(0, (num_rows, num_places)), None

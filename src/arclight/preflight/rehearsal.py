@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -25,6 +24,7 @@ from arclight.assembly import Parts, count_parameters, put_together
 from arclight.checkpoint import last_checkpoint, restore
 from arclight.config import Composed
 from arclight.spec import ImageBatch, TokenBatch
+from arclight.terminal import open_console, say, show
 from arclight.training.interruption import Interruption
 from arclight.training.task import Task
 
@@ -114,13 +114,13 @@ def rehearse(composed: Composed, facts: hardware.Facts, interruption: Interrupti
     Raises:
         InputError: as a run would.
     """
-    console = Console(quiet=not hardware.is_main_process())
+    console = open_console(quiet=not hardware.is_main_process())
     rehearsal = Rehearsal()
     try:
         try_all(composed, facts, interruption, rehearsal)
     finally:
-        console.print(rehearsal.to_rich())
-    console.print("nothing was trained and nothing is kept; leave preflight=full out to train", highlight=False)
+        show(console, [rehearsal.to_rich()])
+    say(console, ["nothing was trained and nothing is kept; leave preflight=full out to train"])
     return run_folder.Run({}, composed.folder, lambda: None)
 
 
@@ -130,7 +130,7 @@ def try_all(composed: Composed, facts: hardware.Facts, interruption: Interruptio
     settings = {**composed.settings, "trainer": trainer_settings, "tracker": {}}
     with rehearsal.step("data and net") as told:
         rehearsed = replace(composed, settings=settings)
-        parts = put_together(rehearsed, facts, [], Console(quiet=True), interruption=interruption)
+        parts = put_together(rehearsed, facts, [], open_console(quiet=True), interruption=interruption)
         sizes = ", ".join(f"{size:,} {split}" for split, size in parts.data.sizes.items())
         told.append(f"{sizes}; {count_parameters(parts.task):,} parameters")
     trainer, watch = parts.trainer, Watch()
