@@ -24,6 +24,7 @@ def _small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "NUM_IMAGES", {"cpu": 1})
 
 
+@pytest.mark.processes
 def test_scaling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     commands: list[list[str]] = []
 
@@ -51,6 +52,7 @@ def test_scaling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert f"result: {file}" in told
 
 
+@pytest.mark.processes
 def test_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "precision.json"
     options = ["--model", "small_cnn", "--device", "cpu", "--repeats", "1", "--batch-size", "4", "--without", "compile"]
