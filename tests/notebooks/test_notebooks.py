@@ -21,10 +21,8 @@ def test_outputs_are_stripped(path: Path) -> None:
 
 @pytest.mark.enable_socket
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, id=path.stem, marks=[pytest.mark.processes] * (place > 0)) for place, path in enumerate(NOTEBOOKS)],
-)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.processes
 def test_it_runs(path: Path, tmp_path: Path) -> None:
     import nbformat
     from nbclient import NotebookClient
