@@ -161,27 +161,33 @@ def newest_whole(folder: Path) -> Path | None:
     Raises:
         InputError: when there are some, but all of them are damaged, or the newest whole one is of another version.
     """
+    path, problems = look_through(folder)
+    for damaged, told in problems.items():
+        log.warning("%s; the run goes on from %s", told, path)
+        if is_main_process() and damaged.exists():
+            aside = damaged.with_name(f"{damaged.name}.damaged")
+            durable_file.remove(aside)
+            damaged.replace(aside)
+    return path
+
+
+def look_through(folder: Path) -> tuple[Path | None, dict[Path, str]]:
+    """As `newest_whole`, and what is wrong with those that are newer; all stay as they are."""
     last = last_checkpoint(folder)
     there = [path for path in (last, *durable_file.earlier(last)) if path.exists()]
+    problems: dict[Path, str] = {}
     if not any(map(is_checkpoint, there)):
-        return None  # at most a folder whose first save was cut short
-    problems: list[tuple[Path, str]] = []
+        return None, problems  # at most a folder whose first save was cut short
     for path in there:
         try:
             contents = read(path)
         except InputError as problem:
-            problems.append((path, str(problem)))
+            problems[path] = str(problem)
             continue
         ours_in(contents, path)
-        for damaged, told in problems:
-            log.warning("%s; the run goes on from %s", told, path)
-            if is_main_process() and damaged.exists():
-                aside = damaged.with_name(f"{damaged.name}.damaged")
-                durable_file.remove(aside)
-                damaged.replace(aside)
-        return path
+        return path, problems
     begin = f"nothing is left to go on from; put a copy in its place, or begin anew without resume ({folder} stays)"
-    raise InputError("\n".join([*(told for _, told in problems), begin]))
+    raise InputError("\n".join([*problems.values(), begin]))
 
 
 def steps_done(path: Path | None) -> int:

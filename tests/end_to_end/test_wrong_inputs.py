@@ -118,7 +118,7 @@ TEXT_VALUES = [
     (["data.packing=rows", "data.tokens_per_row=16"], ["data.tokens_per_row=16", "set data.tokens_per_row=128 or more"]),
     (["+data.max_length=2"], ["data.max_length=2", "3 or more"]),
     (["+data.vocab_size=5"], ["data.vocab_size=5", "or more"]),
-    (["model.dropout=-1"], ["model.dropout=-1", "from 0 to 1"]),
+    (["model.dropout=-1"], ["model.dropout=-1", "at least 0 and below 1"]),
     (["model.width=127"], ["model.width=127", "model.heads=2"]),
     (["task.layer_decay=0"], ["task.layer_decay=0", "above 0"]),
     (["model.checkpoint=/nowhere/at/all"], ["model.checkpoint=/nowhere/at/all", "no such folder", "save_pretrained()"]),

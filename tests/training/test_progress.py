@@ -13,7 +13,7 @@ from rich.text import Text
 
 from arclight.terminal import open_console
 from arclight.training import progress
-from arclight.training.progress import ProgressBar, duration, progress_callback, row
+from arclight.training.progress import ProgressBar, as_clock, progress_callback, row
 from arclight.training.throughput import Throughput
 from tests.test_terminal import Terminal
 from tests.training.test_callbacks import fit
@@ -95,4 +95,4 @@ def test_a_run_without_an_end_has_no_time_left(tmp_path: Path) -> None:
 
 def test_rows_and_times() -> None:
     assert row(["a", "1/2"], [3, 4]) == "  a   1/2"
-    assert [duration(seconds) for seconds in (0.4, 61, 3601)] == ["0:00", "1:01", "1:00:01"]
+    assert [as_clock(seconds) for seconds in (0.4, 61, 3601)] == ["0:00", "1:01", "1:00:01"]

@@ -24,6 +24,7 @@ from torch import Tensor
 from arclight import assembly, hardware
 from arclight.benchmark.machine import choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, significant
+from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.precision import limits
 from arclight.benchmark.raw_loop import batches
 from arclight.benchmark.scaling import TASKS
@@ -39,8 +40,6 @@ NUM_SAMPLES = {"images": 1024, "text": 512}  # in one times the data
 NUM_HELD_OUT = 64  # validated and tested on, whatever the size
 IMAGE_SIZE = 32
 PARTS = {"prepare": "preparing", "load": "loading an epoch", "train": "training an epoch"}
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,7 @@ class Wish:
     num_rounds: int = 5
 
     def __post_init__(self) -> None:
-        for option, value in (("--repeats", self.num_rounds), ("--samples", self.num_samples or 1)):
-            if value < 1:
-                raise InputError(f"{option} {value} must be 1 or more")
+        check_counts({"--repeats": self.num_rounds, "--samples": self.num_samples or 1})
         if len(self.sizes) < 2 or self.sizes[0] < 1:
             raise InputError(
                 f"--sizes {','.join(map(str, self.sizes))} must be two or more whole numbers from 1 on, such as 1,4,16"

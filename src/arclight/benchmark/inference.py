@@ -21,6 +21,7 @@ from arclight import hardware
 from arclight.benchmark.backend import Backend, applied, autocast
 from arclight.benchmark.machine import Machine, choose_device, measure_machine, precisions, seconds_of, synchronize
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, significant
+from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.precision import NUM_FIRST, limits
 from arclight.benchmark.training_step import Sample, made_data, make_sample, on_device, with_defaults, with_layout
 from arclight.checkpoint import build_task
@@ -41,8 +42,6 @@ BACKENDS = (
 )
 ROUND_S = 0.3  # of calls of one case in one round
 
-Tell = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Wish:
@@ -61,8 +60,7 @@ class Wish:
     round_s: float = ROUND_S
 
     def __post_init__(self) -> None:
-        if self.num_rounds < 1:
-            raise InputError(f"--repeats {self.num_rounds} must be 1 or more")
+        check_counts({"--repeats": self.num_rounds})
         for size in self.sizes:
             if size < 1:
                 raise InputError(f"--batch-sizes {size} must be 1 or more")

@@ -19,6 +19,7 @@ from torch import Tensor
 from arclight import assembly, hardware
 from arclight.benchmark.machine import Machine, choose_device, measure_machine, synchronize
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
+from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.precision import limits
 from arclight.benchmark.raw_loop import batches
 from arclight.benchmark.scaling import TASKS
@@ -36,8 +37,6 @@ DEFAULTS = {
     "text": {**TASKS["text"], "data.num_train": "8000"},
 }
 NUM_FIRST = 3  # batches before the clock starts
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,7 @@ class Wish:
     num_rounds: int = 5
 
     def __post_init__(self) -> None:
-        for option, value in (("--repeats", self.num_rounds), ("--batches", self.num_batches)):
-            if value < 1:
-                raise InputError(f"{option} {value} must be 1 or more")
+        check_counts({"--repeats": self.num_rounds, "--batches": self.num_batches})
         for number in self.workers:
             if number < 0:
                 raise InputError(f"--workers {number} must be 0 or more")

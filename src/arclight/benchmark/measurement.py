@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 
 from arclight import hardware
 from arclight.benchmark.machine import Machine
+from arclight.benchmark.options import check_counts
 from arclight.config import CONF, alternatives
 from arclight.errors import InputError
 from arclight.run_folder import ask_git, environment
@@ -106,8 +107,7 @@ def interleave(cases: Mapping[str, Callable[[], T]], num_rounds: int) -> dict[st
     Raises:
         InputError: for less than one round.
     """
-    if num_rounds < 1:
-        raise InputError(f"--repeats {num_rounds} must be 1 or more")
+    check_counts({"--repeats": num_rounds})
     names = list(cases)
     measured: dict[str, list[T]] = {name: [] for name in names}
     for number in range(num_rounds):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 Tell = Callable[[str], None]  # takes a line about what happens now
 
 FILE_WIDTH = 140  # characters of a table that goes to a file or another program
+
+
+def check_counts(counts: Mapping[str, int]) -> None:
+    """Raises InputError for a number that is less than 1, by its option."""
+    for option, value in counts.items():
+        if value < 1:
+            raise InputError(f"{option} {value} must be 1 or more")
 
 
 def add_common(verb: argparse.ArgumentParser, *, with_batch_size: bool = True) -> None:

@@ -19,8 +19,8 @@ from arclight import hardware
 from arclight.benchmark.backend import SWITCHES, Backend
 from arclight.benchmark.machine import Machine, choose_device, measure_machine, precisions, seconds_of
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
+from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.training_step import Sample, TrainingStep, made_data, make_sample, with_defaults
-from arclight.errors import InputError
 from arclight.spec import ImageSpec
 
 PLAIN = Backend()
@@ -29,8 +29,6 @@ ROUND_S = 0.5  # of steps of one case in one round
 NUM_FAST_PRECISIONS = 2
 CUDNN_ONLY = "cuDNN is a library for NVIDIA GPUs"
 NO_IMAGES = "no images in this data"
-
-Tell = Callable[[str], None]
 
 
 def measure_precision(
@@ -59,8 +57,7 @@ def measure_precision(
     Raises:
         InputError: for an unknown model or override, a device that is not here, or less than one round.
     """
-    if num_rounds < 1:
-        raise InputError(f"--repeats {num_rounds} must be 1 or more")
+    check_counts({"--repeats": num_rounds})
     device, facts = choose_device(device_wish), hardware.probe()
     # a learning rate of 0, so that every step does the same work: a net that has learned its batch works with denormal numbers
     defaults = {**made_data(model), "optimizer.lr": "0"} | ({} if batch_size is None else {"data.batch_size": str(batch_size)})

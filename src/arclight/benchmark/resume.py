@@ -16,14 +16,13 @@ from rich.table import Table
 from arclight import hardware
 from arclight.benchmark.machine import choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave
+from arclight.benchmark.options import Tell
 from arclight.benchmark.train_process import train_in
 from arclight.benchmark.training_step import compose
 
 TASKS = {"images": ("experiment=demo",), "text": ("experiment=demo_tagger",)}
 FIRST = ("trainer.max_epochs=1", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "callbacks=none")
 AGAIN = ("resume=latest", "resume_with_changes=true", "trainer.max_epochs=2")
-
-Tell = Callable[[str], None]
 
 
 def measure_resume(overrides: Sequence[str], *, num_rounds: int = 5, tell: Tell = lambda line: None) -> Result:

@@ -14,6 +14,7 @@ from arclight import hardware
 from arclight.benchmark.backend import SWITCHES
 from arclight.benchmark.machine import Machine, choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio
+from arclight.benchmark.options import Tell
 from arclight.benchmark.train_process import Trained, train
 from arclight.benchmark.training_step import (
     MADE_IMAGES,
@@ -32,8 +33,6 @@ COMMUNICATION = "arclight.benchmark.communication.CommunicationTime"
 # one device with nothing that the plan would choose
 UNTUNED = ("precision=fp32", *(f"++hardware.{switch}=false" for switch in SWITCHES))
 MOST_PROCESSES_PER_CORE = 8
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)

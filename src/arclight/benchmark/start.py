@@ -17,6 +17,7 @@ from rich.table import Table
 from arclight import hardware
 from arclight.benchmark.machine import choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave
+from arclight.benchmark.options import Tell
 from arclight.benchmark.train_process import train
 from arclight.benchmark.training_step import compose
 from arclight.config import CONF
@@ -32,8 +33,6 @@ ANSWERS = {
 }
 ONE_STEP = ("trainer.max_steps=1", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "callbacks=none")
 FIRST_STEPS = {"first step, images": ("experiment=demo",), "first step, text": ("experiment=demo_tagger",)}
-
-Tell = Callable[[str], None]
 
 
 def measure_start(overrides: Sequence[str], *, num_rounds: int = 5, tell: Tell = lambda line: None) -> Result:

@@ -12,6 +12,7 @@ from rich.table import Table
 from arclight import hardware
 from arclight.benchmark.machine import choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
+from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.scaling import TASKS
 from arclight.benchmark.train_process import train
 from arclight.benchmark.training import steady
@@ -21,8 +22,6 @@ from arclight.errors import InputError
 NONE, ALL = "none", "all of them"
 ALONE = ("csv", "tensorboard", "wandb", "mlflow")
 TARGET = 1.03  # of the step with all of them over that with none, at most
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,7 @@ class Wish:
     num_rounds: int = 5
 
     def __post_init__(self) -> None:
-        for option, value in (("--repeats", self.num_rounds), ("--steps", self.num_steps)):
-            if value < 1:
-                raise InputError(f"{option} {value} must be 1 or more")
+        check_counts({"--repeats": self.num_rounds, "--steps": self.num_steps})
         if chosen := [override for override in self.overrides if override.lstrip("+~").startswith("tracker")]:
             raise InputError(f"{chosen[0]}: this benchmark goes through the trackers itself; leave it out")
 

@@ -20,6 +20,7 @@ from rich.text import Text
 from arclight import hardware
 from arclight.benchmark.machine import Machine, choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
+from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.precision import limits
 from arclight.benchmark.scaling import TASKS
 from arclight.benchmark.train_process import LONGEST_S, TOLD_CHARACTERS, environment_for, train
@@ -63,8 +64,6 @@ READ = {
     "bytes": ("load/bytes_per_s", "B/s"),
 }
 
-Tell = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Wish:
@@ -83,9 +82,7 @@ class Wish:
     with_fp32: bool = False
 
     def __post_init__(self) -> None:
-        for option, value in (("--repeats", self.num_rounds), ("--steps", self.num_steps)):
-            if value < 1:
-                raise InputError(f"{option} {value} must be 1 or more")
+        check_counts({"--repeats": self.num_rounds, "--steps": self.num_steps})
         for name in self.against:
             if name not in KINDS[self.task]:
                 raise InputError(f"--against {name}: baselines of --task {self.task} are {', '.join(KINDS[self.task])}")

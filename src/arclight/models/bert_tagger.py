@@ -19,6 +19,7 @@ from arclight.hardware import Choice
 from arclight.hub import commit_of, load_pretrained, tell_commit
 from arclight.models.attention import (
     PACKED,
+    check_dropout,
     choose_attention,
     inputs_of,
     register,
@@ -81,9 +82,7 @@ class BertTagger(nn.Module):
         attention_dropout: float | None = None,
     ) -> None:
         super().__init__()
-        for name, share in (("dropout", dropout), ("attention_dropout", attention_dropout)):
-            if share is not None and not 0 <= share < 1:
-                raise InputError(f"model.{name}={share} must be at least 0 and below 1")
+        check_dropout({"dropout": dropout, "attention_dropout": attention_dropout})
         if encoder is not None:
             self.encoder = rebuilt(encoder)
         elif checkpoint is not None:

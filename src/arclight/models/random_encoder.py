@@ -25,21 +25,31 @@ def rebuilt(encoder: Mapping[str, Any]) -> PreTrainedModel:
     return model
 
 
-def small_bert(
-    spec: TokenSpec, *, layers: int, width: int, heads: int, dropout: float, attention_dropout: float | None
-) -> PreTrainedModel:
-    """A BERT with random weights that fits the spec exactly."""
-    from transformers import BertConfig, BertModel
-
+def check_sizes(*, layers: int, width: int, heads: int) -> None:
+    """Raises InputError for a size that is less than 1."""
     for name, value in (("layers", layers), ("width", width), ("heads", heads)):
         if value < 1:
             raise InputError(f"model.{name}={value} must be 1 or more")
+
+
+def check_heads(*, width: int, heads: int) -> None:
+    """Raises InputError for hidden states that cannot be cut into so many heads."""
     if width % heads:
         lower = width // heads * heads
         sizes = " or ".join(str(size) for size in (lower, lower + heads) if size)
         raise InputError(
             f"model.width={width} does not divide over model.heads={heads}; the nearest widths that do are {sizes}"
         )
+
+
+def small_bert(
+    spec: TokenSpec, *, layers: int, width: int, heads: int, dropout: float, attention_dropout: float | None
+) -> PreTrainedModel:
+    """A BERT with random weights that fits the spec exactly."""
+    from transformers import BertConfig, BertModel
+
+    check_sizes(layers=layers, width=width, heads=heads)
+    check_heads(width=width, heads=heads)
     config = BertConfig(
         vocab_size=spec.vocab_size,
         pad_token_id=spec.pad_id,

@@ -13,15 +13,14 @@ from typing import Any
 import torch
 
 from arclight.build import parameters_of
-from arclight.checkpoint import build_task, check_fits, is_checkpoint, last_checkpoint, ours_in, read
+from arclight.checkpoint import build_task, check_fits, look_through, ours_in, read
 from arclight.config import Composed
 from arclight.errors import InputError, nearest
 from arclight.hardware import is_main_process
 from arclight.spec import Spec, from_plain
-from arclight.training import durable_file
 
 LEAST_BYTES, SCARCE_BYTES = 10**6, 10**9  # free for a run: with less nothing at all can be written; with less it is told
-KEPT = 4  # checkpoints at once: best, last, the one before, and the one that is being written
+MORE = 2  # checkpoints than those that are kept to go on from: the best, and the one that is being written
 STATES = 3  # of Adam, with the weights
 WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 NOT_IN_A_PROJECT = set("/\\#?%:")
@@ -107,9 +106,12 @@ def folder_mistakes(composed: Composed) -> Iterator[str]:
     told = f"{place.resolve()} has {free / 1e6:,.0f} MB free"
     if free < max(LEAST_BYTES, weights):
         yield f"{told}, and a checkpoint of this run takes {max(LEAST_BYTES, weights) / 1e6:,.0f} MB or more; make room there"
-    elif is_main_process() and free < max(SCARCE_BYTES, KEPT * STATES * weights):
-        needed = f", and its checkpoints may take {KEPT * STATES * weights / 1e6:,.0f} MB" if weights else ""
-        log.warning("%s%s; a run whose disk is full keeps its last whole checkpoint", told, needed)
+        return
+    keep = composed.settings["checkpoint"].get("keep", 2)
+    needed = ((keep if isinstance(keep, int) else 2) + MORE) * STATES * weights
+    if is_main_process() and free < max(SCARCE_BYTES, needed):
+        all_of_them = f", and its checkpoints may take {needed / 1e6:,.0f} MB" if weights else ""
+        log.warning("%s%s; a run whose disk is full keeps its last whole checkpoint", told, all_of_them)
 
 
 def standing(path: Path) -> Path:
@@ -141,20 +143,14 @@ def tracker_mistakes(name: str, chosen: Mapping[str, Any]) -> Iterator[str]:
 
 def checkpoint_mistakes(composed: Composed) -> Iterator[str]:
     """A run that is gone on with, but whose checkpoints cannot be read or are of another net."""
-    last = last_checkpoint(composed.folder)
-    problems = []
-    for path in (last, *durable_file.earlier(last)):
-        if is_checkpoint(path):
-            try:
-                ours = ours_in(read(path), path)
-            except InputError as problem:
-                problems.append(str(problem))
-            else:
-                yield from net_mistakes(composed, ours["settings"], path, from_plain(ours["spec"]))
-                return
-    if problems:
-        begin = "nothing is left to go on from; put a copy in its place, or begin anew without resume"
-        yield "\n".join([*problems, f"{begin} ({composed.folder} stays)"])
+    try:
+        path, _ = look_through(composed.folder)
+    except InputError as mistake:
+        yield str(mistake)
+        return
+    if path is not None:
+        ours = ours_in(read(path), path)
+        yield from net_mistakes(composed, ours["settings"], path, from_plain(ours["spec"]))
 
 
 def net_mistakes(composed: Composed, before: Mapping[str, Any], path: Path, spec: Spec) -> Iterator[str]:

@@ -45,7 +45,6 @@ TRAINER = {
     "overfit_batches": Range(0, is_share=True),
     "log_every_n_steps": Range(0),
 }
-ENCODER = {"dropout": Range(0, 1), "layers": Range(1), "width": Range(1), "heads": Range(1)}  # of a model with a `checkpoint`
 
 
 def out_of_range(settings: Mapping[str, Any], ranges: Mapping[str, Range], path: str) -> Iterator[str]:

@@ -16,10 +16,12 @@ from arclight.assembly import plan_for
 from arclight.build import build, find_mistakes, find_target, parameters_of
 from arclight.errors import InputError, nearest
 from arclight.hardware.plan import FOR_TRAINER, is_sharded
-from arclight.preflight.ranges import ENCODER, out_of_range, trainer_mistakes
+from arclight.models.attention import check_dropout
+from arclight.models.random_encoder import check_heads, check_sizes
+from arclight.preflight.ranges import trainer_mistakes
 from arclight.spec import ImageSpec, Spec, TokenSpec
 from arclight.training.muon import Muon
-from arclight.training.optimizers import read_rates
+from arclight.training.optimizers import check_layer_decay, read_rates
 
 KINDS = {ImageSpec: "images", TokenSpec: "tagged text"}
 # Facts of no data set, from which nothing is refused that real data would allow: settings are tried on them
@@ -118,10 +120,13 @@ def model_refusals(settings: Mapping[str, Any]) -> Iterator[str]:
     """What a net of ours says to its settings; others may do anything while they are made."""
     chosen, spec = settings["model"], STAND_INS.get(spec_type_of(settings, "task"))
     if "checkpoint" in chosen:
-        yield from out_of_range(chosen, ENCODER, "model")
-        width, heads = chosen.get("width", 1), chosen.get("heads", 1)
-        if chosen["checkpoint"] is None and width >= 1 <= heads and width % heads:
-            yield f"model.width={width} does not divide over model.heads={heads}"
+        shares = {name: chosen.get(name) for name in ("dropout", "attention_dropout")}
+        yield from refusals("model", lambda: check_dropout(shares))
+        sizes = {name: chosen.get(name, 1) for name in ("layers", "width", "heads")}
+        wrong = list(refusals("model", lambda: check_sizes(**sizes)))
+        if not wrong and chosen["checkpoint"] is None:
+            wrong = list(refusals("model", lambda: check_heads(width=sizes["width"], heads=sizes["heads"])))
+        yield from wrong
     elif isinstance(spec, ImageSpec) and str(chosen["_target_"]).startswith("arclight."):
         with torch.device("meta"):  # shapes without numbers
             yield from (told for told in refusals("model", lambda: build(chosen, "model", {"spec": spec})) if "model." in told)
@@ -133,12 +138,7 @@ def stand_in_task(settings: Mapping[str, Any]) -> Any:
     if spec is None:
         return None
     given = {"spec": spec, "net": torch.nn.Identity(), "make_optimizer": None, "schedule": None}
-    decay = settings["task"].get("layer_decay", 1.0)
-    if not 0 < decay <= 1:
-        raise InputError(f"task.layer_decay={decay} must lie above 0 and at most be 1 (1: all layers alike)")
-    if decay != 1 and not hasattr(find_target(settings["model"]["_target_"], "model"), "depth"):
-        name = str(settings["model"]["_target_"]).rpartition(".")[2]
-        raise InputError(f"task.layer_decay={decay} wants a net with numbered layers; {name} has none")
+    check_layer_decay(settings["task"].get("layer_decay", 1.0), find_target(settings["model"]["_target_"], "model"))
     if "channels_last" in settings["task"]:
         raise InputError("task.channels_last is set by the plan for the hardware; write hardware.channels_last instead")
     return build(settings["task"], "task", given)

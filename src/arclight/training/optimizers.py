@@ -33,11 +33,8 @@ def parameter_groups(net: nn.Module, *, lr: float, weight_decay: float, layer_de
 
     Source: layer-wise decay as in Clark et al. 2020, ELECTRA, appendix B.
     """
-    if not 0 < layer_decay <= 1:
-        raise InputError(f"task.layer_decay={layer_decay} must lie above 0 and at most be 1 (1: all layers alike)")
+    check_layer_decay(layer_decay, type(net))
     depth = getattr(net, "depth", None)
-    if layer_decay != 1 and depth is None:
-        raise InputError(f"task.layer_decay={layer_decay} wants a net with numbered layers; {type(net).__name__} has none")
     num_layers = getattr(net, "num_layers", 0)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
@@ -49,6 +46,14 @@ def parameter_groups(net: nn.Module, *, lr: float, weight_decay: float, layer_de
         {"params": parameters, "lr": group_lr, "weight_decay": group_decay}
         for (group_lr, group_decay), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
+
+
+def check_layer_decay(layer_decay: float, net: Any) -> None:
+    """Raises InputError for a decay outside 0..1, or one that is not 1 with a kind of net that does not tell its layers."""
+    if not 0 < layer_decay <= 1:
+        raise InputError(f"task.layer_decay={layer_decay} must lie above 0 and at most be 1 (1: all layers alike)")
+    if layer_decay != 1 and not hasattr(net, "depth"):
+        raise InputError(f"task.layer_decay={layer_decay} wants a net with numbered layers; {net.__name__} has none")
 
 
 def lr_factor(rule: LrRule, batch_size: int, lr_batch_size: int | None) -> float:

@@ -129,7 +129,7 @@ class ProgressBar(EpochLines):
         loss = self.throughput.last_loss
         cells = {"epoch": epoch_of(trainer), **({} if loss is None else {"train/loss": f"{loss:.4f}"})}
         cells |= {name: f"{value:.4f}" for name, value in scores_of(trainer).items()}
-        cells["time"] = duration(time.perf_counter() - self._began)
+        cells["time"] = as_clock(time.perf_counter() - self._began)
         names = [name if "loss" in name else name.removeprefix("val/") for name in cells]
         widths = [max(len(name), len(cell) + 1, 6) for name, cell in zip(names, cells.values(), strict=True)]
         if sum(widths) + 2 * len(widths) > self.console.width:
@@ -189,7 +189,7 @@ class ProgressBar(EpochLines):
         total, (done_before, began) = self._progress.tasks[0].total, self._start
         if total is None or done <= done_before:
             return ""
-        return f"{duration((total - done) * (time.perf_counter() - began) / (done - done_before))} left"
+        return f"{as_clock((total - done) * (time.perf_counter() - began) / (done - done_before))} left"
 
 
 def row(cells: list[str], widths: list[int]) -> str:
@@ -225,7 +225,7 @@ def own_metrics(trainer: Trainer) -> dict[str, float]:
     return {name: float(value) for name, value in shown.items() if isinstance(value, int | float)}
 
 
-def duration(seconds: float) -> str:
+def as_clock(seconds: float) -> str:
     """Minutes and seconds, as a clock shows them; hours where there are some."""
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
