@@ -67,6 +67,7 @@ def test_a_run_that_fails_says_its_last_words(tmp_path: Path, monkeypatch: pytes
         train(["a=1"], num_threads=1)
 
 
+@pytest.mark.processes
 def test_a_run_that_hangs_is_ended_with_all_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     child = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)', {mark!r}]); "
     mark = str(tmp_path / "mark")

@@ -177,6 +177,7 @@ def test_processes_do_not_come_together_offline(
     assert wandb_run.said_by_first("äb") == "äb"
 
 
+@pytest.mark.processes
 def test_a_process_of_wandb_that_is_killed_costs_its_records_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     loggers = build_trackers({"wandb": WANDB}, tmp_path, "name")
