@@ -214,3 +214,13 @@ def test_a_mistake_is_told_and_leaves_nothing_behind(overrides: list[str], told:
     with pytest.raises(InputError, match=told):
         arclight.run([*TINY_IMAGES, *overrides])
     assert not Path("outputs/shapes-small_cnn").exists()
+
+
+def test_a_resume_that_cannot_be_leaves_the_run_as_it_was(bert_folder: Path) -> None:
+    made = train(*TINY_TEXT)
+    files = [file for file in made.folder.iterdir() if file.is_file() and file.name != "train.log"]
+    before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
+    changed = [*TINY_TEXT, f"model.checkpoint={bert_folder}", "+data.max_length=64"]
+    with pytest.raises(InputError, match="holds the weights of another net"):
+        train(*changed, f"resume={made.folder}", "resume_with_changes=true")
+    assert {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in before} == before

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from arclight import hardware
 from arclight.build import build, find_target, parameters_of
-from arclight.checkpoint import CheckpointContents, build_task, steps_done
+from arclight.checkpoint import CheckpointContents, build_task, check_fits, steps_done
 from arclight.config import Composed
 from arclight.data.datamodule import DataModule
 from arclight.spec import ImageSpec
@@ -57,6 +57,9 @@ def put_together(
         console: what is seen while it runs.
         interruption: the signals that this process hears.
         begin: the checkpoint that the run goes on from.
+
+    Raises:
+        InputError: for a mistake in the config or the data, or a checkpoint of another net.
     """
     settings = composed.settings
     choices = plan_for(settings, facts)
@@ -74,6 +77,8 @@ def put_together(
     data.setup("fit")
     assert data.spec is not None
     task = build_task(settings, data.spec, channels_last=choices["channels_last"].value)
+    if begin is not None:
+        check_fits(task, begin)
     known = {"steps_per_epoch": data.steps_per_epoch, "num_parts": num_parts}
     choices = plan_for(settings, facts, num_parameters=count_parameters(task), **known)
     if mode := choices["compile"].value:

@@ -19,7 +19,7 @@ from arclight import hardware, memory, preflight, resume, run_folder
 from arclight.announcement import show_end, show_start
 from arclight.assembly import Parts, count_parameters, monitor_of, plan_for, put_together
 from arclight.build import build
-from arclight.checkpoint import check_fits, is_checkpoint, last_checkpoint, load_weights, newest_whole, restore
+from arclight.checkpoint import is_checkpoint, last_checkpoint, load_weights, newest_whole, restore
 from arclight.config import Composed, leaves
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
@@ -97,31 +97,33 @@ def train_and_test(composed: Composed, facts: hardware.Facts, interruption: Inte
     results: dict[str, Any] = {"status": "running", "data": composed.data, "model": composed.model}
     results |= {"seed": composed.settings["seed"], "monitor": monitor_of(composed.settings)}
     loggers: list[Logger] = []
-    run_folder.write_inputs(composed, facts)
-    run_folder.write_json(composed.folder / "results.json", results)
-    results["status"] = "failed"
     for problem in facts.problems if hardware.is_main_process() else ():
         log.warning(problem)
-    try:
-        begin = newest_whole(composed.folder)
-        parts = put_together(composed, facts, loggers, console, interruption=interruption, begin=begin)
-        if commit := getattr(parts.task.net, "blueprint", {}).get("revision"):
-            run_folder.add_to_environment(composed.folder, {"pretrained": {"commit": commit}})
-        show_start(console, parts, composed)
-        fit(parts, results, begin)
-        scores = test(parts, results, composed.folder)
-        results["status"] = "finished"
-    except (KeyboardInterrupt, SystemExit) as stopped:
-        results["status"] = "interrupted"
-        if isinstance(stopped, Interrupted):
-            results["signal"] = stopped.signal.name
-        raise
-    finally:
-        results["time/total_s"] = time.monotonic() - composed.started
-        with contextlib.ExitStack() as ending:  # done from the last to the first, also where results.json cannot be written
-            ending.callback(close_trackers, loggers, status=results["status"])
-            ending.callback(report, composed.folder)  # before: it may be one of the artifacts
-            leave_results(results, composed.folder)
+    with run_folder.unchanged_by_mistakes(composed.folder) as no_mistakes:
+        run_folder.write_inputs(composed, facts)
+        run_folder.write_json(composed.folder / "results.json", results)
+        results["status"] = "failed"
+        try:
+            begin = newest_whole(composed.folder)
+            parts = put_together(composed, facts, loggers, console, interruption=interruption, begin=begin)
+            no_mistakes()
+            if commit := getattr(parts.task.net, "blueprint", {}).get("revision"):
+                run_folder.add_to_environment(composed.folder, {"pretrained": {"commit": commit}})
+            show_start(console, parts, composed)
+            fit(parts, results, begin)
+            scores = test(parts, results, composed.folder)
+            results["status"] = "finished"
+        except (KeyboardInterrupt, SystemExit) as stopped:
+            results["status"] = "interrupted"
+            if isinstance(stopped, Interrupted):
+                results["signal"] = stopped.signal.name
+            raise
+        finally:
+            results["time/total_s"] = time.monotonic() - composed.started
+            with contextlib.ExitStack() as ending:  # done from the last to the first, also where results.json cannot be written
+                ending.callback(close_trackers, loggers, status=results["status"])
+                ending.callback(report, composed.folder)  # before: it may be one of the artifacts
+                leave_results(results, composed.folder)
     show_end(console, results, scores, composed.folder)
     return Run(results, composed.folder, lambda: parts.task)
 
@@ -140,8 +142,6 @@ def leave_results(results: dict[str, Any], folder: Path) -> None:
 def fit(parts: Parts, results: dict[str, Any], begin: Path | None) -> None:
     """Trains, from a checkpoint on if there is one; adds to the results what is known then, also when it is cut short."""
     began = time.monotonic()
-    if begin is not None:
-        check_fits(parts.task, begin)
     try:
         with memory.out_of_memory_told():
             parts.trainer.fit(parts.task, parts.data, ckpt_path=begin, weights_only=True)

@@ -31,6 +31,7 @@ from arclight.redaction import WithoutSecrets, hide, hide_in_override, without_s
 from arclight.terminal import LIGHTNING, StderrHandler
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "torchmetrics", "hydra-core", "wandb", "numpy", "arclight")
+INPUTS = ("config.yaml", "overrides.txt", "environment.json")
 MAX_DIFF_CHARACTERS = 200_000
 # Warnings of Lightning 2.6.6 that say nothing to a user of ours
 HARMLESS = (
@@ -188,6 +189,26 @@ def write_inputs(composed: Composed, facts: Facts) -> None:
     make_newest(folder / "config.yaml")
     put(folder / "overrides.txt", "".join(f"{hide_in_override(override)}\n" for override in composed.overrides))
     write_json(folder / "environment.json", environment(facts))
+
+
+@contextmanager
+def unchanged_by_mistakes(folder: Path) -> Iterator[Callable[[], None]]:
+    """Inside, a mistake that is found before the call that this gives leaves what the run was before: a resume gone wrong.
+
+    A mistake is an InputError. A folder that held no run is not touched.
+    """
+    held = {folder / name for name in (*INPUTS, "results.json", "report.html") if is_main_process()}
+    before = {file: (file.read_bytes(), file.stat()) for file in held if file.is_file()}
+    try:
+        yield before.clear
+    except InputError:
+        for file, (content, of_file) in before.items():
+            with contextlib.suppress(OSError):  # the disk; the mistake is what is told
+                part = file.with_suffix(".part")
+                part.write_bytes(content)
+                os.utime(part, ns=(of_file.st_atime_ns, of_file.st_mtime_ns))  # `latest` and resume=auto go by it
+                part.replace(file)
+        raise
 
 
 def add_to_environment(folder: Path, facts: Mapping[str, Any]) -> None:

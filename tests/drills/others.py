@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from arclight.training.wandb_file import records
 from tests.drills.moments import Watch, wait_for
 from tests.drills.runs import STEPS_PER_EPOCH, Drill, Process, command_for, differences, end, results, rows
-from tests.training.test_trackers import fragments
 
 Told = tuple[bool, str]  # whether it was as promised, and what happened
 
@@ -28,6 +28,7 @@ def all_of(folder: Path, task: str, whole: Drill, deadline: float) -> Iterator[d
         "two runs started in the same second": same_second,
         "one run gone on with twice at once": twice_at_once,
         "a disk that fills up, at each write of a run (tmpfs)": small_disks,
+        "a disk that fills up, where only trackers write (tmpfs)": full_stores,
     }
     for number, (name, drill) in enumerate(drills.items()):
         if time.monotonic() < deadline:
@@ -46,30 +47,13 @@ def kill_at(run: Drill, aim: str, seed: int, *more: str) -> None:
     process.wait()
 
 
-def records(path: Path) -> list[Any]:
-    """What a .wandb file holds, as far as it was written."""
-    from google.protobuf.message import DecodeError
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    found, parts = [], b""
-    for kind, content in fragments(path.read_bytes()):
-        parts += content
-        if kind in (1, 4):  # whole, or the last piece
-            try:
-                found.append(Record.FromString(parts))
-            except DecodeError:  # cut short
-                break
-            parts = b""
-    return found
-
-
 def wandb_goes_on(place: Path, task: str, whole: Drill) -> Told:
     run = Drill(place / "run", command_for(task, 1, tracker="[csv,wandb]"))
     for seed, aim in enumerate(("in a step", "in validation")):
         kill_at(run, aim, seed)
     status = run.finish("resume=auto")
     files = sorted(run.runs[0].glob("wandb/offline-run-*/*.wandb"))
-    found = [records(file) for file in files]
+    found = [list(records(file)) for file in files]
     ids = {record.run.run_id for part in found for record in part if record.WhichOneof("record_type") == "run"}
     steps: dict[int, int] = {}
     own: list[int] = []
@@ -179,6 +163,34 @@ def small_disks(place: Path, task: str, whole: Drill) -> Told:
         finally:
             subprocess.run(["umount", str(disk)], check=False)
     return good, "; ".join(lines)
+
+
+def full_stores(place: Path, task: str, whole: Drill) -> Told:
+    """The trackers' own places are on a disk that is full from the first epoch's end on; the run has all that it needs."""
+    disk, run_dir = place / "disk", "outputs/drill/stores"
+    if not mount(disk, "size=64m"):
+        return False, "only root mounts a small disk: not done"
+    try:
+        more = ["trainer.log_every_n_steps=1", f"hydra.run.dir={run_dir}", f"tracker.mlflow.uri=sqlite:///{disk}/mlflow.db"]
+        run = Drill(place / "run", [*command_for(task, 1, tracker="[csv,tensorboard,wandb,mlflow]"), *more])
+        for name in ("tensorboard", "wandb"):
+            (disk / name).mkdir()
+            (run.folder / run_dir).mkdir(parents=True, exist_ok=True)
+            (run.folder / run_dir / name).symlink_to(disk / name)
+        process = run.start()
+        fill(disk, run, process, STEPS_PER_EPOCH)
+        status, said = process.wait(), run.said.read_text()
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+    signs = {
+        "tensorboard": "tensorboard has failed",
+        "mlflow": "mlflow has failed",
+        "W&B": "W&B has not written all of the run",
+    }
+    told = [name for name, sign in signs.items() if sign in said]
+    different = [one for one in differences(whole, run) if one != "curve"]  # every step is in it
+    good = status == 0 and not different and told == list(signs) and "Traceback" not in said
+    return good, f"exit status {status}, told of {', '.join(told) or 'nothing'}, {'NOT equal' if different else 'equal'}"
 
 
 def steps_of(run: Drill) -> int:

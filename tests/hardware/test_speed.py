@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -135,12 +138,45 @@ def test_whose_number_of_threads_wins(facts: Facts, wishes: dict[str, Any], thre
         (CPU, {"compile": "max-autotune"}, r"hardware.compile=max-autotune wants a C\+\+ compiler"),
         (CPU, {"channels_last": 1}, "hardware.channels_last=1 must be true, false or auto"),
         (CPU, {"threads": 0}, "hardware.threads=0 must be a whole number of 1 or more, or auto"),
+        (CPU, {"keep_memory": 1}, "hardware.keep_memory=1 must be true, false or auto"),
+        (
+            replace(CPU, system="Darwin"),
+            {"keep_memory": True},
+            "only Linux's malloc can be told so, and this is Darwin; take auto",
+        ),
         (CPU, {"workers": True}, "hardware.workers=True must be a whole number of 1 or more, or auto"),
     ],
 )
 def test_a_wish_that_cannot_be_had_is_told(facts: Facts, wishes: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         plan(facts, wishes)
+
+
+def test_a_process_that_computes_keeps_its_memory() -> None:
+    assert plan(CPU, {})["keep_memory"].value is True
+    assert plan(CPU, {"keep_memory": False})["keep_memory"].value is False
+    assert plan(H100, {})["keep_memory"].value is False
+    assert plan(replace(CPU, system="Darwin"), {})["keep_memory"].value is False
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told so")
+def test_memory_that_is_kept_comes_back_without_page_faults() -> None:
+    program = """
+import resource
+from arclight.hardware.speed import keep_memory
+
+def faults_of(num):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(num):
+        bytearray(b"x") * (64 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_memory()
+faults_of(1)
+print(faults_of(8))
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert int(said) < 100  # 131,072 pages of 4 KB
 
 
 def test_cpus_multiply_fp32_in_bf16_where_they_can() -> None:
@@ -150,7 +186,7 @@ def test_cpus_multiply_fp32_in_bf16_where_they_can() -> None:
 @pytest.mark.parametrize("matmul_precision", ["highest", "high"])
 def test_the_choices_reach_torch(matmul_precision: str) -> None:
     before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    chosen = {"matmul_precision": matmul_precision, "cudnn_benchmark": True, "threads": before[0] + 1}
+    chosen = {"matmul_precision": matmul_precision, "cudnn_benchmark": True, "threads": before[0] + 1, "keep_memory": False}
     try:
         put_into_effect({name: Choice(value, "a test") for name, value in chosen.items()})
         assert torch.get_float32_matmul_precision() == matmul_precision

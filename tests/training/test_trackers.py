@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import struct
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +12,21 @@ from lightning.pytorch.loggers.logger import DummyLogger
 
 import arclight
 from arclight.errors import InputError
+from arclight.training import wandb_file
 from arclight.training.guarded import Guarded
 from arclight.training.trackers import build_trackers, close_trackers, mlflow, record_facts
+from arclight.training.wandb_file import has_end
 from tests.test_checkpoint import TINY_IMAGES
 
 WANDB = {"_target_": "arclight.training.trackers.wandb", "mode": "offline"}
 SCORES = {"confusion": {"labels": ["a", "b"], "counts": [[3, 1], [0, 2]]}}
 
 
-def fragments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Kind and content of each piece of a log in LevelDB's layout, which begins after seven bytes of W&B's own."""
-    place = 7
-    while place + 7 <= len(data):
-        left = 32768 - place % 32768
-        if left < 7:
-            place += left
-            continue
-        length, kind = struct.unpack("<HB", data[place + 4 : place + 7])
-        yield kind, data[place + 7 : place + 7 + length]
-        place += 7 + length
-
-
 def records(folder: Path) -> list[Any]:
-    """What an offline run of W&B that has ended has written; its process writes the last of it after `finish` has returned."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
+    """What an offline run of W&B that has ended has written."""
     (path,) = folder.glob("*.wandb")
-    for _ in range(200):
-        found, whole = [], b""
-        for kind, content in fragments(path.read_bytes()):
-            whole += content
-            if kind in (1, 4):  # whole, or the last piece
-                found.append(Record.FromString(whole))
-                whole = b""
-        if any(record.WhichOneof("record_type") == "exit" for record in found):
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{path} tells of no end")
+    assert has_end(path, 10)
+    return list(wandb_file.records(path))
 
 
 def history(found: list[Any]) -> list[dict[str, Any]]:

@@ -15,11 +15,12 @@ from arclight.hardware.speed import (
     choose_channels_last,
     choose_compile,
     choose_cudnn_benchmark,
+    choose_keep_memory,
     choose_threads,
     choose_workers,
 )
 
-FOR_SPEED = ("matmul_precision", "cudnn_benchmark", "channels_last", "compile", "threads", "workers")
+FOR_SPEED = ("matmul_precision", "cudnn_benchmark", "channels_last", "compile", "keep_memory", "threads", "workers")
 FOR_TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")
 # Lightning's own names begin so; those of packages that register strategies are not known here
 STRATEGIES = ("ddp", "fsdp", "deepspeed", "single_device", "single_tpu", "single_xla", "xla")
@@ -81,6 +82,7 @@ def plan(
             num_processes=world_size,
             num_parts=num_parts,
         ),
+        "keep_memory": choose_keep_memory(facts, accelerator.value, wishes),
         "threads": choose_threads(facts, num_local, wishes),
         "workers": choose_workers(facts, num_local, wishes),
     }

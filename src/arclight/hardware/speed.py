@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,11 +13,12 @@ from arclight.hardware.precision import uses_tensor_cores
 
 GRAPH_MODES = ("reduce-overhead", "max-autotune")  # modes of torch.compile that capture CUDA graphs
 COMPILE_MODES = ("default", *GRAPH_MODES, "max-autotune-no-cudagraphs")
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt, as glibc's malloc.h numbers them
 STEPS_THAT_PAY = 20_000  # a captured graph saves some 3 ms of launches in a step, and a minute to make it is earned back then
 
 
 def put_into_effect(choices: Mapping[str, Choice]) -> None:
-    """Sets what torch keeps for the whole process: precision of fp32 products, search of cuDNN, threads.
+    """Sets what torch keeps for the whole process: precision of fp32 products, search of cuDNN, threads; and what malloc does.
 
     Lightning's Trainer is given no `benchmark`, so that this is the only place that sets it.
     """
@@ -27,6 +29,22 @@ def put_into_effect(choices: Mapping[str, Choice]) -> None:
     torch.backends.cudnn.allow_tf32 = matmul_precision != "highest"  # torch's default lets convolutions use TF32 in "fp32"
     torch.backends.cudnn.benchmark = choices["cudnn_benchmark"].value
     torch.set_num_threads(choices["threads"].value)
+    if choices["keep_memory"].value:
+        keep_memory()
+
+
+def keep_memory() -> None:
+    """From here on what this process frees stays with it, to be used again.
+
+    glibc gives large blocks, such as the gradient of an embedding, back to the system at once, and the next step has each of
+    their pages anew, one fault after the other. Another C library is left as it is.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(M_MMAP_MAX, 0)  # no block outside the heap
+    mallopt(M_TRIM_THRESHOLD, -1)  # and the heap does not shrink
 
 
 def choose_cudnn_benchmark(
@@ -132,6 +150,22 @@ def choose_graph(
     if not (facts.has_compiler and facts.has_triton) or any(gpu.architecture or gpu.capability < VOLTA for gpu in gpus):
         return Choice(False, "wants a C++ compiler, triton and GPUs of CUDA from compute capability 7.0 on")
     return Choice("reduce-overhead", f"{num_steps:,} steps of one shape replay one captured graph")
+
+
+def choose_keep_memory(facts: Facts, accelerator: str, wishes: Mapping[str, Any]) -> Choice:
+    """Whether memory that a step frees stays with the process for the next one."""
+    wish = read_switch(wishes, "keep_memory")
+    if wish and facts.system != "Linux":
+        raise InputError(
+            f"hardware.keep_memory=true: only Linux's malloc can be told so, and this is {facts.system}; take auto"
+        )
+    if wish is not None:
+        return granted(wish)
+    if facts.system != "Linux":
+        return Choice(False, "only Linux's malloc can be told so")
+    if accelerator == "cpu":
+        return Choice(True, "what a step frees the next one needs, without a page fault for each 4 KB of it")
+    return Choice(False, "steps use the device's memory")
 
 
 def choose_threads(facts: Facts, num_local: int, wishes: Mapping[str, Any]) -> Choice:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from arclight.training.artifacts import Artifact
 from arclight.training.guarded import first_line
 from arclight.training.metrics_file import NAME, rows_between
 from arclight.training.tracked_runs import SWEEP, id_of, keep_id
+from arclight.training.wandb_file import has_end
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ AXIS = "trainer/global_step"  # under which Lightning's logger sends the optimiz
 START_S, UPLOAD_S, MORE_S = 30.0, 300.0, 10.0  # for a server to answer at the start; for the rest to go up at the end
 
 READ_S = 60.0  # for W&B to read what an offline run has recorded
+WRITE_S = 5.0  # for W&B to write the end of one
 
 
 class TrackedByWandb(WandbLogger):
@@ -47,13 +50,27 @@ class TrackedByWandb(WandbLogger):
         """Ends the run; one that has not finished with exit code 1."""
         if self._experiment is not None:  # as on all processes but the first, unless each records its own system metrics
             self._experiment.finish(exit_code=0 if status == "finished" else 1)
-            if self._experiment.offline:  # W&B's own line names no folder
+            if self._experiment.offline:
+                # W&B's own line names no folder
                 wandb.termlog(f"Look at this run in the terminal: wandb leet {Path(str(self.save_dir), 'wandb')}")
+                tell_loss(Path(self._experiment.settings.sync_file))
 
     def abandon(self) -> None:
         """Lets go of a W&B process that is gone, so that the next run in this process gets a new one."""
         with contextlib.suppress(Exception):
             wandb.teardown()
+
+
+def tell_loss(file: Path) -> None:
+    """Tells when the file of a run that was recorded offline lacks its end, as where its disk was full for a moment."""
+    if not has_end(file, WRITE_S):
+        free = shutil.disk_usage(next(folder for folder in file.parents if folder.is_dir())).free
+        log.warning(
+            "W&B has not written all of the run to %s (%.1f MB are free there): what is not in it is lost to W&B; metrics.csv "
+            "has every number",
+            file,
+            free / 1e6,
+        )
 
 
 def start_run(
