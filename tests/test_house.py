@@ -78,6 +78,7 @@ def test_every_model_and_data_set_has_its_option() -> None:
                 "vocabulary",
                 "examples",
                 "attention",
+                "dropout",
                 "random_encoder",
             }
             if path.stem not in shared:

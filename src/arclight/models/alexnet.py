@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from arclight.errors import InputError
+from arclight.models.dropout import Dropout
 from arclight.spec import ImageSpec
 
 
@@ -55,8 +56,8 @@ class AlexNet(nn.Module):
         )
         num_features = 256 * _after_pools(spec.height) * _after_pools(spec.width)
         self.head = nn.Sequential(
-            *(nn.Dropout(dropout), nn.Linear(num_features, hidden), nn.ReLU()),
-            *(nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU()),
+            *(Dropout(dropout), nn.Linear(num_features, hidden), nn.ReLU()),
+            *(Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU()),
             nn.Linear(hidden, len(spec.classes)),
         )
         weighted = [module for module in self.modules() if isinstance(module, nn.Conv2d | nn.Linear)]

@@ -25,6 +25,7 @@ from arclight.models.attention import (
     register,
     set_attention_dropout,
 )
+from arclight.models.dropout import Dropout, replace_dropout
 from arclight.models.random_encoder import rebuilt, small_bert, without_pooler
 from arclight.spec import TokenSpec
 
@@ -98,7 +99,8 @@ class BertTagger(nn.Module):
             _save_memory(self.encoder, checkpoint=checkpoint)
         config = self.encoder.config
         self.skipped_positions = skipped_positions(position_embeddings(self.encoder))
-        self.dropout = nn.Dropout(dropout)
+        replace_dropout(self.encoder)
+        self.dropout = Dropout(dropout)
         self.head = nn.Linear(config.hidden_size, len(spec.labels))
         nn.init.normal_(self.head.weight, std=getattr(config, "initializer_range", 0.02))
         nn.init.zeros_(self.head.bias)

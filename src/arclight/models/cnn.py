@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from arclight.errors import InputError
+from arclight.models.dropout import Dropout
 from arclight.spec import ImageSpec
 
 
@@ -48,7 +49,7 @@ class Cnn(nn.Module):
         if hidden is not None:
             layers += [nn.Linear(num_features, hidden), nn.ReLU()]
             num_features = hidden
-        self.head = nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(num_features, len(spec.classes)))
+        self.head = nn.Sequential(*layers, Dropout(dropout), nn.Linear(num_features, len(spec.classes)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of normalised images, float (B, C, H, W)."""
