@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from arclight.build import build, parameters_of
-from arclight.errors import InputError, nearest
+from arclight.errors import InputError, first_line, nearest
 from arclight.hardware import is_main_process
 from arclight.redaction import without_secrets
 from arclight.spec import Spec, from_plain, to_plain
@@ -117,11 +117,6 @@ def restore(run: str | Path) -> Restored:
         raise InputError(f"{path} holds the weights of another net than its config describes: {first_line(error)}") from error
     task.eval()
     return Restored(task, spec, settings, data, model, path)
-
-
-def first_line(error: Exception) -> str:
-    """Of an error's message."""
-    return str(error).strip().partition("\n")[0]
 
 
 def load_weights(task: Task, path: Path) -> None:

@@ -1,9 +1,12 @@
-"""Mistakes of the user: one class to raise, one way to name what was probably meant."""
+"""Mistakes of the user: one class to raise, one way to name what was probably meant; what other errors say in one line."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+
+REMARK = "(raised as a result of"  # SQLAlchemy says where before it says what
+LONGEST_LINE = 300  # characters
 
 
 class InputError(ValueError):
@@ -16,6 +19,12 @@ class InputError(ValueError):
 
 class ProcessError(RuntimeError):
     """A process that this one started for a run ended before its work was done; the message names it and how it ended."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, short enough for a message; empty where it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line and not line.startswith(REMARK)), "")[:LONGEST_LINE]
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

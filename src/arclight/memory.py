@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from arclight.errors import InputError
+from arclight.errors import InputError, first_line
 
 WAYS_OUT = (
     "less memory is taken by precision=bf16, by model.gradient_checkpointing=true where the model has it, by a smaller model, "
@@ -27,7 +27,7 @@ def out_of_memory_told() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise InputError(
-            f"the device's memory does not hold a training step ({first_line(error)}); data.max_batch_per_device=N takes N "
+            f"the device's memory does not hold a training step ({what_it_says(error)}); data.max_batch_per_device=N takes N "
             "samples at once, without changing the batch; `python -m arclight largest-batch OVERRIDES... --write` finds N; "
             f"besides, {WAYS_OUT}"
         ) from error
@@ -41,9 +41,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def first_line(error: BaseException) -> str:
+def what_it_says(error: BaseException) -> str:
     """What the error says, without the advice that torch adds."""
-    return str(error).partition("\n")[0].partition(" GPU ")[0].rstrip(". ")
+    return first_line(error).partition(" GPU ")[0].rstrip(". ")
 
 
 def free_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

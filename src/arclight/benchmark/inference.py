@@ -25,7 +25,7 @@ from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.precision import NUM_FIRST, limits
 from arclight.benchmark.training_step import Sample, made_data, make_sample, on_device, with_defaults, with_layout
 from arclight.checkpoint import build_task
-from arclight.errors import InputError
+from arclight.errors import InputError, first_line
 from arclight.spec import ImageBatch, ImageSpec
 from arclight.training.flops import without_numbers
 from arclight.training.task import Task
@@ -106,11 +106,6 @@ def measure_inference(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     about = {"model": wish.model, "overrides": list(wish.overrides), "batch_sizes": list(wish.sizes)}
     plan = hardware.plan(facts, hardware.wishes_of(settings))
     return Result(f"inference-{wish.model}", gather_facts(machine, plan, about, num_rounds=wish.num_rounds), (*cases, *missing))
-
-
-def first_line(error: Exception) -> str:
-    """Of its message."""
-    return str(error).strip().partition("\n")[0]
 
 
 def backends_for(sample: Sample, skip: Sequence[str]) -> list[Backend]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from arclight.errors import first_line
 from arclight.hardware.facts import Facts
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def try_product(precision: str, device: str) -> Trial:
     try:
         error, rate = measure_product(precision, device)
     except Exception as problem:  # a device lacks a precision in its own words
-        return Trial(name, is_right=False, problem=first_line(str(problem) or type(problem).__name__))
+        return Trial(name, is_right=False, problem=first_line(problem) or type(problem).__name__)
     limit = PRECISIONS[precision][1]
     if not error <= limit:
         return Trial(
@@ -184,8 +185,3 @@ def all_reduce() -> None:
         best = min(best, time.perf_counter() - began)
     distributed.destroy_process_group()
     sys.stdout.write(json.dumps({"is_right": is_right, "bytes_per_s": 4 * NUM_NUMBERS / best}) + "\n")
-
-
-def first_line(text: str) -> str:
-    """What an error says first."""
-    return text.strip().splitlines()[0] if text.strip() else ""

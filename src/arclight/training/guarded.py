@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 
+from arclight.errors import first_line
 from arclight.hardware import is_main_process
 from arclight.training.background import Background
 
@@ -136,8 +137,3 @@ class Guarded(Logger):
         if name == "logger":  # not there yet
             raise AttributeError(name)
         return getattr(self.logger, name)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, short enough for a message."""
-    return str(error).partition("\n")[0][:300]

@@ -12,8 +12,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import MLFlowLogger
 
+from arclight.errors import first_line
 from arclight.training.artifacts import Artifact
-from arclight.training.guarded import first_line
 from arclight.training.tracked_runs import id_of, keep_id
 
 STORE = Path("outputs/mlflow.db")
@@ -53,6 +53,9 @@ def start_run(folder: Path, *, name: str, group: str, experiment: str, uri: str 
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(
+        logging.CRITICAL
+    )  # it shows a traceback of what the guard tells in a line
     store = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.absolute()}"
     if store == f"sqlite:///{STORE.absolute()}":
         STORE.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +30,7 @@ class TrackedByTensorboard(TensorBoardLogger):
         purge_step = after_step + 1 if after_step else None
         super().__init__(folder, name="tensorboard", version="", default_hp_metric=False, purge_step=purge_step)
         self.artifacts = tuple(artifacts)
+        quiet_writers()
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, metrics: Any = None, step: int | None = None) -> None:
         super().log_hyperparams(params, metrics, step)
@@ -49,6 +52,18 @@ class TrackedByTensorboard(TensorBoardLogger):
             self.experiment.file_writer.add_summary(summary)
         for key, value in scores.items():
             self.experiment.add_scalar(key, value, int(results.get("steps") or 0))
+
+
+@functools.cache
+def quiet_writers() -> None:
+    """TensorBoard's writer keeps its error for the next record, where the guard tells it; its thread shows no traceback."""
+    before = threading.excepthook
+
+    def told(args: threading.ExceptHookArgs) -> None:
+        if not type(args.thread).__module__.startswith("tensorboard."):
+            before(args)
+
+    threading.excepthook = told
 
 
 def plain(value: Any) -> Any:

@@ -13,11 +13,11 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from arclight.build import build, check, parameters_of
-from arclight.errors import InputError
+from arclight.errors import InputError, first_line
 from arclight.hardware import is_main_process
 from arclight.redaction import hidden_arguments, hide, without_secrets
 from arclight.training.artifacts import Artifact, hand_over
-from arclight.training.guarded import Guarded, first_line
+from arclight.training.guarded import Guarded
 from arclight.training.metrics_file import NAME, MetricsFile, rows_until
 from arclight.training.tracked_runs import facts_of, group_of, name_of
 

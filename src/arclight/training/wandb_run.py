@@ -18,11 +18,10 @@ import torch
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 
-from arclight.errors import InputError
+from arclight.errors import InputError, first_line
 from arclight.evaluation.predictions import all_gather
 from arclight.hardware import is_main_process
 from arclight.training.artifacts import Artifact
-from arclight.training.guarded import first_line
 from arclight.training.metrics_file import NAME, rows_between
 from arclight.training.tracked_runs import SWEEP, id_of, keep_id
 from arclight.training.wandb_file import has_end
