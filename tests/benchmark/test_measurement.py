@@ -15,6 +15,7 @@ from arclight.benchmark.measurement import (
     Figure,
     Result,
     check_output,
+    command_of,
     gather_facts,
     interleave,
     ratio,
@@ -22,6 +23,7 @@ from arclight.benchmark.measurement import (
     significant,
     write_result,
 )
+from arclight.config import CONF
 from arclight.errors import InputError
 
 MACHINE = Machine("cpu", "Some CPU (R), 2 threads", 2, {"fp32": 1e11, "bf16": 4e11}, 2e10)
@@ -106,3 +108,18 @@ def test_the_stored_results_can_be_read() -> None:
         result = read_result(file)
         assert result.facts["num_rounds"] >= 1
         assert any(case.figures for case in result.cases)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["src/arclight/__main__.py", "benchmark", "start", "--output", "x.json"], "python -m arclight benchmark start"),
+        (
+            ["src/arclight/__main__.py", "benchmark", "train", "--output=x", "a=b c"],
+            "python -m arclight benchmark train 'a=b c'",
+        ),
+        (["benchmarks/scores.py", "--output", "x.json", "--seeds", "0,1"], "python benchmarks/scores.py --seeds 0,1"),
+    ],
+)
+def test_the_command_of_a_result_is_what_to_type_again(arguments: list[str], command: str) -> None:
+    assert command_of([str(CONF.parent / arguments[0]), *arguments[1:]]) == command

@@ -18,12 +18,13 @@ A result file holds, under these keys:
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,6 +123,18 @@ def ratio(over: Figure, under: Figure, *, factor: float = 1.0) -> Figure:
     return Figure(tuple(factor * a / b for a, b in zip(over.values, under.values, strict=True)), "")
 
 
+def command_of(arguments: Sequence[str]) -> str:
+    """What to type in the checkout to measure it again: of a program's own arguments those that do not say where results go."""
+    program, root = Path(arguments[0]).resolve(), CONF.parent
+    named = [str(program.relative_to(root))] if program.is_relative_to(root / "benchmarks") else ["-m", "arclight"]
+    kept = [
+        argument
+        for before, argument in itertools.pairwise(arguments)
+        if before != "--output" and argument != "--output" and not argument.startswith("--output=")
+    ]
+    return shlex.join(["python", *named, *kept])
+
+
 def gather_facts(machine: Machine, plan: Mapping[str, Any], settings: Mapping[str, Any], *, num_rounds: int) -> dict[str, Any]:
     """Where, when and with what it was measured.
 
@@ -133,7 +146,7 @@ def gather_facts(machine: Machine, plan: Mapping[str, Any], settings: Mapping[st
     """
     known = environment(hardware.probe())
     facts = {
-        "command": shlex.join(["python", "-m", "arclight", *sys.argv[1:]]),
+        "command": command_of(sys.argv),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "num_rounds": num_rounds,
         "device": machine.name,
