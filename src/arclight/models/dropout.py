@@ -11,9 +11,9 @@ LEVELS = 1 << 16  # of the numbers that are drawn
 class Dropout(nn.Dropout):
     """As torch's, with the share that is dropped rounded to 1/65,536, and scaled by what is kept of it.
 
-    Without MKL, which torch uses on Intel's CPUs alone, torch draws double-precision numbers in one thread: a seventh of the time
-    of a training step of a small encoder. Every CPU draws the same here; not measured on Intel's. On other devices, and when it
-    is compiled, this is torch's own.
+    Without MKL, which torch takes on Intel's CPUs alone, torch draws double-precision numbers in one thread: a seventh of a
+    training step of a small encoder. Every CPU draws the same here; not measured on Intel's. On other devices, and when it is
+    compiled, this is torch's own.
 
     Source: bernoulli_scalar_kernel in torch's aten/src/ATen/native/cpu/DistributionKernels.cpp.
     """
