@@ -181,7 +181,7 @@ def full_stores(place: Path, task: str, whole: Drill) -> Told:
         fill(disk, run, process, STEPS_PER_EPOCH)
         status, said = process.wait(), run.said.read_text()
     finally:
-        subprocess.run(["umount", str(disk)], check=False)
+        subprocess.run(["umount", "--lazy", str(disk)], check=False)  # W&B's process may be there still
     signs = {
         "tensorboard": "tensorboard has failed",
         "mlflow": "mlflow has failed",
