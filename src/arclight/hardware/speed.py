@@ -165,7 +165,7 @@ def choose_keep_memory(facts: Facts, accelerator: str, wishes: Mapping[str, Any]
     if facts.system != "Linux":
         return Choice(False, "only Linux's malloc can be told so")
     if accelerator == "cpu":
-        return Choice(True, "what a step frees the next one needs, from the first on without a page fault for each 4 KB")
+        return Choice(True, "what a step frees the next one needs, without a page fault for each 4 KB")
     return Choice(False, "steps use the device's memory")
 
 
