@@ -36,9 +36,9 @@ def put_into_effect(choices: Mapping[str, Choice]) -> None:
 def keep_memory() -> None:
     """From here on what this process frees stays with it, to be used again.
 
-    glibc gives large blocks, such as the gradient of an embedding, back to the system at once, until it has learnt better: in the
-    first hundred steps of a tagger, or some more, each has their pages anew, 11,500 faults and a tenth of its time. Later steps
-    gain nothing. Another C library is left as it is.
+    glibc gives large blocks, such as the gradient of an embedding, back to the system at once, until it has learnt better: in
+    the first hundred steps of a tagger, or some more, each has their pages anew, 11,500 faults and a tenth of its time. Later
+    steps gain nothing. Another C library is left as it is.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
