@@ -206,7 +206,7 @@ class Trials:
         except RuntimeError as error:
             if not memory.is_out_of_memory(error):
                 raise
-            return Try(size, False, reason=memory.what_it_says(error))
+            return Try(size, False, reason=memory.without_advice(error))
         finally:
             self._free()
         self._peaks.append((size, steps.peak_bytes))

@@ -27,7 +27,7 @@ def out_of_memory_told() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise InputError(
-            f"the device's memory does not hold a training step ({what_it_says(error)}); data.max_batch_per_device=N takes N "
+            f"the device's memory does not hold a training step ({without_advice(error)}); data.max_batch_per_device=N takes N "
             "samples at once, without changing the batch; `python -m arclight largest-batch OVERRIDES... --write` finds N; "
             f"besides, {WAYS_OUT}"
         ) from error
@@ -41,7 +41,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def what_it_says(error: BaseException) -> str:
+def without_advice(error: BaseException) -> str:
     """What the error says, without the advice that torch adds."""
     return first_line(error).partition(" GPU ")[0].rstrip(". ")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from arclight.errors import InputError
-from arclight.models.dropout import Dropout
+from arclight.models.dropout import Dropout, check_dropout
 from arclight.spec import ImageSpec
 
 
@@ -39,8 +39,7 @@ class AlexNet(nn.Module):
         super().__init__()
         if hidden < 1:
             raise InputError(f"model.hidden={hidden} must be 1 or more")
-        if not 0 <= dropout < 1:
-            raise InputError(f"model.dropout={dropout} must be at least 0 and below 1")
+        check_dropout({"dropout": dropout})
         if min(spec.height, spec.width) < 15:
             raise InputError(
                 f"images of {spec.height}x{spec.width} are too small for the three pools of alexnet: "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -62,13 +61,6 @@ def row_mask(attention_mask: Tensor) -> Tensor:
 def padding_mask(attention_mask: Tensor) -> Tensor:
     """Who sees whom, bool (B, 1, T, T), where the mask, int64 (B, T), is 0 on padding: all see what is no padding."""
     return attention_mask.bool()[:, None, None, :].expand(-1, 1, attention_mask.shape[1], -1)
-
-
-def check_dropout(shares: Mapping[str, float | None]) -> None:
-    """Raises InputError for a share that is dropped in training and is none, by the name of its setting of the model."""
-    for name, share in shares.items():
-        if share is not None and not 0 <= share < 1:
-            raise InputError(f"model.{name}={share} must be at least 0 and below 1")
 
 
 def attention_dropout(config: PreTrainedConfig) -> float:

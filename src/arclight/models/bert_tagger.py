@@ -19,13 +19,12 @@ from arclight.hardware import Choice
 from arclight.hub import commit_of, load_pretrained, tell_commit
 from arclight.models.attention import (
     PACKED,
-    check_dropout,
     choose_attention,
     inputs_of,
     register,
     set_attention_dropout,
 )
-from arclight.models.dropout import Dropout, replace_dropout
+from arclight.models.dropout import Dropout, check_dropout, replace_dropout
 from arclight.models.random_encoder import rebuilt, small_bert, without_pooler
 from arclight.spec import TokenSpec
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from arclight.errors import InputError
-from arclight.models.dropout import Dropout
+from arclight.models.dropout import Dropout, check_dropout
 from arclight.spec import ImageSpec
 
 
@@ -34,8 +34,7 @@ class Cnn(nn.Module):
             raise InputError(f"model.widths={list(widths)} must be one or more numbers, each 1 or more, such as [32, 64]")
         if hidden is not None and hidden < 1:
             raise InputError(f"model.hidden={hidden} must be 1 or more, or null for no hidden layer")
-        if not 0 <= dropout < 1:
-            raise InputError(f"model.dropout={dropout} must be at least 0 and below 1")
+        check_dropout({"dropout": dropout})
         shrink = 2 ** len(widths)
         if min(spec.height, spec.width) < shrink:
             raise InputError(

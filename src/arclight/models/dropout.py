@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
+
+from arclight.errors import InputError
 
 LEVELS = 1 << 16  # of the numbers that are drawn
 
@@ -31,6 +35,13 @@ def scaled_mask(like: Tensor, dropped: int) -> Tensor:
     numbers = torch.empty((like.numel() + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)
     kept = numbers.view(torch.int16)[: like.numel()] >= dropped - LEVELS // 2
     return kept.to(like.dtype).mul_(LEVELS / (LEVELS - dropped)).view(like.shape)
+
+
+def check_dropout(shares: Mapping[str, float | None]) -> None:
+    """Raises InputError for a share that is dropped in training and is none, by the name of its setting of the model."""
+    for name, share in shares.items():
+        if share is not None and not 0 <= share < 1:
+            raise InputError(f"model.{name}={share} must be at least 0 and below 1")
 
 
 def replace_dropout(net: nn.Module) -> None:

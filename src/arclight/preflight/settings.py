@@ -16,7 +16,7 @@ from arclight.assembly import plan_for
 from arclight.build import build, find_mistakes, find_target, parameters_of
 from arclight.errors import InputError, nearest
 from arclight.hardware.plan import FOR_TRAINER, is_sharded
-from arclight.models.attention import check_dropout
+from arclight.models.dropout import check_dropout
 from arclight.models.random_encoder import check_heads, check_sizes
 from arclight.preflight.ranges import trainer_mistakes
 from arclight.spec import ImageSpec, Spec, TokenSpec

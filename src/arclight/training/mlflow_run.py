@@ -53,9 +53,8 @@ def start_run(folder: Path, *, name: str, group: str, experiment: str, uri: str 
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(
-        logging.CRITICAL
-    )  # it shows a traceback of what the guard tells in a line
+    # it shows a traceback of what the guard tells in a line
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     store = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.absolute()}"
     if store == f"sqlite:///{STORE.absolute()}":
         STORE.parent.mkdir(parents=True, exist_ok=True)
