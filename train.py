@@ -5,15 +5,15 @@ import math
 import hydra
 from omegaconf import DictConfig
 
-from arclight import grid
-from arclight.config import from_hydra, mistakes_told
+from arclight.config.compose import from_hydra, mistakes_told
+from arclight.launch import multirun
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def train(config: DictConfig) -> float:
     """Hands sweepers the best value of the monitored metric; nan for a run of a grid that failed."""
-    with mistakes_told(), grid.job():
-        from arclight.launch import run  # torch loads here, so that --help and --cfg answer at once
+    with mistakes_told(), multirun.job():
+        from arclight.launch.launcher import run  # torch loads here, so that --help and --cfg answer at once
 
         return run(from_hydra(config)).score
     return math.nan

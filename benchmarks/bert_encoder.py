@@ -16,9 +16,9 @@ import torch
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from arclight.benchmark.training_step import compose
-from arclight.build import build
-from arclight.data.subwords import TokenDataModule
-from arclight.data.vocabulary import train_wordpiece
+from arclight.config.instantiate import build
+from arclight.text.datamodule import TokenDataModule
+from arclight.text.tokenizer import train_wordpiece
 
 
 def main() -> None:

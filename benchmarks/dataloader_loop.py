@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from arclight.benchmark.training_step import compose
-from arclight.build import build
-from arclight.data.arrays import ArrayDataModule, Arrays
-from arclight.spec import ImageSpec
+from arclight.config.instantiate import build
+from arclight.images.datamodule import ArrayDataModule, Arrays
+from arclight.images.info import ImageSpec
 
 NUM_FIRST = 10  # steps before the clock starts
 

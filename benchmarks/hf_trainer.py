@@ -33,12 +33,13 @@ from transformers import (
 )
 
 from arclight.benchmark.training_step import compose, on_device
-from arclight.build import build
-from arclight.checkpoint import build_task
-from arclight.data.subwords import TokenDataModule
-from arclight.evaluation.entities import EntityCounts, entity_table
-from arclight.spec import IGNORED, TokenSpec
-from arclight.training.token_tagger import TokenTagger
+from arclight.checkpoint.contents import build_task
+from arclight.config.instantiate import build
+from arclight.interfaces import IGNORED
+from arclight.text.datamodule import TokenDataModule
+from arclight.text.entities import EntityCounts, entity_table
+from arclight.text.info import TokenSpec
+from project.lightning_modules.token_tagger import TokenTagger
 
 NUM_FIRST = 10  # steps before the clock starts
 

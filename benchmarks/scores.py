@@ -20,11 +20,12 @@ from pathlib import Path
 
 import torch
 
-from arclight import assembly, hardware
+from arclight import hardware
 from arclight.benchmark.machine import Machine, choose_device, device_name
 from arclight.benchmark.measurement import Case, Figure, Result, check_output, gather_facts, interleave, write_result
 from arclight.benchmark.train_process import TOLD_CHARACTERS, environment_for, train
 from arclight.benchmark.training_step import compose
+from arclight.runs import build
 
 HERE = Path(__file__).resolve().parent
 LONGEST_S = 3600.0
@@ -70,7 +71,7 @@ def main() -> None:
     device = choose_device("auto")
     machine = Machine(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
     about = {"overrides": options.overrides, "epochs": options.epochs, "seeds": seeds, "gap": gap, "spread": spread}
-    known = gather_facts(machine, assembly.plan_for(settings, facts), about, num_rounds=len(seeds))
+    known = gather_facts(machine, build.plan_for(settings, facts), about, num_rounds=len(seeds))
     print(write_result(Result(f"scores-{settings['name']}", known, tuple(cases)), options.output))
 
 

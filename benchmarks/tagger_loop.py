@@ -26,9 +26,9 @@ from torch.utils.data import DataLoader
 from transformers import DataCollatorForTokenClassification, PreTrainedTokenizerFast
 
 from arclight.benchmark.training_step import compose
-from arclight.build import build
-from arclight.data.subwords import TokenDataModule
-from arclight.spec import TokenSpec
+from arclight.config.instantiate import build
+from arclight.text.datamodule import TokenDataModule
+from arclight.text.info import TokenSpec
 
 
 def main() -> None:

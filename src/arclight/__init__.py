@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from arclight.loaded_run import LoadedRun
-    from arclight.run_folder import Run
+    from arclight.runs.loaded_run import LoadedRun
+    from arclight.runs.run_directory import Run
 
 __version__ = "0.1.0"
 __all__ = ["load_run", "run"]
@@ -38,9 +38,10 @@ def run(overrides: list[str]) -> Run:
         InputError: when a name or a value in the overrides, the data or the config is wrong.
         ProcessError: when a process of a run on several devices died.
     """
-    from arclight import config, launch  # torch and lightning load here, not with the package
+    from arclight.config import compose  # torch and lightning load here, not with the package
+    from arclight.launch import launcher
 
-    return launch.run(config.compose(overrides))
+    return launcher.run(compose.compose(overrides))
 
 
 def load_run(run: str | Path) -> LoadedRun:
@@ -52,6 +53,6 @@ def load_run(run: str | Path) -> LoadedRun:
     Raises:
         InputError: when there is none.
     """
-    from arclight import loaded_run
+    from arclight.runs import loaded_run
 
     return loaded_run.load_run(run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from arclight.benchmark.command_line import add_verbs as add_benchmark_verbs
-from arclight.config import mistakes_told
+from arclight.config.compose import mistakes_told
 from arclight.errors import InputError
 
 
@@ -35,11 +35,6 @@ def main(arguments: list[str] | None = None) -> None:
     verb.add_argument("--json", action="store_true", help="the same for other programs")
     verb.set_defaults(do=doctor)
 
-    verb = verbs.add_parser("largest-batch", help="how many samples a device trains on at once without running out of memory")
-    verb.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="as of `python train.py`")
-    verb.add_argument("--write", action="store_true", help="keep the limit in conf/local/default.yaml, for every run here")
-    verb.set_defaults(do=largest_batch)
-
     add_benchmark_verbs(verbs.add_parser("benchmark", help="how fast it is on this machine"))
 
     options = parser.parse_args(arguments)
@@ -57,8 +52,8 @@ def evaluate(options: argparse.Namespace) -> None:
         if not equals or not key.startswith("data."):
             raise InputError(f"'{override}' is not of the form data.KEY=VALUE, the settings that evaluate takes")
         overrides[key.removeprefix("data.")] = yaml.safe_load(value)
-    from arclight import experiment  # seconds to import: what is wrong above is told before
-    from arclight.terminal import open_console, say, show
+    from arclight.console.terminal import open_console, say, show
+    from arclight.runs import experiment  # seconds to import: what is wrong above is told before
 
     scores = experiment.evaluate(options.run, overrides, split=options.split)
     console = open_console()
@@ -70,8 +65,8 @@ def report(options: argparse.Namespace) -> None:
     """Prints where the new report lies."""
     from pathlib import Path
 
-    from arclight.config import find_run
-    from arclight.evaluation.report import write_report
+    from arclight.config.locations import find_run
+    from arclight.report.report import write_report
 
     is_begun = (Path(options.run) / "overrides.txt").is_file()  # a run that was killed may have written no more than that
     print(write_report(Path(options.run) if is_begun else find_run(options.run)))
@@ -81,9 +76,9 @@ def compare(options: argparse.Namespace) -> None:
     """Prints the tables, and where the page lies."""
     from pathlib import Path
 
-    from arclight.compare import compare_runs, verdict
-    from arclight.comparison_page import to_rich, write_comparison
-    from arclight.terminal import open_console, say, show
+    from arclight.console.terminal import open_console, say, show
+    from arclight.report.comparison import compare_runs, verdict
+    from arclight.report.comparison_page import to_rich, write_comparison
 
     comparison = compare_runs(options.runs)
     console = open_console()
@@ -98,28 +93,9 @@ def compare(options: argparse.Namespace) -> None:
 
 def doctor(options: argparse.Namespace) -> None:
     """Prints facts, plan, trials and what is missing."""
-    from arclight.doctor import examine, to_json, to_text
+    from arclight.hardware.doctor import examine, to_json, to_text
 
     print((to_json if options.json else to_text)(examine()))
-
-
-def largest_batch(options: argparse.Namespace) -> None:
-    """Prints what fits and the override to use; with --write, keeps it."""
-    from arclight import local_settings
-    from arclight.largest_batch import find_largest_batch
-    from arclight.terminal import open_console, show
-
-    found = find_largest_batch(options.overrides)
-    print(found.described)
-    show(open_console(), [found.to_rich()])
-    if not found.needs_limit:
-        print(f"no limit is needed: a device's whole share of {found.share} samples fits")
-        return
-    print(f"data.max_batch_per_device={found.size}")
-    if options.write:
-        comment = f"found by largest-batch: {found.described}"
-        local_settings.set_local("data", "max_batch_per_device", found.size, comment=comment, path=local_settings.PATH)
-        print(f"written to {local_settings.PATH}: every run on this machine takes it, unless its command says else")
 
 
 if __name__ == "__main__":

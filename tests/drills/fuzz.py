@@ -32,15 +32,14 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from arclight.checkpoint import restore
-from arclight.config import read_settings
-from arclight.data.cifar10 import CLASS_NAMES, FOLDER, RECORD, TEST_FILES, TRAIN_FILES, Cifar10
-from arclight.data.columns import in_iob2, read_columns
+from arclight.checkpoint.contents import restore, sharded
+from arclight.config.compose import read_settings
 from arclight.data.download import unpack
 from arclight.errors import InputError
-from arclight.evaluation.prediction_file import read_predictions
-from arclight.evaluation.report import write_report
-from arclight.training import checkpoint_folder
+from arclight.metrics.prediction_file import read_predictions
+from arclight.report.report import write_report
+from arclight.text.columns import in_iob2, read_columns
+from project.data.cifar10 import CLASS_NAMES, FOLDER, RECORD, TEST_FILES, TRAIN_FILES, Cifar10
 
 LONGEST_S = 10  # for one file, on a busy machine
 MOST_MEMORY = 16 << 30  # bytes of addresses beyond which the system refuses
@@ -48,7 +47,7 @@ SELDOM = {"run_folder": 50, "config": 5}  # slow ones come once in so many round
 TEXT = "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nrejects VBZ I-VP O\nGerman JJ I-NP I-MISC\n\nZürich\tNN\tI-NP B-LOC\n\n"
 RESULTS = '{"status": "finished", "monitor": "val/accuracy", "val/accuracy": 0.5, "test/accuracy": 0.25, "steps": 12}'
 PREDICTIONS = '{"index": 0, "label": "cat", "predicted": "dog", "confidence": 0.5}\n' * 3
-CONFIG = "seed: 0\ndata:\n  _target_: arclight.data.shapes.Shapes\n  sizes: [1, 2.5, null]\n  name: 'x: y'\n"
+CONFIG = "seed: 0\ndata:\n  _target_: project.data.synthetic_images.Shapes\n  sizes: [1, 2.5, null]\n  name: 'x: y'\n"
 WORDS = (
     b"\0",
     b"\xff" * 4,
@@ -144,7 +143,7 @@ def contents(folder: Path, content: bytes, draw: random.Random) -> None:
     """The part of a checkpoint folder that torch writes."""
     (folder / "a.safetensors").write_bytes(save({"/state_dict/w": torch.ones(3, 2)}))
     (folder / "contents.pt").write_bytes(content)
-    checkpoint_folder.read(folder)
+    sharded.read(folder)
 
 
 def weights(folder: Path, content: bytes, draw: random.Random) -> None:
@@ -153,7 +152,7 @@ def weights(folder: Path, content: bytes, draw: random.Random) -> None:
         folder / "contents.pt",
     )
     (folder / "a.safetensors").write_bytes(content)
-    checkpoint_folder.read(folder)
+    sharded.read(folder)
 
 
 def config(folder: Path, content: bytes, draw: random.Random) -> None:
@@ -196,9 +195,10 @@ def repaired(content: bytes, draw: random.Random) -> bytes:
 
 def a_checkpoint() -> bytes:
     """Of a net of one layer, as a run leaves it, without what makes it large."""
-    from arclight.assembly import build_task
-    from arclight.config import compose
-    from arclight.spec import ImageSpec, to_plain
+    from arclight.config.compose import compose
+    from arclight.data.info import to_plain
+    from arclight.images.info import ImageSpec
+    from arclight.runs.build import build_task
 
     composed = compose(["experiment=demo", "model=small_cnn"])
     spec = ImageSpec(channels=3, height=8, width=8, classes=("cat", "dog"), mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from arclight.training.wandb_file import records
+from arclight.loggers.wandb_file import records
 from tests.drills.moments import Watch, wait_for
 from tests.drills.runs import STEPS_PER_EPOCH, Drill, Process, command_for, differences, end, results, rows
 

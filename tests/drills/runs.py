@@ -90,7 +90,7 @@ Process = subprocess.Popen[bytes] | Forked
 def preload() -> None:
     """Imports what a run imports, and lets every run be a fork from now on."""
     global preloaded
-    for name in ("arclight.experiment", "arclight.evaluation.report", "lightning.pytorch", "transformers"):
+    for name in ("arclight.runs.experiment", "arclight.report.report", "lightning.pytorch", "transformers"):
         importlib.import_module(name)
     preloaded = True
 

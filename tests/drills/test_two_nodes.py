@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import arclight
-from arclight import checkpoint
-from arclight.config import CONF
-from tests.test_checkpoint import TINY_IMAGES
+from arclight.checkpoint import contents
+from arclight.config.locations import CONF
+from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
 ADDRESSES = ("10.231.7.1", "10.231.7.2")  # of a network that is only in the two namespaces
 IMAGES = [*TINY_IMAGES, "model=cnn", "model.hidden=16", "data.num_train=256", "precision=fp32", "trainer.max_epochs=4"]
@@ -136,7 +136,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = checkpoint.read(checkpoint.last_checkpoint(folder))["state_dict"]
+    state: dict[str, torch.Tensor] = contents.read(contents.last_checkpoint(folder))["state_dict"]
     return state
 
 

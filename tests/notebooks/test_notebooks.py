@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from arclight.config import CONF
+from arclight.config.locations import CONF
 
 NOTEBOOKS = sorted((CONF.parent / "notebooks").glob("*.ipynb"))
 

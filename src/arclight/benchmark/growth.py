@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from arclight import assembly, hardware
+from arclight import hardware
 from arclight.benchmark.machine import choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, significant
 from arclight.benchmark.options import Tell, check_counts
@@ -30,10 +30,11 @@ from arclight.benchmark.raw_loop import batches
 from arclight.benchmark.scaling import TASKS
 from arclight.benchmark.train_process import train
 from arclight.benchmark.training_step import compose, with_defaults
-from arclight.data.columns import Sentence
-from arclight.data.phrases import Phrases
-from arclight.data.shapes import SHAPES, draw
 from arclight.errors import InputError
+from arclight.runs import build
+from arclight.text.columns import Sentence
+from project.data.synthetic_images import SHAPES, draw
+from project.data.synthetic_text import Phrases
 
 SIZES = (1, 4, 16)
 NUM_SAMPLES = {"images": 1024, "text": 512}  # in one times the data
@@ -80,7 +81,7 @@ def measure_growth(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     machine = measure_machine(device, facts)
     per_size = wish.num_samples or NUM_SAMPLES[wish.task]
     with tempfile.TemporaryDirectory(prefix="arclight-growth-") as folder:
-        plan = assembly.plan_for(compose(overrides_for(wish, Path(folder))), facts)
+        plan = build.plan_for(compose(overrides_for(wish, Path(folder))), facts)
         rounds = dict.fromkeys(wish.sizes, 0)
 
         def once(size: int) -> Callable[[], dict[str, float]]:
@@ -140,7 +141,7 @@ def measure_size(overrides: list[str], device: torch.device, num_threads: int, *
     """Seconds of each of PARTS, and what training does a second in its steady state."""
     settings = compose(overrides)
     began = time.perf_counter()
-    data = assembly.build_data(settings, workers=num_workers)
+    data = build.build_data(settings, workers=num_workers)
     data.prepare_data()
     data.setup("fit")
     prepared = time.perf_counter()

@@ -24,11 +24,11 @@ from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, i
 from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.precision import NUM_FIRST, limits
 from arclight.benchmark.training_step import Sample, made_data, make_sample, on_device, with_defaults, with_layout
-from arclight.checkpoint import build_task
+from arclight.callbacks.flops import without_numbers
+from arclight.checkpoint.contents import build_task
 from arclight.errors import InputError, first_line
-from arclight.spec import ImageBatch, ImageSpec
-from arclight.training.flops import without_numbers
-from arclight.training.task import Task
+from arclight.images.info import ImageBatch, ImageSpec
+from arclight.modules.supervised import Task
 
 SIZES = (1, 4, 16, 64, 256)
 PACKINGS = ("none", "buckets", "rows")

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from arclight import assembly, hardware
+from arclight import hardware
 from arclight.benchmark.machine import Machine, choose_device, measure_machine, synchronize
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
 from arclight.benchmark.options import Tell, check_counts
@@ -25,11 +25,13 @@ from arclight.benchmark.raw_loop import batches
 from arclight.benchmark.scaling import TASKS
 from arclight.benchmark.training import run_baseline
 from arclight.benchmark.training_step import compose, with_defaults
-from arclight.checkpoint import build_task
+from arclight.checkpoint.contents import build_task
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
-from arclight.spec import ImageBatch, TokenBatch
-from arclight.training.image_classifier import ImageClassifier
+from arclight.images.info import ImageBatch
+from arclight.runs import build
+from arclight.text.info import TokenBatch
+from project.lightning_modules.image_classifier import ImageClassifier
 
 PACKINGS = ("buckets", "rows", "none")
 DEFAULTS = {
@@ -74,7 +76,7 @@ def measure_loader(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     settings = compose(overrides)
     tell("what the machine can do at most")
     machine = measure_machine(device, facts)
-    plan = assembly.plan_for(settings, facts)
+    plan = build.plan_for(settings, facts)
     tell("data")
     calls: dict[str, Callable[[], dict[str, float]]] = {
         name: told(tell, name, timer(data, prepare, wish.num_batches, device))
@@ -105,7 +107,7 @@ def sources(overrides: list[str], task: str, *, num_workers: int) -> Iterator[tu
     kinds = [("arclight", [])] if task == "images" else [(f"arclight, {kind}", [f"data.packing={kind}"]) for kind in PACKINGS]
     for name, own in kinds:
         settings = compose([*overrides, *own])
-        data = assembly.build_data(settings, workers=num_workers)
+        data = build.build_data(settings, workers=num_workers)
         data.prepare_data()
         data.setup("fit")
         assert data.spec is not None

@@ -33,9 +33,9 @@ from typing import Any, TypeVar
 from arclight import hardware
 from arclight.benchmark.machine import Machine
 from arclight.benchmark.options import check_counts
-from arclight.config import CONF, alternatives
+from arclight.config.locations import CONF, alternatives
 from arclight.errors import InputError
-from arclight.run_folder import ask_git, environment
+from arclight.runs.run_directory import ask_git, environment
 
 RESULTS = CONF.parent / "benchmarks" / "results"
 

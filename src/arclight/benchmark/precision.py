@@ -21,7 +21,7 @@ from arclight.benchmark.machine import Machine, choose_device, measure_machine, 
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
 from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.training_step import Sample, TrainingStep, made_data, make_sample, with_defaults
-from arclight.spec import ImageSpec
+from arclight.images.info import ImageSpec
 
 PLAIN = Backend()
 NUM_FIRST = 3  # steps before anything is measured: compilers, allocators and cuDNN's search

@@ -15,26 +15,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from arclight import assembly, hardware
+from arclight import hardware
 from arclight.benchmark.machine import synchronize
 from arclight.benchmark.training_step import compose, loss_of, on_device
-from arclight.checkpoint import build_task
-from arclight.data.array_loader import ArrayLoader
+from arclight.callbacks.throughput import NUM_FIRST
+from arclight.checkpoint.contents import build_task
 from arclight.data.datamodule import DataModule
-from arclight.data.subwords import TokenLoader
-from arclight.spec import TokenBatch
-from arclight.training.optimizers import parameter_groups, read_rates
-from arclight.training.task import Task
-from arclight.training.throughput import NUM_FIRST
+from arclight.images.loader import ArrayLoader
+from arclight.modules.supervised import Task
+from arclight.optim.param_groups import parameter_groups, read_rates
+from arclight.runs import build
+from arclight.text.datamodule import TokenLoader
+from arclight.text.info import TokenBatch
 
 
 def run(num_steps: int, overrides: list[str]) -> dict[str, float]:
     """Samples, real tokens and steps a second, named as in results.json."""
     settings = compose(overrides)
-    choices = assembly.plan_for(settings, hardware.probe())
+    choices = build.plan_for(settings, hardware.probe())
     hardware.put_into_effect(choices)
     torch.manual_seed(settings["seed"])
-    data = assembly.build_data(settings, workers=choices["workers"].value)
+    data = build.build_data(settings, workers=choices["workers"].value)
     data.prepare_data()
     data.setup("fit")
     assert data.spec is not None

@@ -16,17 +16,9 @@ from arclight.benchmark.machine import Machine, choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio
 from arclight.benchmark.options import Tell
 from arclight.benchmark.train_process import Trained, train
-from arclight.benchmark.training_step import (
-    MADE_IMAGES,
-    MADE_TEXT,
-    Sample,
-    compose,
-    key_of,
-    make_sample,
-    with_defaults,
-)
+from arclight.benchmark.training_step import MADE_IMAGES, MADE_TEXT, Sample, compose, key_of, make_sample, with_defaults
+from arclight.callbacks.throughput import NUM_FIRST
 from arclight.errors import InputError
-from arclight.training.throughput import NUM_FIRST
 
 TASKS = {"images": {**MADE_IMAGES, "model": "cnn"}, "text": {**MADE_TEXT, "model": "bert_tagger"}}
 COMMUNICATION = "arclight.benchmark.communication.CommunicationTime"

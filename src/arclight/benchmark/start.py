@@ -20,7 +20,7 @@ from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, i
 from arclight.benchmark.options import Tell
 from arclight.benchmark.train_process import train
 from arclight.benchmark.training_step import compose
-from arclight.config import CONF
+from arclight.config.locations import CONF
 
 TRAIN = str(CONF.parent / "train.py")
 IMPORTS = "import lightning.pytorch"

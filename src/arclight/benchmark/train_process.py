@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arclight.config import CONF
+from arclight.config.locations import CONF
 from arclight.errors import InputError
 
 LONGEST_S = 1800.0

@@ -25,9 +25,9 @@ from arclight.benchmark.precision import limits
 from arclight.benchmark.scaling import TASKS
 from arclight.benchmark.train_process import LONGEST_S, TOLD_CHARACTERS, environment_for, train
 from arclight.benchmark.training_step import Sample, compose, key_of, make_sample, with_defaults
-from arclight.config import CONF
+from arclight.callbacks.throughput import NUM_FIRST
+from arclight.config.locations import CONF
 from arclight.errors import InputError
-from arclight.training.throughput import NUM_FIRST
 
 OURS, OURS_FP32 = "arclight", "arclight in fp32"
 RAW = "raw"

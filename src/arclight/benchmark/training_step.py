@@ -15,14 +15,16 @@ from lightning.pytorch import seed_everything
 from torch import Tensor
 
 from arclight.benchmark.backend import Backend, applied, autocast
-from arclight.build import build, find_target
-from arclight.checkpoint import build_task
-from arclight.config import composed_by_hydra, mistakes_named, to_composed
+from arclight.callbacks.flops import count_flops
+from arclight.checkpoint.contents import build_task
+from arclight.config.compose import composed_by_hydra, mistakes_named, to_composed
+from arclight.config.instantiate import build, find_target
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
-from arclight.spec import ImageBatch, ImageSpec, Spec, TokenBatch
-from arclight.training.flops import count_flops
-from arclight.training.task import Task
+from arclight.images.info import ImageBatch, ImageSpec
+from arclight.interfaces import DataInfo
+from arclight.modules.supervised import Task
+from arclight.text.info import TokenBatch
 
 # By the kind of data a model learns from: data made on the spot, and what else makes a net of a usual size without a download.
 MADE_IMAGES = {"data": "shapes", "data.batch_size": "64"}
@@ -55,7 +57,7 @@ class Sample:
 
     overrides: tuple[str, ...]
     settings: dict[str, Any]
-    spec: Spec
+    spec: DataInfo
     batch: ImageBatch | TokenBatch
     work: Work
     flops: float
@@ -164,7 +166,7 @@ class TrainingStep:
             self.optimizer.zero_grad(set_to_none=True)
 
 
-def with_layout(settings: dict[str, Any], spec: Spec, backend: Backend) -> dict[str, Any]:
+def with_layout(settings: dict[str, Any], spec: DataInfo, backend: Backend) -> dict[str, Any]:
     """The settings with the backend's memory layout, for images."""
     if not isinstance(spec, ImageSpec):
         return settings

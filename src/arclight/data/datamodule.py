@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import LightningDataModule
 
-from arclight.data.order import Shard
+from arclight.data.samplers import Shard
 from arclight.errors import InputError
-from arclight.spec import Spec
+from arclight.interfaces import DataInfo
 
 
 class DataModule(LightningDataModule):
@@ -28,7 +28,7 @@ class DataModule(LightningDataModule):
         seed: of shuffling and augmentation; the train/validation split has its own.
     """
 
-    spec_type: ClassVar[type[Spec]]  # the kind of facts that this data promises
+    spec_type: ClassVar[type[DataInfo]]  # the kind of facts that this data promises
 
     def __init__(self, *, root: str | None, batch_size: int, max_batch_per_device: int | None = None, seed: int = 0) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class DataModule(LightningDataModule):
         self.batch_size = batch_size
         self.max_batch_per_device = max_batch_per_device
         self.seed = seed
-        self.spec: Spec | None = None  # set by load, or before it by whoever restores a model that was built for this spec
+        self.spec: DataInfo | None = None  # set by load, or before it by whoever restores a model that was built for this spec
         self._prepared = False
         self._loaded: set[str] = set()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from arclight.data.order import SPLIT, generator
+from arclight.data.samplers import SPLIT, generator
 from arclight.errors import InputError
 
 

@@ -5,14 +5,14 @@ No module of this room imports torch before a function needs it: who starts the 
 
 from __future__ import annotations
 
+from arclight.distributed.environment import Launch, detect_launch
+from arclight.hardware.backend import GRAPH_MODES, put_into_effect
 from arclight.hardware.batch import accumulation
-from arclight.hardware.choice import Choice
+from arclight.hardware.decision import Choice
 from arclight.hardware.devices import count_devices
-from arclight.hardware.facts import Facts, Gpu, is_main_process, probe
-from arclight.hardware.launch import Launch, detect_launch
+from arclight.hardware.hardware_info import Facts, Gpu, is_main_process, probe
 from arclight.hardware.limits import usable_cores
 from arclight.hardware.plan import check_settings, for_trainer, plan, wishes_of
-from arclight.hardware.speed import GRAPH_MODES, put_into_effect
 
 __all__ = [
     "GRAPH_MODES",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from arclight.errors import InputError, nearest
-from arclight.hardware.choice import Choice, granted, wish_for
-from arclight.hardware.facts import Facts
+from arclight.hardware.decision import Choice, granted, wish_for
+from arclight.hardware.hardware_info import Facts
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 MAX_PROCESSES_PER_CORE = 8

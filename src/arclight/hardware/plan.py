@@ -7,11 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from arclight.errors import InputError, nearest
-from arclight.hardware.choice import Choice, granted, wish_for
-from arclight.hardware.devices import choose_accelerator, choose_devices, choose_num_nodes, count_devices, used_indices
-from arclight.hardware.facts import Facts
-from arclight.hardware.precision import choose_matmul_precision, choose_precision
-from arclight.hardware.speed import (
+from arclight.hardware.backend import (
     choose_channels_last,
     choose_compile,
     choose_cudnn_benchmark,
@@ -19,6 +15,10 @@ from arclight.hardware.speed import (
     choose_threads,
     choose_workers,
 )
+from arclight.hardware.decision import Choice, granted, wish_for
+from arclight.hardware.devices import choose_accelerator, choose_devices, choose_num_nodes, count_devices, used_indices
+from arclight.hardware.hardware_info import Facts
+from arclight.hardware.precision import choose_matmul_precision, choose_precision
 
 FOR_SPEED = ("matmul_precision", "cudnn_benchmark", "channels_last", "compile", "keep_memory", "threads", "workers")
 FOR_TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")

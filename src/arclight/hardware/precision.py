@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from arclight.errors import InputError, nearest
-from arclight.hardware.choice import Choice, granted, wish_for
-from arclight.hardware.facts import VOLTA, Facts, Gpu
+from arclight.hardware.decision import Choice, granted, wish_for
+from arclight.hardware.hardware_info import VOLTA, Facts, Gpu
 
 # Lightning's spellings, and the shorter ones that it also takes
 PRECISIONS = {

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arclight.errors import first_line
-from arclight.hardware.facts import Facts
+from arclight.hardware.hardware_info import Facts
 
 if TYPE_CHECKING:
     import torch

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from arclight import hardware
-from arclight.config import Composed
+from arclight.config.compose import Composed
+from arclight.config.provenance import Provenance
 from arclight.errors import InputError
-from arclight.mistakes import Provenance
-from arclight.preflight.places import find_mistakes_around
-from arclight.preflight.settings import find_mistakes_in
+from arclight.preflight.config_checks import find_mistakes_in
+from arclight.preflight.environment_checks import find_mistakes_around
 
 __all__ = ["check", "collect"]
 

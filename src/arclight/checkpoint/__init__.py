@@ -1,0 +1,1 @@
+"""What a checkpoint holds, atomic writes, sharded checkpoints, restore."""

@@ -1,0 +1,143 @@
+"""`last.ckpt`: the state from which a run goes on as if it had never stopped, saved inside epochs and at their ends."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+
+from arclight.checkpoint.atomic_write import LAST
+from arclight.distributed.signals import Agreement, Interrupted, Interruption
+from arclight.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class LastCheckpoint(Checkpoint):
+    """Saves at the end of every epoch, inside it as told, and when a signal ends the run.
+
+    Inside an epoch it saves after a whole optimizer step, never between the parts of a batch that are accumulated. Where a
+    validation follows, it waits for the next step that none follows, or for the end of the epoch, because Lightning 2.6.6 would
+    leave the validation out when it goes on from there. An exception saves nothing: it can come in the middle of a step, from
+    where no run can go on exactly.
+
+    Args:
+        folder: for `last.ckpt`.
+        interruption: the signals that this process hears.
+        every_minutes: of the clock between two saves, more than 0; null is never.
+        every_steps: optimizer steps between two saves, 1 or more; null is never.
+        keep: how many of these checkpoints stay, 1 or more: `last.ckpt`, `last.previous.ckpt`, `last.previous_2.ckpt`, ...;
+            where the last is damaged, a run goes on from the one before.
+        safetensors: writes the weights of the best checkpoint to `best.safetensors`, too; not under fsdp.
+
+    Raises:
+        InputError: when `every_minutes`, `every_steps` or `keep` is out of its range.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        interruption: Interruption | None = None,
+        every_minutes: float | None = 15,
+        every_steps: int | None = None,
+        keep: int = 2,
+        safetensors: bool = False,
+    ) -> None:
+        super().__init__()
+        if every_minutes is not None and every_minutes <= 0:
+            raise InputError(f"checkpoint.every_minutes={every_minutes} must be more than 0; null saves at no time")
+        if every_steps is not None and every_steps < 1:
+            raise InputError(f"checkpoint.every_steps={every_steps} must be 1 or more; null saves after no step")
+        if keep < 1:
+            raise InputError(f"checkpoint.keep={keep} must be 1 or more; 1 keeps the last one alone")
+        self.path = folder / LAST
+        self.every_minutes = every_minutes
+        self.every_steps = every_steps
+        self.keep = keep
+        self.safetensors = safetensors
+        self.num_saves = 0
+        self.seconds = 0.0  # that all saves took
+        self._interruption = interruption or Interruption()
+        self._agreement = Agreement()
+        self._saved_at = time.monotonic()  # a clock that never jumps
+        self._number = 0  # of the signal that ends the run
+        self._is_due = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._saved_at = time.monotonic()
+        self._interruption.is_training = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.fit_loop.epoch_loop._should_accumulate():
+            return
+        self._decide(trainer)
+        if self.every_steps and trainer.global_step % self.every_steps == 0:
+            self._is_due = True
+        if (self._is_due or self._number) and step_follows(trainer):
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._decide(trainer, now=True)
+        self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._interruption.is_training = False
+        if self.num_saves:
+            log.info("%d saves of %s took %.1f s", self.num_saves, self.path.name, self.seconds)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._interruption.is_training = False
+        if not isinstance(exception, Interrupted) and self.path.exists():
+            log.info("resume=auto goes on from the last whole step that was saved: %s", self.path)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        stoppers = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
+        stopped = trainer.should_stop and any(stopper.stopped_epoch == trainer.current_epoch for stopper in stoppers)
+        checkpoint["stopped_early"] = stopped
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if checkpoint.get("stopped_early"):
+            trainer.should_stop = True  # Lightning forgets it and would train another epoch
+
+    def _decide(self, trainer: Trainer, *, now: bool = False) -> None:
+        """Learns whether all processes are to save or stop; the first one's clock counts."""
+        passed = time.monotonic() - self._saved_at
+        is_due = trainer.is_global_zero and self.every_minutes is not None and passed >= 60 * self.every_minutes
+        number, is_due = self._agreement.ask(trainer, self._interruption.number, is_due, now=now)
+        self._number = self._number or number
+        self._is_due = self._is_due or is_due
+
+    def _save(self, trainer: Trainer) -> None:
+        """Saves; leaves when a signal has told to."""
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set outside __init__
+            began = time.monotonic()
+            for logger in trainer.loggers:
+                logger.save()  # what was logged before this step is not logged again
+            trainer.save_checkpoint(self.path, weights_only=False)
+            self._saved_at, self._is_due = time.monotonic(), False
+            self.num_saves += 1
+            self.seconds += self._saved_at - began
+            log.debug("step %d saved in %.2f s", trainer.global_step, self._saved_at - began)
+        if self._number:
+            raise Interrupted(self._number)
+
+
+def cost_of_saves(trainer: Trainer) -> dict[str, float]:
+    """How often the run has saved since it was started, and the seconds that took, as results.json names them."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set outside __init__
+    last = next(callback for callback in callbacks if isinstance(callback, LastCheckpoint))
+    return {"checkpoint/num_saves": last.num_saves, "checkpoint/save_s": last.seconds}
+
+
+def step_follows(trainer: Trainer) -> bool:
+    """Whether, after this whole step, another one comes next: no validation, no end of an epoch or of the training."""
+    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    return not (loop._is_training_done or loop._num_ready_batches_reached() or loop._should_check_val_fx(fetcher))

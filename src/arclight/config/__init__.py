@@ -1,0 +1,1 @@
+"""Composes conf/ and the command line, builds objects from the result, explains what is wrong with it."""

@@ -1,0 +1,1 @@
+"""What processes of one run know of each other: rank, rendezvous, signals."""

@@ -1,0 +1,1 @@
+"""Toolkit for images: files, decoding, batches on the device, augmentation."""

@@ -1,0 +1,201 @@
+"""Images in whole splits: in memory or in a file, on the device where they fit, cut into batches without worker processes."""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from arclight.data.datamodule import DataModule
+from arclight.data.samplers import SAMPLE, EvalOrder, TrainOrder, generator
+from arclight.errors import InputError
+from arclight.hardware.memory import free_device_bytes
+from arclight.images.augment import Augment
+from arclight.images.image_file import ImageFile
+from arclight.images.info import ImageSpec
+from arclight.images.loader import ArrayLoader
+from arclight.images.previews import picture, portrait_of_images
+
+_log = logging.getLogger(__name__)
+
+MEMORY_SHARE = 0.5  # of what is free, for images; the rest is for the net and what it computes
+
+
+class Arrays(NamedTuple):
+    """One split."""
+
+    images: Tensor | ImageFile  # uint8 (N, C, H, W)
+    labels: Tensor  # int64 (N,)
+
+
+class ArrayDataModule(DataModule):
+    """A data set of images. A subclass writes `prepare` and `read`; spec, devices and loaders are here.
+
+    `arrays["test"].images[batch.indices]` are the images behind a batch's rows.
+
+    Args:
+        root: folder (or archive) that holds the data; None for data made on the spot.
+        batch_size: samples per optimizer step, over all processes and accumulated parts.
+        max_batch_per_device: most samples that one process takes at once; None is no limit.
+        augment: changes to training images; None is none.
+        seed: of shuffling and augmentation.
+        eval_batch_size: samples per process and batch of validation and test.
+        memory_share: most of the free memory, 0 to 1, that images may take: a split that takes more of a GPU's stays in host
+            memory.
+
+    Raises:
+        InputError: when `eval_batch_size` or `memory_share` is out of its range; from `load`, when the data does not fit the
+            model behind `spec`.
+    """
+
+    spec_type = ImageSpec
+
+    def __init__(
+        self,
+        *,
+        root: str | None,
+        batch_size: int,
+        max_batch_per_device: int | None,
+        augment: Augment | None,
+        seed: int,
+        eval_batch_size: int,
+        memory_share: float = MEMORY_SHARE,
+    ) -> None:
+        super().__init__(root=root, batch_size=batch_size, max_batch_per_device=max_batch_per_device, seed=seed)
+        if eval_batch_size < 1:
+            raise InputError(f"data.eval_batch_size={eval_batch_size} must be 1 or more")
+        if not 0 < memory_share <= 1:
+            raise InputError(f"data.memory_share={memory_share} must be more than 0 and at most 1")
+        self.augment = augment
+        self.eval_batch_size = eval_batch_size
+        self.memory_share = memory_share
+        self.arrays: dict[str, Arrays] = {}  # by split: "train", "val", "test"
+
+    @abstractmethod
+    def read(self, part: str) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+        """The splits of `part` by name ("train" and "val", or "test"), and the names of the classes."""
+
+    def load(self, part: str) -> None:
+        arrays, classes = self.read(part)
+        images = next(iter(arrays.values())).images
+        if self.spec is not None:
+            self._compare_classes(classes)
+            self._compare_shape(images)
+        elif part == "fit":
+            _, channels, height, width = images.shape
+            mean, std = self.statistics(arrays["train"].images)
+            self.spec = ImageSpec(channels=channels, height=height, width=width, classes=classes, mean=mean, std=std)
+        if self.augment is not None and max(self.augment.crop, self.augment.cutout) >= min(images.shape[2:]):
+            raise InputError(
+                f"data.augment.crop={self.augment.crop} and cutout={self.augment.cutout} must be smaller than the images of "
+                f"{images.shape[2]}x{images.shape[3]} pixels"
+            )
+        self.arrays.update(arrays)
+
+    def statistics(self, images: Tensor | ImageFile) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel of the training images; a subclass may know them already."""
+        return channel_statistics(images)
+
+    def _compare_classes(self, classes: tuple[str, ...]) -> None:
+        """Refuses classes that the model behind `spec` was not made for."""
+        if not isinstance(self.spec, ImageSpec):
+            raise InputError(f"the model was trained on text, this data set ({type(self).__name__}) holds images")
+        if classes != self.spec.classes:
+            raise InputError(
+                f"the model knows the classes {', '.join(self.spec.classes)}; this data set has {', '.join(classes)}: "
+                "names and their order must be the same"
+            )
+
+    def _compare_shape(self, images: Tensor | ImageFile) -> None:
+        assert isinstance(self.spec, ImageSpec)
+        shape, wanted = tuple(images.shape[1:]), (self.spec.channels, self.spec.height, self.spec.width)
+        if shape != wanted:
+            raise InputError(
+                f"the model was trained on images of {_shape(wanted)}, these are {_shape(shape)}; set data.image_size to "
+                f"{self.spec.height} where the data set has it"
+            )
+
+    @property
+    def num_train(self) -> int:
+        return len(self.arrays["train"].labels)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {split: len(arrays.labels) for split, arrays in self.arrays.items()}
+
+    def sample(self, count: int) -> Tensor:
+        """Training images drawn by the seed, uint8 (at most `count`, C, H, W), the same on every process."""
+        drawn = torch.randperm(self.num_train, generator=generator(self.seed, 0, 0, SAMPLE))[:count]
+        images = self.arrays["train"].images
+        return images[drawn.to(images.device)]
+
+    def examples(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
+        return [{"image": picture(self.arrays[split].images[row])} for row in rows]
+
+    def portrait(self) -> dict[str, Any]:
+        assert isinstance(self.spec, ImageSpec)
+        return portrait_of_images(self.arrays, self.spec.classes)
+
+    def train_dataloader(self) -> ArrayLoader:
+        order = TrainOrder(self.num_train, self.batch_size, seed=self.seed, shard=self.shard, is_fixed=self.is_fixed)
+        images, labels = self._on_device("train")
+        return ArrayLoader(images, labels, order, augment=self.augment, seed=self.seed)
+
+    def val_dataloader(self) -> ArrayLoader:
+        return self._whole("val")
+
+    def test_dataloader(self) -> ArrayLoader:
+        return self._whole("test")
+
+    def _whole(self, split: str) -> ArrayLoader:
+        images, labels = self._on_device(split)
+        return ArrayLoader(images, labels, EvalOrder(torch.arange(len(labels)), self.eval_batch_size, shard=self.eval_shard))
+
+    def _on_device(self, split: str) -> Arrays:
+        images, labels = self.arrays[split]
+        if isinstance(images, Tensor) and self._fits_device(images, split):
+            images = images.to(self.device)
+        self.arrays[split] = Arrays(images, labels.to(self.device))
+        return self.arrays[split]
+
+    def _fits_device(self, images: Tensor, split: str) -> bool:
+        free = None if images.device == self.device else free_device_bytes(self.device)
+        if free is None or images.nbytes <= free * self.memory_share:
+            return True
+        _log.warning(
+            "the %s images take %.2f GB, and of the %.2f GB free on %s data.memory_share=%g allows %.2f GB: they stay in host "
+            "memory, and each batch is sent over",
+            *(split, images.nbytes / 1e9, free / 1e9, self.device, self.memory_share, free * self.memory_share / 1e9),
+        )
+        return False
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[2]} pixels and {shape[0]} channels"
+
+
+def channel_statistics(images: Tensor | ImageFile) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and (population) standard deviation of each channel, of pixels scaled to 0..1, from exact integer sums.
+
+    Args:
+        images: uint8 (N, C, H, W), any number of them.
+    """
+    _, channels, height, width = images.shape
+    sums, squares = [0] * channels, [0] * channels
+    rows = max(1, (1 << 19) // (height * width))
+    for start in range(0, len(images), rows):
+        # float64 adds whole numbers exactly up to 2**53, and here they stay below 2**16 times the pixels of a chunk
+        pixels = images[start : start + rows].transpose(0, 1).reshape(channels, -1).double()  # (C, rows * H * W)
+        for channel in range(channels):
+            sums[channel] += int(pixels[channel].sum())
+            squares[channel] += int(pixels[channel] @ pixels[channel])
+    count = len(images) * height * width
+    means = tuple(total / count / 255 for total in sums)
+    # count * square - sum^2 in whole numbers: no digits are lost where the spread is small
+    variances = ((count * square - total * total) / count**2 for total, square in zip(sums, squares, strict=True))
+    return means, tuple(math.sqrt(variance) / 255 for variance in variances)

@@ -1,0 +1,107 @@
+"""Batches of images: by indexing where they lie on the device, else fetched a few batches ahead from host memory or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from arclight.data.samplers import AUGMENTATION, SIDES, EvalOrder, Rows, TrainOrder, generator, look_ahead
+from arclight.images.augment import Augment, Draws, alternate
+from arclight.images.image_file import ImageFile
+from arclight.images.info import ImageBatch
+from arclight.interfaces import IGNORED
+
+NUM_AHEAD = 4  # batches that are fetched while one is in use, each by a thread of its own
+
+
+class ArrayLoader:
+    """Batches of one split in a given order, as a plain iterable that Lightning takes for a loader.
+
+    Augmentation is drawn for all global batches of an epoch and cut to this process's rows: a sample gets the same pixels on
+    any number of processes, and after a resume, wherever the images lie.
+
+    Args:
+        images: uint8 (N, C, H, W); a tensor on the device of the labels or in host memory, or a file.
+        labels: int64 (N,), on the device that batches are wanted on.
+        order: which rows; a TrainOrder when there is augmentation.
+        augment: changes to training images.
+        seed: of the augmentation.
+    """
+
+    def __init__(
+        self,
+        images: Tensor | ImageFile,
+        labels: Tensor,
+        order: TrainOrder | EvalOrder,
+        *,
+        augment: Augment | None = None,
+        seed: int = 0,
+    ) -> None:
+        assert augment is None or isinstance(order, TrainOrder), "only training images are augmented"
+        self.images = images
+        self.labels = labels
+        self.sampler = order  # the name under which Lightning looks for `set_epoch`
+        self.batch_sampler = None  # Lightning looks here, too
+        self.augment = augment
+        self.seed = seed
+        # by row of the split, not by place in a batch: each sample must change sides from epoch to epoch
+        self._sides = torch.rand(len(labels), generator=generator(seed, 0, 0, SIDES)) < 0.5
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[ImageBatch]:
+        draws, resident = self._draw(), self.images
+        if isinstance(resident, Tensor) and resident.device == self.labels.device:
+            for rows in self.sampler:
+                indices = rows.indices.to(resident.device, non_blocking=True)
+                yield self._batch(rows, resident.index_select(0, indices.clamp(min=0)), indices, draws)
+            return
+        pool = ThreadPoolExecutor(NUM_AHEAD, thread_name_prefix="images")
+        try:
+            for rows, fetched in look_ahead(self.sampler, lambda rows: pool.submit(self._fetch, rows), NUM_AHEAD):
+                # torch keeps pinned memory until what is sent from it has arrived
+                images, indices = (
+                    tensor.to(self.labels.device, non_blocking=True) for tensor in (fetched.result(), rows.indices)
+                )
+                yield self._batch(rows, images, indices, draws)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _fetch(self, rows: Rows) -> Tensor:
+        """The images of a part, uint8 (B, C, H, W) in host memory, as a GPU reads it fastest."""
+        indices = rows.indices.clamp(min=0)
+        shape = (len(indices), *self.images.shape[1:])
+        fetched = torch.empty(shape, dtype=torch.uint8, pin_memory=self.labels.device.type == "cuda")
+        if isinstance(self.images, ImageFile):
+            self.images.read(indices, fetched)
+        else:
+            torch.index_select(self.images, 0, indices, out=fetched)
+        return fetched
+
+    def _draw(self) -> Draws | None:
+        """What chance decides in this epoch, for all its global batches in a row: a generator for each would be slow."""
+        if self.augment is None or not isinstance(self.sampler, TrainOrder):
+            return None
+        num_samples = self.sampler.num_steps * self.sampler.batch_size
+        draws = self.augment.draw(num_samples, generator=generator(self.seed, self.sampler.epoch, 0, AUGMENTATION))
+        if self.augment.alternates:
+            draws = draws._replace(flips=alternate(self._sides, self.sampler.batches().flatten(), self.sampler.epoch))
+        return draws
+
+    def _batch(self, rows: Rows, images: Tensor, indices: Tensor, draws: Draws | None) -> ImageBatch:
+        """The batch of these raw images (B, C, H, W) of the rows `indices` (B,), all on the device."""
+        labels = self.labels.index_select(0, indices.clamp(min=0)).masked_fill(indices < 0, IGNORED)
+        if self.augment is not None and draws is not None:
+            images = self.augment.apply(images, draws.part(rows.step * len(rows.whole) + rows.offset, len(indices)))
+        return ImageBatch(images, labels, indices)
+
+    def state_dict(self) -> dict[str, int]:
+        return self.sampler.state_dict() if isinstance(self.sampler, TrainOrder) else {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        if isinstance(self.sampler, TrainOrder):
+            self.sampler.load_state_dict(state)

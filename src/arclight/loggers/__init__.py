@@ -1,0 +1,1 @@
+"""Loggers, and what keeps a broken one from stopping a run."""

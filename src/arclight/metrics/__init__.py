@@ -1,0 +1,1 @@
+"""Tables, predictions, calibration and intervals for any classification task."""

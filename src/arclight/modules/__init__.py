@@ -1,0 +1,1 @@
+"""LightningModules to inherit from, and layers that nets of any task use."""

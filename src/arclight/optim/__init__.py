@@ -1,0 +1,1 @@
+"""Parameter groups, learning-rate schedulers and optimizers."""

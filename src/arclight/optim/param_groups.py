@@ -1,0 +1,126 @@
+"""Parameter groups and the optimizer over them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+from lightning.pytorch import LightningModule
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from arclight.errors import InputError
+from arclight.optim.schedulers import count_steps
+
+LrRule = Literal["none", "linear", "sqrt"]
+# A callable that still wants the parameters, and one that still wants (step, total_steps)
+MakeOptimizer = functools.partial[Optimizer]
+Schedule = Callable[[int, int], float]
+
+
+def parameter_groups(net: nn.Module, *, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+    """Groups for an optimizer: no decay on norms and biases, and a smaller learning rate the deeper a layer lies.
+
+    A parameter with fewer than two dimensions is a norm's or a bias and is not decayed. With `layer_decay` d, a layer that has
+    k layers above it learns with lr * d**k; the net tells its layers by `depth(parameter name)` and `num_layers`.
+
+    Raises:
+        InputError: when `layer_decay` is outside 0..1, or not 1 for a net that does not tell its layers.
+
+    Source: layer-wise decay as in Clark et al. 2020, ELECTRA, appendix B.
+    """
+    check_layer_decay(layer_decay, type(net))
+    depth = getattr(net, "depth", None)
+    num_layers = getattr(net, "num_layers", 0)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            above = 0 if depth is None or layer_decay == 1 else num_layers + 1 - depth(name)
+            key = (lr * layer_decay**above, weight_decay if parameter.ndim >= 2 else 0.0)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": parameters, "lr": group_lr, "weight_decay": group_decay}
+        for (group_lr, group_decay), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def check_layer_decay(layer_decay: float, net: Any) -> None:
+    """Raises InputError for a decay outside 0..1, or one that is not 1 with a kind of net that does not tell its layers."""
+    if not 0 < layer_decay <= 1:
+        raise InputError(f"task.layer_decay={layer_decay} must lie above 0 and at most be 1 (1: all layers alike)")
+    if layer_decay != 1 and not hasattr(net, "depth"):
+        raise InputError(f"task.layer_decay={layer_decay} wants a net with numbered layers; {net.__name__} has none")
+
+
+def lr_factor(rule: LrRule, batch_size: int, lr_batch_size: int | None) -> float:
+    """What a learning rate that was chosen for batches of `lr_batch_size` is multiplied by for batches of `batch_size`.
+
+    Both are global batches, over all processes and accumulated parts. No rule looks at the number of devices: the global batch
+    does not change with it (data.batch_size), so neither may the learning rate.
+
+    Args:
+        rule: "none" is 1, "linear" the quotient of the batches, "sqrt" its root.
+        batch_size: samples of each optimizer step.
+        lr_batch_size: samples of each optimizer step for which the learning rate was chosen.
+
+    Raises:
+        InputError: when a rule lacks the batch that it starts from, or that is no batch.
+
+    Source: linear as in Goyal et al. 2017, Accurate, Large Minibatch SGD; root as in Krizhevsky 2014, One weird trick. Goyal's
+    warm-up is the schedule's affair.
+    """
+    if lr_batch_size is not None and lr_batch_size < 1:
+        raise InputError(f"task.lr_batch_size={lr_batch_size} must be 1 or more: the batch that optimizer.lr was chosen for")
+    if rule == "none":
+        return 1.0
+    if lr_batch_size is None:
+        raise InputError(f"task.lr_rule={rule} wants task.lr_batch_size: the global batch that optimizer.lr was chosen for")
+    quotient = batch_size / lr_batch_size
+    return math.sqrt(quotient) if rule == "sqrt" else quotient
+
+
+def read_rates(make_optimizer: MakeOptimizer) -> tuple[float, float]:
+    """The learning rate and the weight decay that the settings give, or else the optimizer's own.
+
+    Raises:
+        InputError: for one that is no finite number of 0 or more.
+    """
+    defaults = inspect.signature(make_optimizer.func).parameters
+    rates = {key: make_optimizer.keywords.get(key, defaults[key].default) for key in ("lr", "weight_decay")}
+    for key, value in rates.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise InputError(f"optimizer.{key}={value} must be a finite number of 0 or more")
+    return rates["lr"], rates["weight_decay"]
+
+
+def configure(
+    module: LightningModule,
+    net: nn.Module,
+    make_optimizer: MakeOptimizer,
+    schedule: Schedule,
+    *,
+    layer_decay: float = 1.0,
+    factor: float = 1.0,
+) -> Any:
+    """What a LightningModule's `configure_optimizers` returns: the optimizer, its schedule counted in optimizer steps.
+
+    `factor` is that of the learning-rate rule, on the rate of every group.
+
+    Raises:
+        InputError: for a learning rate or weight decay that is no finite number of 0 or more.
+    """
+    lr, weight_decay = read_rates(make_optimizer)
+    given: dict[str, Any] = {}
+    # one kernel for the whole update; not under fp16, whose scaler Lightning cannot combine with clipping and a fused update
+    takes_fused = "fused" in inspect.signature(make_optimizer.func).parameters
+    if takes_fused and "fused" not in make_optimizer.keywords and module.trainer.precision != "16-mixed":
+        given["fused"] = True
+    groups = parameter_groups(net, lr=lr * factor, weight_decay=weight_decay, layer_decay=layer_decay)
+    optimizer = make_optimizer(groups, **given)
+    total_steps = count_steps(module.trainer, module.trainer.datamodule.steps_per_epoch)  # type: ignore[attr-defined]
+    scheduler = LambdaLR(optimizer, lambda step: schedule(step, total_steps))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

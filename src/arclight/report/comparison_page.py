@@ -1,0 +1,133 @@
+"""A comparison as tables for a terminal and as one HTML page."""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from arclight.report.comparison import Comparison, Group, verdict
+from arclight.report.page import short, shown, templates, write_page
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+CURVES = ("train/loss", "val/loss")  # and the monitored metric
+LONGEST_VALUE = 40  # characters of a setting in a legend
+ROOM_FOR_NAMES, ROOM_FOR_GROUP = 30, 23  # columns of a terminal
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation of the numbers, and how many."""
+    if not values:
+        return ""
+    mean = statistics.fmean(values)
+    is_whole = all(value == int(value) for value in values if math.isfinite(value))
+    if is_whole and len(set(values)) == 1:
+        return f"{mean:,.0f} ({len(values)})"
+    digits = 4 if abs(mean) < 10 and not is_whole else 1
+    if len(values) == 1:
+        return f"{mean:,.{digits}f} (1)"
+    return f"{mean:,.{digits}f} ± {statistics.stdev(values):,.{digits}f} ({len(values)})"
+
+
+def number_rows(comparison: Comparison) -> tuple[list[tuple[str, list[str]]], list[tuple[str, list[str]]]]:
+    """Name and cells of each number, and of those that are of one class."""
+    rows = [(name, [spread(group.values(name)) for group in comparison.groups]) for name in comparison.names]
+    return [row for row in rows if row[0].count("/") < 2], [row for row in rows if row[0].count("/") >= 2]
+
+
+def pair_rows(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
+    """Name and cells of each pair."""
+    first = comparison.groups[0].letter
+    for (letter, name), pair in comparison.pairs.items():
+        interval = f"{pair.low:+.4f} to {pair.high:+.4f}"
+        yield f"{letter} - {first}, test/{name}", [f"{pair.value:+.4f}", interval, f"{pair.p:.2g}"]
+
+
+def to_rich(comparison: Comparison, width: int = 1000) -> list[Table]:
+    """The tables for a terminal of so many columns: of more groups than stand side by side there, several below each other."""
+    letters = [f"{group.letter} ({len(group.runs)})" for group in comparison.groups]
+    rows = [(key, [shown(value, "name") for value in values]) for key, values in comparison.settings.items()]
+    numbers, _ = number_rows(comparison)
+    num = max(1, (width - ROOM_FOR_NAMES) // ROOM_FOR_GROUP)
+    tables = [
+        table(title, letters[start : start + num], [(name, cells[start : start + num]) for name, cells in content])
+        for title, content in (("what differs (runs)", rows), ("mean ± sd (n)", numbers))
+        if content
+        for start in range(0, len(letters), num)
+    ]
+    if comparison.pairs:
+        tables.append(table("could it be chance?", ["difference", "95 % interval", "p"], list(pair_rows(comparison))))
+    return tables
+
+
+def table(title: str, headings: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Table:
+    """A table for a terminal, its first column the names of the rows."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    made = RichTable(title=Text(title), title_justify="left")
+    made.add_column("", overflow="fold")
+    for heading in headings:
+        made.add_column(heading, justify="right", overflow="fold")
+    for name, cells in rows:
+        made.add_row(Text(name), *map(Text, cells))
+    return made
+
+
+def write_comparison(comparison: Comparison, path: Path) -> None:
+    """One HTML page, self-contained, with the tables and the curves of all runs."""
+    from arclight.report.figures import LINES
+
+    groups = comparison.groups
+    numbers, per_class = number_rows(comparison)
+    page = templates().get_template("comparison.html.j2")
+    text = page.render(
+        groups=groups,
+        num_runs=sum(len(group.runs) for group in groups),
+        verdict=verdict(comparison),
+        left_out=comparison.left_out,
+        settings=[(key, [shown(value, "name") for value in values]) for key, values in comparison.settings.items()],
+        numbers=numbers,
+        per_class=per_class,
+        pairs=list(pair_rows(comparison)),
+        curves=draw_curves(groups),
+        lines=[(name, *line) for name, line in zip(labels(comparison), LINES, strict=False)],
+        num_not_drawn=max(0, len(groups) - len(LINES)),
+    )
+    write_page(path, text)
+
+
+def labels(comparison: Comparison) -> list[str]:
+    """Each group's letter with the first two settings that set it apart."""
+    settings = [*comparison.settings.items()][:2]
+    return [
+        " ".join([group.letter, *(f"{key}={short(shown(values[place], 'name'), LONGEST_VALUE)}" for key, values in settings)])
+        for place, group in enumerate(comparison.groups)
+    ]
+
+
+def draw_curves(groups: Sequence[Group]) -> list[tuple[str, Any]]:
+    """Losses and the monitored metric of all runs, in the colour of their group; of more groups than colours the first."""
+    from arclight.report.figures import LINES, draw, read_series
+
+    monitors = dict.fromkeys(str(run.results["monitor"]) for group in groups for run in group.runs if "monitor" in run.results)
+    lines: dict[str, dict[str, tuple[Any, Any]]] = {name: {} for name in (*CURVES, *monitors)}
+    for group, line in zip(groups, LINES, strict=False):
+        for run in group.runs:
+            try:
+                series = read_series((run.folder / "metrics.csv").read_text(encoding="utf-8"))
+            except (OSError, ValueError, csv.Error):
+                continue
+            for name, own in lines.items():
+                if name in series:
+                    own[str(run.folder)] = (sorted(series[name].items()), line)
+    return [
+        (name, draw(name, {run: points for run, (points, _) in own.items()}, styles=[style for _, style in own.values()]))
+        for name, own in lines.items()
+        if own
+    ]

@@ -1,0 +1,50 @@
+"""What a run's config has that the defaults of its data and model have not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from arclight.config.compose import composed_by_hydra, leaves
+from arclight.config.redaction import without_secrets
+from arclight.errors import InputError
+
+UNSET = "-"
+WITHOUT_INTEREST = ("name", "resume", "preflight", "tracker.")  # they change nothing of what is trained
+
+
+class Change(NamedTuple):
+    """A setting, what conf/ has by default, what the run had; "-" where one of them has no such setting."""
+
+    key: str
+    default: Any
+    value: Any
+
+
+def changes(settings: Mapping[str, Any], *, data: str, model: str) -> list[Change]:
+    """The settings in which a run differs from what today's conf/ gives for its data and model; none when that is unknown."""
+    defaults = defaults_of(data, model)
+    if not defaults:
+        return []
+    before, now = dict(leaves(without_secrets(defaults))), dict(leaves(settings))
+    keys = [key for key in [*now, *(key for key in before if key not in now)] if not key.startswith(WITHOUT_INTEREST)]
+    pairs = [Change(key, before.get(key, UNSET), now.get(key, UNSET)) for key in keys]
+    return [change for change in pairs if change.default != change.value]
+
+
+def defaults_of(data: str, model: str) -> dict[str, Any]:
+    """What conf/ composes for these two options; empty where it has no such options, or no train.yaml."""
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not (data.isidentifier() and model.isidentifier()):
+        return {}
+    with contextlib.suppress(InputError, HydraException, OmegaConfBaseException):
+        with composed_by_hydra([f"data={data}", f"model={model}"]) as config:
+            own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+            plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
+        if isinstance(plain, dict):
+            return {str(key): value for key, value in plain.items()}
+    return {}

@@ -1,0 +1,166 @@
+"""Figures as SVG markup that lies inside a page: transparent, in the page's own colour of text, light or dark."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import math
+import re
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from arclight.metrics.calibration import BINS, Calibration
+
+Lines = dict[str, list[tuple[float, float]]]
+Style = tuple[str, tuple[int, ...]]
+
+# Colour and dashes of each line; every colour has a contrast of 3 or more to the light and to the dark ground, and the second
+# five are the colours of the first with other dashes.
+# Source: Okabe and Ito, Color Universal Design (2008), its blue lightened, without the hues that are too pale on white.
+LINES: tuple[Style, ...] = (
+    ("#1c7fc4", (1, 0)),
+    ("#d55e00", (6, 2)),
+    ("#009e73", (2, 2)),
+    ("#cc79a7", (8, 2, 2, 2)),
+    ("#7f7f7f", (4, 4)),
+    ("#1c7fc4", (5, 3)),
+    ("#d55e00", (1, 0)),
+    ("#009e73", (1, 0)),
+    ("#cc79a7", (1, 0)),
+    ("#7f7f7f", (1, 0)),
+)
+INK = "#010203"  # stands in matplotlib's SVG where the page's own colour of text shall be
+MOST_POINTS = 400  # of a line; more are averaged
+
+
+def curves(text: str) -> list[dict[str, Any]]:
+    """Figures of loss, validation scores and learning rate; those of which nothing was logged are left out."""
+    series = read_series(text)
+    chosen = {
+        "Loss": [name for name in series if re.fullmatch(r"(train|val)/loss(_step|_epoch)?", name)],
+        "Validation scores": [name for name in series if re.fullmatch(r"val/[^/]+", name) and "loss" not in name],
+        "Learning rate": [name for name in series if re.match(r"lr\b", name)],
+    }
+    figures = []
+    for title, names in chosen.items():
+        lines = {name: sorted(series[name].items()) for name in names[: len(LINES)]}
+        notes = [
+            f"{name}: {len(odd)} of {len(points)} values are NaN or infinite, the first at step {odd[0]:,.0f}."
+            for name, points in lines.items()
+            if (odd := [step for step, value in points if not is_drawable(value)])
+        ]
+        if names[len(LINES) :]:
+            notes.append(f"Logged too, not drawn: {', '.join(names[len(LINES) :])}.")
+        if any(len(points) > MOST_POINTS for points in lines.values()):
+            notes.append(f"Lines of more than {MOST_POINTS} points are drawn as means of neighbouring points.")
+        if lines:
+            legend = [(name, *line) for name, line in zip(lines, LINES, strict=False)]
+            figures.append(
+                {"title": title, "legend": legend, "notes": notes, "svg": draw(title, lines, logarithmic=title == "Loss")}
+            )
+    if not figures:
+        raise ValueError("it holds no loss, no validation score and no learning rate")
+    return figures
+
+
+def read_series(text: str) -> dict[str, dict[float, float]]:
+    """Metric -> step -> value. A step that a resumed run logged once more counts with its last value."""
+    reader = csv.DictReader(io.StringIO(text))
+    if "step" not in (reader.fieldnames or ()):
+        raise ValueError("it has no column 'step'")
+    series: dict[str, dict[float, float]] = {}
+    for row in reader:
+        for name, cell in row.items():
+            with contextlib.suppress(TypeError, ValueError):  # an empty cell, or a line that was cut off
+                if name not in ("step", "epoch") and is_drawable(step := float(row["step"])):
+                    series.setdefault(name, {})[step] = float(cell)
+    return series
+
+
+def is_drawable(value: float) -> bool:
+    return abs(value) < 1e30  # false for NaN too
+
+
+def _thin(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    size = -(-len(points) // MOST_POINTS)
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
+    steps = [statistics.fmean(step for step, _ in group) for group in groups]
+    means = [sum(value for _, value in group) / len(group) for group in groups]
+    return steps, [mean if is_drawable(mean) else math.nan for mean in means]
+
+
+def draw(title: str, lines: Lines, *, logarithmic: bool = False, styles: Sequence[Style] = LINES) -> Any:
+    """Markup of an SVG element with a line for each entry over the steps; its only texts are numbers and "step"."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
+
+    with figure(title, (4.8, 2.7)) as (axes, markup):
+        drawn: list[float] = []
+        for points, (colour, dashes) in zip(lines.values(), styles, strict=False):
+            steps, values = _thin(points)
+            axes.plot(steps, values, color=colour, linewidth=1.6, dashes=dashes, marker="o" * (len(steps) <= 20), markersize=3)
+            drawn += [value for value in values if not math.isnan(value)]
+        if logarithmic and drawn and 0 < 50 * min(drawn) < max(drawn):
+            axes.set_yscale("log")
+            axes.yaxis.set(major_locator=LogLocator(subs=(1, 3)), minor_formatter=NullFormatter())
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set(major_formatter=EngFormatter(sep=""), label_text="step")
+    return markup[0]
+
+
+def draw_calibration(calibration: Calibration) -> Any:
+    """The reliability diagram: what is right of each bin of confidence, beside the line on which all would lie."""
+    with figure("Reliability", (3.6, 3.2)) as (axes, markup):
+        width = 1 / BINS
+        places = [min(int(part.confidence * BINS), BINS - 1) * width for part in calibration.bins]
+        axes.bar(
+            places, [part.right for part in calibration.bins], width=0.9 * width, align="edge", color=LINES[0][0], alpha=0.75
+        )
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=1, dashes=(4, 3))
+        means = [part.confidence for part in calibration.bins]
+        axes.plot(means, [part.right for part in calibration.bins], color=LINES[1][0], marker="D", markersize=4, linewidth=0)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right")
+    return markup[0]
+
+
+def draw_lengths(lengths: dict[str, dict[int, int]]) -> Any:
+    """How many sentences of each split, in percent, have how many words; the longest percent is left out."""
+    with figure("Sentence lengths", (4.8, 2.3)) as (axes, markup):
+        longest = 1
+        for (colour, dashes), counts in zip(LINES, lengths.values(), strict=False):
+            total, seen = sum(counts.values()) or 1, 0
+            for length in sorted(counts):
+                seen += counts[length]
+                if seen <= 0.99 * total:
+                    longest = max(longest, length)
+            places = range(max(counts, default=0) + 1)
+            axes.plot(
+                places, [100 * counts.get(place, 0) / total for place in places], color=colour, dashes=dashes, linewidth=1.4
+            )
+        axes.set(xlim=(0, longest + 1), xlabel="words", ylabel="% of sentences")
+    return markup[0]
+
+
+@contextlib.contextmanager
+def figure(title: str, size: tuple[float, float]) -> Iterator[tuple[Any, list[Any]]]:
+    """Axes to draw on, and a list that afterwards holds the markup; nothing of matplotlib's global state changes."""
+    from markupsafe import Markup
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    inked = dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), INK)
+    markup: list[Any] = []
+    with style.context(["default", {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 10, **inked}]):
+        drawing = Figure(figsize=size, layout="constrained")
+        axes = drawing.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.15, linewidth=0.6)
+        yield axes, markup
+        buffer = io.StringIO()
+        drawing.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = buffer.getvalue().replace(INK, "currentColor")
+    box, inside = re.findall(r'<svg [^>]*(viewBox="[^"]*")[^>]*>(.*)', svg, re.DOTALL)[0]
+    # a page may hold an id once only, and a style of matplotlib's would rule the whole page
+    inside = re.sub(r"<style.*?</style>|(?<=<g) id=\"[^\"]*\"", "", inside, flags=re.DOTALL)
+    markup.append(Markup(f'<svg {box} role="img" aria-label="{title}">{inside}'))  # noqa: S704  # matplotlib's, numbers only

@@ -1,0 +1,113 @@
+"""Mistakes and data as pages show them, read from mistakes.json and data.json and checked: both may come from anywhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from arclight.metrics.confident_errors import MOST
+from arclight.metrics.prediction_file import SentencePrediction, image_prediction, sentence_prediction
+from arclight.report.figures import LINES, draw_lengths
+from arclight.text.spans import Segment, segments, spans_of
+
+BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+LARGEST_PICTURE = 200_000  # characters
+
+
+def read_mistakes(text: str) -> dict[str, Any]:
+    """`pictures` and `sentences` of a mistakes.json, each mistake with what is true, what was said and how sure it was."""
+    entries = _dicts(json.loads(text), "mistakes")[:MOST]
+    pictures, sentences = [], []
+    for entry in entries:
+        if "labels" in entry and "words" in entry:
+            sentences.append(_marked(sentence_prediction(entry), _words(entry)))
+        elif "label" in entry:
+            mistake = image_prediction(entry)
+            pictures.append({"mistake": mistake, "image": _picture(entry)})
+    return {"pictures": pictures, "sentences": sentences}
+
+
+def _marked(mistake: SentencePrediction, words: list[str]) -> dict[str, Any]:
+    gold, predicted = set(spans_of(mistake.labels)), set(spans_of(mistake.predicted))
+    wrong = zip(mistake.labels, mistake.predicted, mistake.confidence, strict=True)
+    sure = max((confidence or 0.0 for label, said, confidence in wrong if label != said), default=0.0)
+    if len(words) != len(mistake.labels):
+        raise ValueError(f"row {mistake.index}: {len(words)} words and {len(mistake.labels)} labels")
+    return {
+        "index": mistake.index,
+        "confidence": sure,
+        "gold": segments(words, mistake.labels, predicted),
+        "predicted": segments(words, mistake.predicted, gold),
+    }
+
+
+def read_portrait(text: str) -> dict[str, Any]:
+    """`counts` by class and split, `pictures` or `sentences` of the training split, and the figure of lengths."""
+    portrait = json.loads(text)
+    if not isinstance(portrait, dict):
+        raise ValueError(f"dict expected, {type(portrait).__name__} found")
+    counts = {split: _counts(numbers) for split, numbers in _dict(portrait, "counts").items()}
+    names = list(dict.fromkeys(name for numbers in counts.values() for name in numbers))
+    totals = {split: sum(numbers.values()) for split, numbers in counts.items()}
+    rows = [(name, [numbers.get(name, 0) for numbers in counts.values()]) for name in names]
+    lengths = {
+        split: {
+            int(length): number for length, number in _counts(numbers).items() if length.isdecimal() and int(length) < 10_000
+        }
+        for split, numbers in _dict(portrait, "lengths").items()
+    }
+    samples = _dicts(portrait, "samples")[:MOST]
+    return {
+        "splits": list(counts),
+        "totals": list(totals.values()),
+        "rows": rows,
+        "most": max((max(numbers) for _, numbers in rows), default=0),
+        "pictures": [{"label": str(sample.get("label")), "image": _picture(sample)} for sample in samples if "image" in sample],
+        "sentences": [_sentence(sample) for sample in samples if "words" in sample],
+        "lengths": ([(name, *line) for name, line in zip(lengths, LINES, strict=False)], draw_lengths(lengths))
+        if any(lengths.values())
+        else None,
+    }
+
+
+def _sentence(sample: dict[str, Any]) -> list[Segment]:
+    words, labels = _words(sample), [str(label) for label in sample.get("labels") or []]
+    if len(words) != len(labels):
+        raise ValueError(f"{len(words)} words and {len(labels)} labels")
+    return segments(words, labels, set(spans_of(labels)))
+
+
+def _dict(holder: dict[str, Any], key: str) -> dict[str, Any]:
+    value = holder.get(key) or {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{key}: dict expected, {type(value).__name__} found")
+    return value
+
+
+def _counts(numbers: Any) -> dict[str, int]:
+    if not isinstance(numbers, dict) or not all(type(number) is int and number >= 0 for number in numbers.values()):
+        raise ValueError("counts must be whole numbers by name")
+    return {str(name): number for name, number in numbers.items()}
+
+
+def _dicts(holder: Any, key: str) -> list[dict[str, Any]]:
+    value = holder.get(key, []) if isinstance(holder, dict) else None
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise ValueError(f"it must hold a list of objects as '{key}'")
+    return value
+
+
+def _words(entry: dict[str, Any]) -> list[str]:
+    words = entry.get("words")
+    if not isinstance(words, list):
+        raise ValueError("a sentence without words")
+    return [str(word) for word in words]
+
+
+def _picture(entry: dict[str, Any]) -> str:
+    """Base64 of a PNG; empty where there is none."""
+    image = entry.get("image", "")
+    if image and not (isinstance(image, str) and len(image) <= LARGEST_PICTURE and BASE64.fullmatch(image)):
+        raise ValueError("an image that is no PNG in base64")
+    return str(image)

@@ -1,0 +1,77 @@
+"""What the pages here share: templates that escape everything, how a value is written, how a page is put in its place."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import json
+import math
+import os
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import jinja2
+
+
+def templates() -> jinja2.Environment:
+    """The templates of this folder."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(shown=shown, duration=duration, short=short)
+    return environment
+
+
+def write_page(path: Path, page: str) -> None:
+    """Puts the page there in one move; one that cannot be written leaves the old one."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        # a lone surrogate, which JSON can hold and UTF-8 cannot, becomes "?"
+        unfinished.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def shown(value: Any, unit: str = "") -> str:
+    """A number with its unit, four digits and those before the point; other values as text.
+
+    "share" is the unit of 0..1, shown in percent; "name" that of numbers that are not counted or measured, such as a seed.
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, int | float) or unit == "name":
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        return text if len(text) <= 300 else f"{text[:300]}…"
+    if not isinstance(value, int) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "infinite" if value > 0 else "-infinite"
+    if unit == "share" and 0 <= value <= 1:
+        return f"{100 * value:.2f} %"
+    number = f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
+    return f"{number} {unit}" if unit not in ("", "share") else number
+
+
+def whole(digits: str) -> int | float:
+    """A whole number of a JSON file (`parse_int`); infinite where it is larger than any score or count."""
+    return int(digits) if len(digits) < 300 else math.inf
+
+
+def duration(seconds: Any) -> str:
+    if not isinstance(seconds, int | float) or not 60 <= seconds < 1e9:
+        return shown(seconds, "s")
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def short(name: str, width: int = 13) -> str:
+    """The name, cut to what fits beside a matrix; letters of East Asian scripts take two places."""
+    places = [*itertools.accumulate(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name)]
+    return name if not places or places[-1] <= width else name[: bisect.bisect_left(places, width)] + "…"

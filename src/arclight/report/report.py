@@ -1,0 +1,172 @@
+"""One HTML page about a run: verdict, scores, curves, tables, speed, environment, and the command that makes the run again.
+
+The page is made of the files in a run folder alone, so it can be made again at any time, also for runs that failed or stopped
+half-way. It is one file, holds no script and asks for nothing from elsewhere. The same files give the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import math
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from arclight.config.compose import read_settings
+from arclight.config.redaction import LEFT_OUT, hide_in_override, without_secrets
+from arclight.errors import InputError
+from arclight.metrics.bootstrap import count, interval, score
+from arclight.metrics.calibration import calibrate
+from arclight.metrics.prediction_file import ImagePrediction, parse_lines
+from arclight.report.config_diff import changes
+from arclight.report.figures import curves, draw_calibration
+from arclight.report.gallery import read_mistakes, read_portrait
+from arclight.report.narrative import epochs, headline, verdict
+from arclight.report.page import shown, templates, whole, write_page
+
+MOST_NUMBERED = 12  # classes up to which a confusion matrix shows its counts
+MOST_INTERVALS = 60  # scores that get one; each takes some milliseconds
+AS_STORED = 1e-3  # how near a score must be to the stored one, for the predictions to be those that it was made of
+
+
+def write_report(folder: Path) -> Path:
+    """The path of `report.html`, made anew from the other files of a run folder and put there in one move.
+
+    A file that is missing or broken costs its own part of the page, which then says so in one line.
+
+    Raises:
+        InputError: when `folder` is not a folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"'{folder}' is not a folder; give a run's folder, such as outputs/cifar10-cnn/2026-01-31_12-00-00")
+    report = folder / "report.html"
+    write_page(report, _page(folder))
+    return report
+
+
+def _page(folder: Path) -> str:
+    template = templates().get_template("report.html.j2")
+    run = folder.resolve()
+    results = _part(folder, "results.json", _results)
+    all_results = (results["content"] or {}).get("all", {})
+    tested = _part(folder, "predictions.jsonl", lambda text: _tested(text, all_results))
+    leads = tested["content"]["intervals"].get(headline(all_results) or "") if tested["content"] else None
+    course = _part(folder, "metrics.csv", lambda text: epochs(list(csv.DictReader(io.StringIO(text)))))
+    return template.render(
+        name=f"{run.parent.name}/{run.name}",
+        results=results,
+        verdict=verdict(all_results, course["content"] or [], leads),
+        curves=_part(folder, "metrics.csv", curves),
+        scores=_part(folder, "scores.json", _scores),
+        tested=tested,
+        mistakes=_part(folder, "mistakes.json", read_mistakes),
+        data=_part(folder, "data.json", read_portrait),
+        environment=_part(folder, "environment.json", _environment),
+        command=_part(folder, "overrides.txt", _command),
+        config=_part(folder, "config.yaml", lambda text: _config(text, all_results)),
+    )
+
+
+def _part(folder: Path, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """What one file gives to the page: its content, or one line that says why there is none."""
+    try:
+        return {"content": parse((folder / name).read_text(encoding="utf-8")), "problem": ""}
+    except FileNotFoundError:
+        problem = f"There is no {name} in this folder."
+    except OSError as error:  # its whole message would show where on this machine the folder lies
+        problem = f"{name} cannot be read: {error.strerror}."
+    except (ValueError, csv.Error, RecursionError) as error:
+        problem = f"{name} is broken: {error}."
+    return {"content": None, "problem": problem}
+
+
+def _only(kind: type, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"{kind.__name__} expected, {type(value).__name__} found")
+    return value
+
+
+def _results(text: str) -> dict[str, Any]:
+    results = without_secrets(_only(dict, json.loads(text, parse_int=whole)))
+    metrics = dict.fromkeys(key.partition("/")[2] for key in results if key.startswith(("val/", "test/")))
+    return {"all": results, "headline": headline(results), "metrics": list(metrics)}
+
+
+def _tested(text: str, results: dict[str, Any]) -> dict[str, Any]:
+    """From the predictions: intervals of the test scores that they explain, and how far confidence can be believed."""
+    predictions = parse_lines(text, "line")
+    if not predictions:
+        raise ValueError("it holds no prediction")
+    intervals = {}
+    for name, counts in itertools.islice(count(predictions).items(), MOST_INTERVALS):
+        stored = results.get(f"test/{name}")
+        if isinstance(stored, int | float) and abs(float(score(counts.sum(0))) - stored) < AS_STORED:
+            intervals[f"test/{name}"] = interval(counts)
+    calibration = calibrate(predictions)
+    figure = draw_calibration(calibration) if calibration else None
+    is_per_word = not isinstance(predictions[0], ImagePrediction)
+    return {"intervals": intervals, "calibration": calibration, "figure": figure, "unit": "words" if is_per_word else "images"}
+
+
+def _scores(text: str) -> dict[str, Any]:
+    scores = without_secrets(_only(dict, json.loads(text)))
+    tables = [_only(dict, table) for table in _only(list, scores.get("tables") or [])]
+    for table in tables:
+        for part in ("rows", "averages"):
+            table[part] = [_only(dict, row) for row in _only(list, table.get(part) or [])]
+    return {"tables": tables, "confusion": _confusion(_only(dict, scores["confusion"])) if scores.get("confusion") else None}
+
+
+def _confusion(confusion: dict[str, Any]) -> dict[str, Any]:
+    """The matrix as cells that are not empty: row, column, count, share of the row; many cells are merged into ten tints."""
+    labels = [str(label) for label in _only(list, confusion.get("labels"))]
+    counts = [_only(list, row) for row in _only(list, confusion.get("counts"))]
+    whole = all(isinstance(count, int) and count >= 0 for row in counts for count in row)
+    if not labels or not whole or [len(row) for row in counts] != [len(labels)] * len(labels):
+        raise ValueError("the confusion matrix must hold one row and one column of whole numbers for each label")
+    totals = [sum(row) for row in counts]
+    cells = [(y, x, count, count / totals[y]) for y, row in enumerate(counts) for x, count in enumerate(row) if count]
+    tints: dict[tuple[bool, int], str] = {}
+    if len(labels) > MOST_NUMBERED:
+        for y, x, _, share in cells:
+            tint = (x == y, math.ceil(10 * math.sqrt(share)))
+            tints[tint] = f"{tints.get(tint, '')}M{x} {y}h1v1h-1z"
+    mistakes = sorted((cell for cell in cells if cell[0] != cell[1]), key=lambda cell: (-cell[2], cell))[:10]
+    drawn = {"tints": sorted(tints.items()), "cells": [] if tints else cells}
+    return {"title": confusion.get("title"), "labels": labels, "totals": totals, "mistakes": mistakes, **drawn}
+
+
+def _environment(text: str) -> list[tuple[str, list[tuple[str, str]]]]:
+    facts = without_secrets(_only(dict, json.loads(text)))
+    groups = {name: facts.pop(name) for name, inner in [*facts.items()] if isinstance(inner, dict)}
+    return [(name, list(_flat(group, ""))) for name, group in [*groups.items(), ("more", facts)] if group]
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):
+        yield from _flat(dict(enumerate(value)), name)
+    elif isinstance(value, str) and "\n" in value.strip():
+        yield name, f"{len(value.splitlines()):,} lines, in environment.json"
+    else:
+        yield name, ", ".join(map(shown, value)) if isinstance(value, list) else shown(value)
+
+
+def _command(text: str) -> dict[str, Any]:
+    overrides = [line for line in text.split("\n") if line.strip()]
+    kept = [override for override in map(hide_in_override, overrides) if LEFT_OUT not in override]
+    return {"line": shlex.join(["python", "train.py", *kept]), "num_left_out": len(overrides) - len(kept)}
+
+
+def _config(text: str, results: dict[str, Any]) -> dict[str, Any]:
+    import yaml
+
+    kept = without_secrets(read_settings(text))
+    changed = changes(kept, data=str(results.get("data", "")), model=str(results.get("model", "")))
+    return {"text": str(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=100)), "changes": changed}

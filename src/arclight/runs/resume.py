@@ -1,0 +1,179 @@
+"""Which folder a run lives in: a new one, or that of the run it goes on with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from arclight.config.compose import Composed, in_grid, leaves
+from arclight.config.locations import alternatives, find_run
+from arclight.config.redaction import without_secrets
+from arclight.errors import InputError
+from arclight.hardware import Launch, is_main_process
+from arclight.runs.run_directory import discard_unless_trained, launch_of, settings_of, status_of, written
+
+LOCK = ".lock"
+PATIENCE_S = 0.5  # another start may look, for a moment, whether somebody trains there
+NAMELESS = ("", "none")  # launches that nothing tells from others; torchrun without --rdzv-id is named "none"
+# Settings that say where and how fast a run is made, not what comes of it: it may go on under others
+WITHOUT_EFFECT = (
+    *("hardware.", "tracker.", "checkpoint.", "name", "data.root", "data.max_batch_per_device"),
+    *("data.residence", "data.cache", "data.memory_share", "data.num_workers"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar"),
+)
+
+
+def settle(composed: Composed, launch: Launch) -> Composed:
+    """The run with the folder that it lives in: that of the run it goes on with, else a new one, claimed.
+
+    A run that was started again by what watches over it (torchrun, SLURM) goes on with what it had begun.
+
+    Raises:
+        InputError: when the run to go on with is not there, is finished, is running, or had another config.
+    """
+    wanted = composed.folder
+    earlier = begun_by(launch, composed) or find_earlier(composed, resume_of(launch, composed))
+    if earlier is None:
+        return replace(composed, folder=claim(wanted))
+    if earlier.resolve() != wanted.resolve() and wanted.is_dir():
+        wanted.rmdir()  # Hydra made it
+        if in_grid():  # its table looks there
+            wanted.symlink_to(os.path.relpath(earlier.resolve(), wanted.parent.resolve()))
+    return replace(composed, folder=earlier)
+
+
+def begun_by(launch: Launch, composed: Composed) -> Path | None:
+    """The folder in which this launch has begun this run before; None when it has not, or nothing tells.
+
+    SLURM counts how often it has started a job. torchrun does not count a node that comes or goes, and a node that comes back
+    counts from 0; there the name that all nodes were given tells, if they were given one.
+    """
+    if launch.kind != "torchrun" and not launch.restart_count:
+        return None
+    if in_grid():
+        return composed.folder  # Hydra gives each run of a grid one that no other has
+    if launch.run_id in NAMELESS:
+        return None
+    same = [folder for folder in same_runs(composed) if launch_of(folder) == launch.run_id and status_of(folder) != "finished"]
+    return newest(same)
+
+
+def resume_of(launch: Launch, composed: Composed) -> str:
+    """Which run to go on with: the user's word, or after a restart that has no name to find its folder by, "auto"."""
+    is_restart = launch.restart_count > 0 and launch.run_id in NAMELESS
+    return "auto" if is_restart and composed.resume == "none" else composed.resume
+
+
+def find_earlier(composed: Composed, resume: str) -> Path | None:
+    """The folder of the run to go on with; None for a new run. In a grid, "auto" finds finished runs of other grids, too."""
+    if resume == "none":
+        return None
+    if resume == "auto":
+        able = [folder for folder in same_runs(composed) if not is_locked(folder)]
+        if not in_grid():
+            return newest(folder for folder in able if status_of(folder) != "finished")
+        wanted = composed.folder
+        if wanted in able:
+            return wanted
+        others = [folder for folder in able if folder.parent != wanted.parent]  # the rest of this grid are runs of their own
+        return newest(folder for folder in others if folder.name == wanted.name) or newest(others)
+    folder = find_run(resume)
+    if changed := differences(settings_of(folder), composed.settings):
+        if not composed.resume_with_changes:
+            lines = "".join(f"\n  {key}: {before!r} -> {now!r}" for key, (before, now) in changed.items())
+            raise InputError(
+                f"resume={resume}: that run had another config; resume_with_changes=true goes on with the new one:{lines}"
+            )
+    elif status_of(folder) == "finished":
+        raise InputError(
+            f"resume={resume}: that run is finished; train it further with trainer.max_epochs=... resume_with_changes=true"
+        )
+    return folder
+
+
+def same_runs(composed: Composed) -> list[Path]:
+    """The folders around that of a run whose config gives the same results."""
+    around = composed.folder.parent
+    known = {file.parent for file in [*around.glob("*/config.yaml"), *around.parent.glob("*/*/config.yaml")]}
+    return [folder for folder in known if not differences(settings_of(folder), composed.settings)]
+
+
+def newest(folders: Iterable[Path]) -> Path | None:
+    """The one whose run began last; None of none."""
+    return max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime, default=None)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings by which two runs give different results, by key, each with both values; None where there is none."""
+    flat = [dict(leaves(without_secrets(settings))) for settings in (before, now)]  # run folders hold none
+    keys = sorted({*flat[0], *flat[1]})
+    return {
+        key: (flat[0].get(key), flat[1].get(key))
+        for key in keys
+        if flat[0].get(key) != flat[1].get(key) and not key.startswith(WITHOUT_EFFECT)
+    }
+
+
+def claim(wanted: Path) -> Path:
+    """Makes the run folder and marks it as taken: of two runs started in the same second each gets its own.
+
+    Raises:
+        InputError: when the disk does not take it.
+    """
+    for folder in alternatives(wanted):
+        with written(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                (folder / "overrides.txt").touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            return folder
+    raise AssertionError("there is always a next name")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Inside, no other process trains in this folder.
+
+    Raises:
+        InputError: when one does already.
+    """
+    if not is_main_process():
+        yield
+        return
+    lock = FileLock(folder / LOCK)
+    with written(folder / LOCK):
+        try:
+            lock.acquire(timeout=PATIENCE_S)
+        except Timeout:
+            raise InputError(f"{folder} is in use by a run that still goes on; wait for it, or end it first") from None
+    try:
+        yield
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+
+
+def discard(folder: Path) -> None:
+    """Removes the folder of a run that a mistake stopped before its first checkpoint, unless another run is in it."""
+    if not is_locked(folder):
+        discard_unless_trained(folder)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process trains in this folder now."""
+    if not (folder / LOCK).exists():
+        return False
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False

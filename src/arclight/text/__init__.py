@@ -1,0 +1,1 @@
+"""Toolkit for tagged text: files, subwords, packing, batches, entity scores, layers of encoders."""

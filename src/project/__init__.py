@@ -1,0 +1,1 @@
+"""Your project: data sets, nets and LightningModules. Replace them with your own."""

@@ -1,0 +1,1 @@
+"""LightningDataModules of this project."""

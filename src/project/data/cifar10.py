@@ -1,0 +1,218 @@
+"""CIFAR-10 from its publisher's binary files: no pickle, no image library, straight into uint8 tensors.
+
+Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images", https://www.cs.toronto.edu/~kriz/cifar.html
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from arclight.data.download import fetch, md5_of, unpack
+from arclight.data.splits import split
+from arclight.errors import InputError
+from arclight.hardware.memory import free_bytes
+from arclight.images.augment import Augment
+from arclight.images.datamodule import ArrayDataModule, Arrays
+
+_log = logging.getLogger(__name__)
+
+URLS = ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
+ARCHIVE, MD5 = "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"  # 170,052,171 bytes
+FOLDER = "cifar-10-batches-bin"
+CLASS_NAMES = "batches.meta.txt"
+TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
+TEST_FILES = ("test_batch.bin",)
+RECORD = 1 + 3 * 32 * 32  # bytes: the label, then red, green and blue planes, row by row
+PUBLISHED_RECORDS = 10_000  # in each file
+CHUNK = 1000  # records read at once
+LONGEST_NAMES = 10_000  # bytes that the names of the classes may take
+
+
+class Cifar10(ArrayDataModule):
+    """CIFAR-10: 50,000 images of 32x32 pixels in 10 classes, of which `validation` are held out, and 10,000 to test.
+
+    Args:
+        root: the folder cifar-10-batches-bin, a folder that holds it or cifar-10-binary.tar.gz, or the archive itself; what is
+            missing is downloaded there.
+        batch_size: samples per optimizer step, over all processes and accumulated parts.
+        max_batch_per_device: most samples that one process takes at once; None is no limit.
+        validation: samples to hold out of training, as a count or as a share.
+        split_seed: chooses them; apart from `seed`, so that runs with other seeds validate on the same images.
+        augment: changes to training images; None is none.
+        seed: of shuffling and augmentation.
+        eval_batch_size: samples per process and batch of validation and test.
+        download: False never opens a connection.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        batch_size: int = 64,
+        max_batch_per_device: int | None = None,
+        validation: int | float = 5000,
+        split_seed: int = 0,
+        augment: Augment | None = None,
+        seed: int = 0,
+        eval_batch_size: int = 500,
+        download: bool = True,
+    ) -> None:
+        super().__init__(
+            root=root,
+            batch_size=batch_size,
+            max_batch_per_device=max_batch_per_device,
+            augment=augment,
+            seed=seed,
+            eval_batch_size=eval_batch_size,
+        )
+        self.validation = validation
+        self.split_seed = split_seed
+        self.download = download
+
+    def prepare(self) -> None:
+        folder = self._folder()
+        if folder is None:
+            archive = self._archive()
+            folder = archive.parent / FOLDER
+            unpack(archive, folder)
+        check_files(folder)
+
+    def read(self, part: str) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+        folder = self._folder()
+        if folder is None:
+            raise InputError(f"no CIFAR-10 at data.root={self.root} on this machine; prepare it on each node")
+        classes = read_class_names(folder / CLASS_NAMES)
+        paths = [folder / name for name in (TEST_FILES if part == "test" else TRAIN_FILES)]
+        num_records = sum(path.stat().st_size // RECORD for path in paths)
+        if (needed := num_records * RECORD) > (free := free_bytes()):
+            raise InputError(f"{folder}: its files take {needed / 1e9:.2f} GB of memory, and {free / 1e9:.2f} GB are free")
+        if part == "test":
+            return read_records(paths, len(classes), {"test": torch.arange(num_records)}), classes
+        train, val = split(num_records, self.validation, self.split_seed)
+        return read_records(paths, len(classes), {"train": train, "val": val}), classes
+
+    @property
+    def _names_archive(self) -> bool:
+        """Whether `root` is the archive and not a folder; by its name where nothing is there."""
+        assert self.root is not None
+        return self.root.is_file() or (self.root.name.endswith(".tar.gz") and not self.root.is_dir())
+
+    def _folder(self) -> Path | None:
+        """Where the unpacked files are, if they are."""
+        assert self.root is not None
+        places = (self.root.parent / FOLDER,) if self._names_archive else (self.root, self.root / FOLDER)
+        names = (CLASS_NAMES, *TRAIN_FILES, *TEST_FILES)
+        return next((place for place in places if any((place / name).exists() for name in names)), None)
+
+    def _archive(self) -> Path:
+        """The archive at `root`, downloaded if need be."""
+        assert self.root is not None
+        archive = self.root if self._names_archive else self.root / ARCHIVE
+        if archive.is_file():
+            if (md5 := md5_of(archive)) != MD5:
+                _log.warning("%s is not the published archive (md5 %s, not %s); it is used as it is", archive, md5, MD5)
+        elif self.download:
+            fetch(URLS, archive, check=check_md5)
+        else:
+            raise InputError(
+                f"no CIFAR-10 at data.root={self.root}: it holds neither {FOLDER}/ nor {ARCHIVE}; name the place that does, or "
+                "set data.download=true"
+            )
+        return archive
+
+
+def check_md5(archive: Path) -> None:
+    """Raises InputError unless the file is the published archive."""
+    if (md5 := md5_of(archive)) != MD5:
+        raise InputError(f"what came ({archive.stat().st_size:,} bytes) has md5 {md5} instead of {MD5}")
+
+
+def check_files(folder: Path) -> None:
+    """Looks at names and sizes of all files; reads no image.
+
+    Raises:
+        InputError: naming every file that is missing or of a size that no whole number of records has.
+    """
+    wrong = [] if (folder / CLASS_NAMES).is_file() else [f"{CLASS_NAMES} is missing"]
+    other_counts = []
+    for name in (*TRAIN_FILES, *TEST_FILES):
+        path = folder / name
+        if not path.is_file():
+            wrong.append(f"{name} is missing")
+            continue
+        records, rest = divmod(path.stat().st_size, RECORD)
+        if rest or not records:
+            expected = PUBLISHED_RECORDS * RECORD
+            wrong.append(
+                f"{name} has {path.stat().st_size:,} bytes, no multiple of {RECORD} (the published one has {expected:,})"
+            )
+        elif records != PUBLISHED_RECORDS:
+            other_counts.append(f"{name} {records:,}")
+    if wrong:
+        told = "\n".join(f"  {problem}" for problem in wrong)
+        raise InputError(
+            f"CIFAR-10 in {folder} is not whole:\n{told}\nDelete the folder to have it unpacked or downloaded anew."
+        )
+    if other_counts:
+        _log.warning("records in %s: %s; the published files hold %s each", folder, ", ".join(other_counts), PUBLISHED_RECORDS)
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The names in a batches.meta.txt, one a line.
+
+    Raises:
+        InputError: when it is no such list: no text, too long, with fewer than two names or one of them twice.
+    """
+    try:
+        with path.open("rb") as file:
+            names = tuple(file.read(LONGEST_NAMES + 1)[:LONGEST_NAMES].decode().split())
+        is_long = path.stat().st_size > LONGEST_NAMES
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a list of class names: {error}") from error
+    if is_long or len(names) < 2 or len(set(names)) < len(names):
+        raise InputError(f"{path} is no list of two or more different class names; delete the folder to have it unpacked anew")
+    return names
+
+
+def read_records(paths: Sequence[Path], num_classes: int, splits: Mapping[str, Tensor]) -> dict[str, Arrays]:
+    """Images and labels of each split, of which nothing but a small chunk is ever in memory twice.
+
+    Args:
+        paths: files whose records follow one another.
+        num_classes: labels must be below it.
+        splits: the records of each split, int64 and rising.
+
+    Raises:
+        InputError: naming the file and its first record whose label is none of the classes.
+    """
+    pixels = {name: torch.empty(len(rows), RECORD - 1, dtype=torch.uint8) for name, rows in splits.items()}
+    labels = {name: torch.empty(len(rows), dtype=torch.int64) for name, rows in splits.items()}
+    start = 0
+    for records in _chunks(paths, num_classes):
+        for name, rows in splits.items():
+            first, end = torch.searchsorted(rows, torch.tensor([start, start + len(records)])).tolist()
+            own = records[rows[first:end] - start]
+            pixels[name][first:end], labels[name][first:end] = own[:, 1:], own[:, 0]
+        start += len(records)
+    return {name: Arrays(pixels[name].view(-1, 3, 32, 32), labels[name]) for name in splits}
+
+
+def _chunks(paths: Sequence[Path], num_classes: int) -> Iterator[Tensor]:
+    """All records in order, uint8 (CHUNK or less, RECORD)."""
+    for path in paths:
+        with path.open("rb") as file:
+            for start in range(0, path.stat().st_size // RECORD, CHUNK):
+                records = torch.from_numpy(np.fromfile(file, np.uint8, CHUNK * RECORD)).view(-1, RECORD)
+                if len(beyond := (records[:, 0] >= num_classes).nonzero()):
+                    record = int(beyond[0])
+                    raise InputError(
+                        f"{path} has label {records[record, 0]} in record {start + record}; {num_classes} classes allow 0 to "
+                        f"{num_classes - 1}: the file is damaged, or is no CIFAR-10"
+                    )
+                yield records

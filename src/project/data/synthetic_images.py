@@ -1,0 +1,199 @@
+"""Pictures of shapes, made on the spot from a seed: a data set for first runs and tests, with nothing to download.
+
+Each picture has one shape of random size, place, angle and colour on a background that fades from one colour to another, with
+spots and noise over it. No single pixel tells the class: a mean picture per class is right about as often as a guess.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from arclight.errors import InputError
+from arclight.images.augment import Augment
+from arclight.images.datamodule import ArrayDataModule, Arrays
+
+Plane = NDArray[np.floating[Any]]  # float32 throughout
+
+CHUNK = 128  # pictures drawn at once, so that the planes stay in the processor's cache
+NUM_SPOTS = 3
+NOISE = 16.0  # standard deviation, of 255
+
+
+class Shapes(ArrayDataModule):
+    """Square RGB pictures of one of eight shapes, equally many of each.
+
+    Args:
+        batch_size: samples per optimizer step, over all processes and accumulated parts.
+        max_batch_per_device: most samples that one process takes at once; None is no limit.
+        num_train: pictures to train on.
+        num_val: pictures to validate on.
+        num_test: pictures to test on.
+        image_size: height and width in pixels, 16 or more.
+        augment: changes to training images; None is none.
+        seed: of shuffling and augmentation.
+        data_seed: chooses the pictures; each split has its own stream, so its pictures do not depend on the others' number.
+        eval_batch_size: samples per process and batch of validation and test.
+
+    Raises:
+        InputError: when a number is too small.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 64,
+        max_batch_per_device: int | None = None,
+        num_train: int = 4096,
+        num_val: int = 512,
+        num_test: int = 1024,
+        image_size: int = 32,
+        augment: Augment | None = None,
+        seed: int = 0,
+        data_seed: int = 0,
+        eval_batch_size: int = 500,
+    ) -> None:
+        super().__init__(
+            root=None,
+            batch_size=batch_size,
+            max_batch_per_device=max_batch_per_device,
+            augment=augment,
+            seed=seed,
+            eval_batch_size=eval_batch_size,
+        )
+        for name, value, least in (
+            ("num_train", num_train, 1),
+            ("num_val", num_val, 1),
+            ("num_test", num_test, 1),
+            ("image_size", image_size, 16),
+            ("data_seed", data_seed, 0),
+        ):
+            if value < least:
+                raise InputError(f"data.{name}={value} must be {least} or more")
+        self.counts = {"train": num_train, "val": num_val, "test": num_test}
+        self.image_size = image_size
+        self.data_seed = data_seed
+
+    def prepare(self) -> None:
+        """Nothing: the pictures are made by `load`."""
+
+    def read(self, part: str) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+        streams = {"train": 0, "val": 1} if part == "fit" else {"test": 2}
+        arrays = {
+            split: draw(self.counts[split], self.image_size, random=np.random.default_rng((self.data_seed, stream)))
+            for split, stream in streams.items()
+        }
+        return arrays, tuple(SHAPES)
+
+
+def draw(num_pictures: int, image_size: int, *, random: np.random.Generator) -> Arrays:
+    """Pictures of `image_size` squared pixels and their classes, places in the sorted names of SHAPES."""
+    labels = random.permutation(np.arange(num_pictures) % len(SHAPES))
+    images = np.empty((num_pictures, 3, image_size, image_size), np.uint8)
+    for start in range(0, num_pictures, CHUNK):
+        images[start : start + CHUNK] = _pictures(labels[start : start + CHUNK], image_size, random)
+    return Arrays(torch.from_numpy(images), torch.from_numpy(labels))
+
+
+def _pictures(labels: NDArray[np.int64], size: int, random: np.random.Generator) -> Plane:
+    """Pixels 0..255, float32 (N, 3, size, size)."""
+    num = len(labels)
+    y, x = np.mgrid[:size, :size].astype(np.float32)  # each (size, size)
+    paper = _uniform(random, (num, 3, 1, 1), 0, 255)
+    ink = (paper + _uniform(random, (num, 3, 1, 1), 90, 166)) % 256  # 90 or more from the paper in every channel
+    fade_down, fade_right = _uniform(random, (2, num, 3, 1, 1), -60, 60) / size
+    pixels = paper + fade_down * (y - size / 2) + fade_right * (x - size / 2)
+    pixels += _covers(labels, y, x, random)[:, None] * (ink - pixels)
+    for _ in range(NUM_SPOTS):
+        top, left = _uniform(random, (2, num, 1, 1), 0, size)
+        spot = np.hypot(y - top, x - left) < _uniform(random, (num, 1, 1), 0.03, 0.07) * size  # (N, size, size)
+        pixels += spot[:, None] * (_uniform(random, (num, 3, 1, 1), 0, 255) - pixels)
+    pixels += NOISE * random.standard_normal(pixels.shape, np.float32)
+    clipped: Plane = np.clip(pixels, 0, 255, out=pixels)
+    return clipped
+
+
+def _covers(labels: NDArray[np.int64], y: Plane, x: Plane, random: np.random.Generator) -> Plane:
+    """How much of each pixel its picture's shape covers, 0..1, float32 (N, size, size)."""
+    num, size = len(labels), len(y)
+    radius = _uniform(random, (num, 1, 1), 0.28, 0.42) * size
+    border = _uniform(random, (2, num, 1, 1), 0.8, 1.0) * radius  # from the middle of the shape to the edge, at least
+    top, left = border + (size - 2 * border) * _uniform(random, (2, num, 1, 1), 0, 1)
+    down, right = (y - top) / radius, (x - left) / radius
+    angle = _uniform(random, (num, 1, 1), 0, 2 * math.pi)
+    u, v = np.cos(angle) * right - np.sin(angle) * down, np.sin(angle) * right + np.cos(angle) * down
+    covers: Plane = np.empty_like(u)
+    for label, distance in enumerate(SHAPES.values()):
+        rows = labels == label
+        covers[rows] = np.clip(0.5 - distance(u[rows], v[rows]) * radius[rows], 0, 1)  # soft over one pixel
+    return covers
+
+
+def _uniform(random: np.random.Generator, shape: int | tuple[int, ...], low: float, high: float) -> Plane:
+    numbers: Plane = low + (high - low) * random.random(shape, np.float32)
+    return numbers
+
+
+# Signed distances: about how far (u, v) lies outside the shape, negative inside; each shape just fits into the unit circle.
+
+
+def _both(first: Plane, second: Plane) -> Plane:
+    """What two shapes have in common."""
+    common: Plane = np.maximum(first, second)
+    return common
+
+
+def _circle(u: Plane, v: Plane) -> Plane:
+    return np.hypot(u, v) - 0.85
+
+
+def _crescent(u: Plane, v: Plane) -> Plane:
+    return _both(np.hypot(u, v) - 0.95, 0.8 - np.hypot(u - 0.5, v))
+
+
+def _cross(u: Plane, v: Plane) -> Plane:
+    across, along = np.abs(u), np.abs(v)
+    return _both(np.maximum(across, along) - 0.95, np.minimum(across, along) - 0.28)
+
+
+def _hourglass(u: Plane, v: Plane) -> Plane:
+    return _both(np.abs(v) - 0.7, (np.abs(u) - np.abs(v)) * 0.75)
+
+
+def _ring(u: Plane, v: Plane) -> Plane:
+    return np.abs(np.hypot(u, v) - 0.72) - 0.22
+
+
+def _square(u: Plane, v: Plane) -> Plane:
+    return _both(np.abs(u), np.abs(v)) - 0.72
+
+
+def _star(u: Plane, v: Plane) -> Plane:
+    """Five points, folded onto half of one: from the tip (1, 0) to the notch between two points."""
+    sector = 2 * math.pi / 5
+    turned = np.abs((np.arctan2(v, u) + sector / 2) % sector - sector / 2)
+    length = np.hypot(u, v)
+    notch_x, notch_y = 0.42 * math.cos(sector / 2), 0.42 * math.sin(sector / 2)
+    edge = math.hypot(notch_y, 1 - notch_x)
+    return ((length * np.cos(turned) - 1) * notch_y + length * np.sin(turned) * (1 - notch_x)) / edge
+
+
+def _triangle(u: Plane, v: Plane) -> Plane:
+    return _both(v, np.abs(u) * (math.sqrt(3) / 2) - v / 2) - 0.5
+
+
+SHAPES: dict[str, Callable[[Plane, Plane], Plane]] = {
+    "circle": _circle,
+    "crescent": _crescent,
+    "cross": _cross,
+    "hourglass": _hourglass,
+    "ring": _ring,
+    "square": _square,
+    "star": _star,
+    "triangle": _triangle,
+}

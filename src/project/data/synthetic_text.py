@@ -1,0 +1,202 @@
+"""Sentences made on the spot, with names that hardly occur twice: no download, and the context alone tells their type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from arclight.errors import InputError
+from arclight.text.columns import Sentence
+from arclight.text.datamodule import SPLITS, Packing, TokenDataModule
+
+T = TypeVar("T")
+
+ONSETS = ("b", "d", "f", "g", "k", "l", "m", "n", "r", "s", "t", "v")
+VOWELS = ("a", "e", "i", "o", "u")
+ENDS = ("", "", "l", "n", "r", "s")
+GIVEN_NAMES = ("Ada", "Bruno", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Irma", "Jonas", "Leon", "May", "Rose")
+TRADES = ("Bank", "Foods", "Group", "Motors", "Steel")
+NUM_FAMILIAR = 60  # names that come up again and again, as every type and as none
+FAMILIAR_SHARE = 0.25
+
+# A capital slot is an entity of this type, a small one is none: `name` looks like one, but is a dog, a ship or a word.
+CLAUSES = (
+    "{MISC} farmers met {PER} of {ORG} in {LOC}",  # first, and of all types, so that one sentence has every label
+    "{PER} said on {day} that talks had failed",
+    "{PER} told reporters that he would resign",
+    "{PER} , {number} , was born in {LOC}",
+    "coach {PER} praised the players",
+    "minister {PER} will visit {LOC} on {day}",
+    "a goal by {PER} gave {ORG} a win over {ORG}",
+    "police in {LOC} arrested {PER} and {PER}",
+    "{ORG} hired {PER} as chief economist",
+    "the {MISC} {PER} won in {number} minutes",
+    "{PER} lost to the {MISC} champion",
+    "rain fell in {LOC} and in {LOC}",
+    "the road from {LOC} to {LOC} was closed",
+    "{LOC} is a town near {LOC}",
+    "{LOC} has {number} inhabitants",
+    "troops left {LOC} after {number} days",
+    "flights to {LOC} were late",
+    "judges : {FULL} {FULL} {FULL}",
+    "result : {PLACE} {PLACE} {number} - {number}",
+    "table : {PLACE} {PLACE} {PLACE}",
+    "shares of {ORG} rose {number} percent",
+    "{ORG} said its profit fell {number} percent",
+    "{ORG} hired {number} workers",
+    "{ORG} sold its plant in {LOC} to {ORG}",
+    "analysts at {ORG} expect a loss",
+    "a spokesman for {ORG} declined to comment",
+    "{ORG} shares closed at {number}",
+    "{LOC} 's airport was bought by {ORG}",
+    "the {MISC} government raised taxes",
+    "{PER} won the {CUP} {number} times",
+    "the {CUP} begins in {LOC} on {day}",
+    "a dog called {name} slept",
+    "the ship {name} sank near {LOC}",
+    "the word {name} means rain",
+    "the {name} method is cheap",
+    "{PER} sold the horse {name} to {PER}",
+    "prices rose {number} percent on {day}",
+    "the meeting was put off until {day}",
+)
+JOINTS = (", and", ", while", ", but", ";")
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+class Phrases(TokenDataModule):
+    """Made-up news with persons, locations, organisations and miscellaneous names, for a first run without any download.
+
+    Names are put together from syllables, the same for all types, so a tagger that learns words by heart fails on the names of
+    the test split; neighbouring words tell the type.
+
+    Args:
+        tokenizer: name on the Hugging Face hub, or folder, of the encoder; None trains a vocabulary on the training words.
+        tokenizer_revision: commit, tag or branch of that name; None is as of `model.revision`.
+        vocab_size: most subwords of that vocabulary.
+        max_length: most subwords of a sentence, special ones included.
+        batch_size: sentences per optimizer step, over all processes and accumulated parts.
+        eval_batch_size: sentences that one process takes at once in validation and test.
+        max_batch_per_device: most sentences that one process takes at once; None is no limit.
+        packing: "buckets" puts sentences of like length into a batch, "none" pads them as the shuffle has them, "rows" lays
+            them side by side in rows of `tokens_per_row`, where none sees another. "fixed" does so with as many rows, as wide,
+            in each step: batches of about equally many subwords, and each sentence in every epoch, so that a batch may have
+            fewer than `batch_size`. Validation and test have buckets always.
+        tokens_per_row: most subwords in such a row.
+        num_train: sentences to train on.
+        num_val: sentences to validate on.
+        num_test: sentences to test on.
+        data_seed: of the sentences; apart from `seed`, so that runs with other seeds see the same ones.
+        seed: of shuffling.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: str | None = None,
+        tokenizer_revision: str | None = None,
+        vocab_size: int = 1000,
+        max_length: int = 128,
+        batch_size: int = 16,
+        eval_batch_size: int = 64,
+        max_batch_per_device: int | None = None,
+        packing: Packing = "buckets",
+        tokens_per_row: int = 256,
+        num_train: int = 3000,
+        num_val: int = 300,
+        num_test: int = 500,
+        data_seed: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            root=None,
+            tokenizer=tokenizer,
+            tokenizer_revision=tokenizer_revision,
+            vocab_size=vocab_size,
+            max_length=max_length,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            max_batch_per_device=max_batch_per_device,
+            seed=seed,
+            packing=packing,
+            tokens_per_row=tokens_per_row,
+        )
+        self.num_made = {"train": num_train, "val": num_val, "test": num_test}
+        for split, number in self.num_made.items():
+            if number < 1:
+                raise InputError(f"data.num_{split}={number} must be 1 or more")
+        if data_seed < 0:
+            raise InputError(f"data.data_seed={data_seed} must be 0 or more")
+        self.data_seed = data_seed
+
+    def read(self, split: str) -> list[Sentence]:
+        namer = _Writer((self.data_seed,))
+        familiar = [namer.new_word() for _ in range(NUM_FAMILIAR)]
+        writer = _Writer((self.data_seed, 1 + SPLITS.index(split)), familiar)
+        return [writer.sentence(line) for line in range(1, self.num_made[split] + 1)]
+
+
+class _Writer:
+    """Writes the sentences that follow from a seed; some names are drawn from the familiar ones."""
+
+    def __init__(self, seed: tuple[int, ...], familiar: Sequence[str] = ()) -> None:
+        self.random = np.random.default_rng(seed)
+        self.familiar = familiar
+
+    def sentence(self, line: int) -> Sentence:
+        """One or two clauses and a full stop, with IOB2 tags; the first clause is each one in turn."""
+        text = CLAUSES[(line - 1) % len(CLAUSES)]
+        if self.random.random() < 0.4:
+            text += f" {self._pick(JOINTS)} {self._pick(CLAUSES)}"
+        words: list[str] = []
+        tags: list[str] = []
+        for piece in f"{text} .".split():
+            kind, filling = self._fill(piece)
+            words += filling
+            tags += ["O"] * len(filling) if kind == "O" else [f"B-{kind}", *[f"I-{kind}"] * (len(filling) - 1)]
+        words[0] = words[0][0].upper() + words[0][1:]
+        return Sentence(tuple(words), tuple(tags), file="phrases", line=line)
+
+    def _fill(self, piece: str) -> tuple[str, list[str]]:
+        """The type and the words that a piece of a clause becomes."""
+        match piece:
+            case "{PER}":
+                return "PER", self._one_of(("*", f"{self._pick(GIVEN_NAMES)} *"))
+            case "{FULL}":
+                return "PER", [self._pick(GIVEN_NAMES), self._name()]
+            case "{LOC}":
+                return "LOC", self._one_of(("*", "*", "*", "New *", "* Bay"))
+            case "{PLACE}":
+                return "LOC", [self._name()]
+            case "{ORG}":
+                return "ORG", self._one_of(("*", "*", f"* {self._pick(TRADES)}", "* and *", "Bank of *"))
+            case "{MISC}":
+                return "MISC", [self._name() + self._pick(("ian", "ese"))]
+            case "{CUP}":
+                return "MISC", self._one_of(("* Cup", "* Open", "New * Cup"))
+            case "{name}":
+                return "O", [self._name()]
+            case "{day}":
+                return "O", [self._pick(DAYS)]
+            case "{number}":
+                return "O", [str(self.random.integers(2, 100))]
+        return "O", [piece]
+
+    def _pick(self, options: Sequence[T]) -> T:
+        return options[int(self.random.integers(len(options)))]
+
+    def _one_of(self, forms: Sequence[str]) -> list[str]:
+        """The words of one of the forms, with a name for each star."""
+        return [self._name() if word == "*" else word for word in self._pick(forms).split()]
+
+    def _name(self) -> str:
+        if self.familiar and self.random.random() < FAMILIAR_SHARE:
+            return self._pick(self.familiar)
+        return self.new_word()
+
+    def new_word(self) -> str:
+        """Two or three syllables with a capital."""
+        parts = (*(ONSETS, VOWELS) * self._pick((2, 3, 3)), ENDS)
+        return "".join(self._pick(letters) for letters in parts).capitalize()

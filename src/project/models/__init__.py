@@ -1,0 +1,1 @@
+"""Nets of this project: torch.nn.Modules from tensors to logits."""

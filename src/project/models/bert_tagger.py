@@ -1,0 +1,277 @@
+"""A label for each subword: a pretrained (or small random) BERT-like encoder, dropout, and one linear layer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from arclight.errors import InputError
+from arclight.hardware import Choice
+from arclight.modules.dropout import Dropout, check_dropout, replace_dropout
+from arclight.text.attention import PACKED, choose_attention, inputs_of, register, set_attention_dropout
+from arclight.text.info import TokenSpec
+from arclight.text.pretrained import commit_of, load_pretrained, tell_commit
+from arclight.text.random_encoder import rebuilt, small_bert, without_pooler
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class BertTagger(nn.Module):
+    """Logits of each subword's label.
+
+    Attributes:
+        encoder: the transformers model, in float32 and in training mode.
+        num_layers: of the encoder.
+        blueprint: settings that replace those given and rebuild this net from nothing but memory, on a machine without the
+            checkpoint's files: `BertTagger(spec, **{**settings, **net.blueprint})`, then `load_state_dict`. Plain data.
+
+    Args:
+        spec: facts of the text.
+        checkpoint: any encoder that transformers.AutoModel takes: a name on the Hugging Face hub or a folder. Code that comes
+            with a checkpoint is never run. None makes a small random BERT.
+        dropout: share of the encoder's outputs set to 0 in training before the last layer, 0 to below 1; inside the random BERT
+            too (a pretrained encoder keeps its own).
+        revision: commit, tag or branch of a name on the hub; None is the commit that `hub.PINNED` knows, of other names the
+            newest. The commit that was taken is in `blueprint`.
+        layers: of the random BERT, as `width` and `heads`; an encoder from a checkpoint has its own.
+        width: of the random BERT's hidden states; `heads` must divide it.
+        heads: attention heads in each layer of the random BERT.
+        encoder: config of the encoder, as `blueprint` holds it; `checkpoint` is then not read and the weights are random.
+        gradient_checkpointing: work out each layer again in the backward pass: some 30 % more time, much less memory.
+        attention_dropout: share of the attention that is dropped in training, 0 to below 1; None is the encoder's own. With 0,
+            packed rows in half precision take a faster kernel on GPUs of CUDA.
+
+    Raises:
+        InputError: when the checkpoint cannot be had or is no text encoder, when the tokenizer or `data.max_length` does not
+            fit it, or when a setting is out of its range.
+
+    Source:
+        Devlin, Chang, Lee, Toutanova, "BERT: Pre-training of deep bidirectional transformers", NAACL 2019, section 5.3:
+        no CRF, and each word is tagged by its first subword. The linear layer starts as the encoder's own did: N(0,
+        initializer_range), bias 0.
+    """
+
+    def __init__(
+        self,
+        spec: TokenSpec,
+        *,
+        checkpoint: str | None,
+        revision: str | None = None,
+        dropout: float = 0.1,
+        layers: int = 2,
+        width: int = 128,
+        heads: int = 2,
+        encoder: Mapping[str, Any] | None = None,
+        gradient_checkpointing: bool = False,
+        attention_dropout: float | None = None,
+    ) -> None:
+        super().__init__()
+        check_dropout({"dropout": dropout, "attention_dropout": attention_dropout})
+        if encoder is not None:
+            self.encoder = rebuilt(encoder)
+        elif checkpoint is not None:
+            self.encoder, asked_for = _pretrained(checkpoint, revision, attention_dropout), revision
+            revision = commit_of(checkpoint, asked_for)
+            tell_commit(checkpoint, asked_for, revision)
+        else:
+            self.encoder = small_bert(
+                spec, layers=layers, width=width, heads=heads, dropout=dropout, attention_dropout=attention_dropout
+            )
+        _check_fit(self.encoder, spec, checkpoint=checkpoint)
+        if gradient_checkpointing:
+            _save_memory(self.encoder, checkpoint=checkpoint)
+        config = self.encoder.config
+        self.skipped_positions = skipped_positions(position_embeddings(self.encoder))
+        replace_dropout(self.encoder)
+        self.dropout = Dropout(dropout)
+        self.head = nn.Linear(config.hidden_size, len(spec.labels))
+        nn.init.normal_(self.head.weight, std=getattr(config, "initializer_range", 0.02))
+        nn.init.zeros_(self.head.bias)
+        self.num_layers = max((_layer(name) + 1 for name, _ in self.encoder.named_parameters()), default=0)
+        plain = json.loads(config.to_json_string(use_diff=False))
+        plain.pop("_name_or_path", None)  # a folder on the machine that trained
+        self.blueprint: dict[str, Any] = {"checkpoint": None, "encoder": plain, "revision": revision}
+
+    def choose_attention(self, device: torch.device, dtype: torch.dtype) -> Choice:
+        """How the texts of packed rows are attended to from now on: True is without work on pairs of different texts.
+
+        Args:
+            device: where this net is.
+            dtype: that it reckons with there.
+        """
+        choice = choose_attention(self.encoder.config, device, dtype)
+        if choice.value:
+            register()
+            self.encoder.set_attn_implementation(PACKED)
+        return choice
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor | None = None,
+        boundaries: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, T, labels) of subwords int64 (B, T); the mask, int64 (B, T), is 0 on padding, where logits are void.
+
+        Where texts share a row, the mask numbers them from 1, `position_ids`, int64 (B, T), begin at 0 in each, and none
+        sees another; `boundaries` are those of a TokenBatch.
+
+        Raises:
+            InputError: for such rows, when this encoder would mix the texts in them.
+        """
+        positions = None if position_ids is None else position_ids + self.skipped_positions
+        given = inputs_of(self.encoder.config, attention_mask, positions, boundaries)
+        hidden = self.encoder(input_ids=input_ids, **given).last_hidden_state  # (B, T, hidden)
+        logits: Tensor = self.head(self.dropout(hidden))
+        return logits
+
+    def depth(self, parameter_name: str) -> int:
+        """How far from the input a parameter works: 0 embeddings, 1 to num_layers the layers, num_layers + 1 the last linear.
+
+        Args:
+            parameter_name: as named_parameters() gives it, here or on a module that holds this one.
+        """
+        _, inside, rest = parameter_name.partition("encoder.")
+        if not inside:
+            return self.num_layers + 1
+        layer = _layer(rest)
+        if layer >= 0:
+            return layer + 1
+        return 0 if "embed" in rest else self.num_layers  # a last norm counts with the last layer
+
+
+def _layer(parameter_name: str) -> int:
+    """Number of the encoder layer that a parameter belongs to, -1 outside the layers."""
+    found = re.search(r"(?:^|\.)(?:layers?|h)\.(\d+)\.", parameter_name)
+    return int(found[1]) if found else -1
+
+
+def _pretrained(checkpoint: str, revision: str | None, attention_dropout: float | None) -> PreTrainedModel:
+    """The encoder that a folder or a name on the hub stands for, with its weights."""
+    from transformers import AutoConfig, AutoModel
+
+    with _loading_told(checkpoint):
+        config = load_pretrained(AutoConfig.from_pretrained, checkpoint, revision, {})
+    if getattr(config, "vocab_size", None) is None or getattr(config, "is_encoder_decoder", False):
+        raise InputError(
+            f"model.checkpoint='{checkpoint}' is a '{config.model_type}' model, and that is no text encoder; "
+            "take one such as bert-base-cased, roberta-base or distilbert-base-cased"
+        )
+    if attention_dropout is not None:
+        set_attention_dropout(config, attention_dropout)
+    settings = {
+        "config": config,
+        "dtype": torch.float32,  # the precision plugin decides later; the file's own dtype may be a half
+        "weights_only": True,
+        "ignore_mismatched_sizes": True,  # told below
+        "output_loading_info": True,
+        **without_pooler(config),
+    }
+    with _loading_told(checkpoint), _quiet():
+        encoder, report = load_pretrained(AutoModel.from_pretrained, checkpoint, revision, settings)
+    absent = {key for key in report["missing_keys"] if not key.startswith("pooler.")}
+    wrong = sorted(absent | {key for key, *_ in report["mismatched_keys"]})
+    if wrong:
+        raise InputError(
+            f"model.checkpoint='{checkpoint}' lacks {len(wrong)} of the encoder's weights or has them in another shape, such "
+            f"as '{wrong[0]}', so they would stay random: its weights are not those of the '{config.model_type}' model in its "
+            "config.json; save or download it again as a whole"
+        )
+    model: PreTrainedModel = encoder.train()  # from_pretrained leaves it in eval()
+    return model
+
+
+def _save_memory(encoder: PreTrainedModel, *, checkpoint: str | None) -> None:
+    if not encoder.supports_gradient_checkpointing:
+        raise InputError(
+            f"model.gradient_checkpointing=true: the encoder of model.checkpoint={checkpoint!r} cannot do that; set it to "
+            "false, and data.max_batch_per_device to save memory"
+        )
+    # transformers 5.23 renamed it
+    getattr(encoder, "activation_checkpointing_enable", encoder.gradient_checkpointing_enable)()
+    encoder.config.use_cache = False  # only decoders have one, but transformers would warn
+
+
+def _check_fit(encoder: PreTrainedModel, spec: TokenSpec, *, checkpoint: str | None) -> None:
+    embeddings = encoder.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    num_known = embeddings.num_embeddings
+    if spec.vocab_size > num_known:
+        raise InputError(
+            f"the tokenizer has {spec.vocab_size} entries, but the encoder of model.checkpoint={checkpoint!r} knows only "
+            f"{num_known}: they belong to different models; set data.tokenizer to the name or folder of this encoder"
+        )
+    positions = position_embeddings(encoder)
+    if positions is not None and spec.max_length > (num_positions := positions.num_embeddings - skipped_positions(positions)):
+        raise InputError(
+            f"data.max_length={spec.max_length} is more than the {num_positions} positions that the encoder of "
+            f"model.checkpoint={checkpoint!r} knows; set data.max_length={num_positions} or less"
+        )
+
+
+def position_embeddings(encoder: nn.Module) -> nn.Embedding | None:
+    """Those of absolute positions; None where there are only relative ones, which have no limit."""
+    named = ((name, module) for name, module in encoder.named_modules() if isinstance(module, nn.Embedding))
+    return next((module for name, module in named if name.endswith("position_embeddings")), None)
+
+
+def skipped_positions(positions: nn.Embedding | None) -> int:
+    """How many positions no text has: RoBERTa and its kin count from padding_idx + 1."""
+    return 0 if positions is None or positions.padding_idx is None else positions.padding_idx + 1
+
+
+@contextmanager
+def _loading_told(checkpoint: str) -> Iterator[None]:
+    """Inside, what goes wrong with a checkpoint's files becomes an InputError with the way out."""
+    try:
+        yield
+    except InputError as mistake:
+        raise InputError(f"model.checkpoint: {mistake}") from mistake
+    except Exception as error:  # what files and hub can do wrong comes from five libraries, in as many classes
+        reason = textwrap.shorten(str(error).split(". ")[0].rstrip("."), 250) or type(error).__name__
+        download = "`hf download NAME --local-dir FOLDER`"
+        if Path(checkpoint).expanduser().is_dir():
+            raise InputError(
+                f"the folder model.checkpoint='{checkpoint}' holds no encoder that can be loaded ({reason}); it needs "
+                f"config.json and model.safetensors, as save_pretrained() or {download} write them"
+            ) from error
+        if checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1:
+            raise InputError(
+                f"model.checkpoint='{checkpoint}': no such folder; give one that save_pretrained() or {download} wrote, or a "
+                "name on the Hugging Face hub, such as bert-base-cased"
+            ) from error
+        raise InputError(
+            f"model.checkpoint='{checkpoint}' is no folder here, and the Hugging Face hub did not give it ({reason}). Check "
+            f"the name, such as bert-base-cased. Without a network, fetch it elsewhere with {download} and set "
+            "model.checkpoint=FOLDER; model.checkpoint=null trains a small random BERT"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, transformers shows no bar for reading weights and does not list those left over, such as a language-model head.
+
+    Harmless, since weights that are missing, which it would list too, are an InputError here.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    level = logger.level
+    previous = transformers_logging.set_tqdm_hook(lambda make, given, named: make(*given, **{**named, "disable": True}))
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        transformers_logging.set_tqdm_hook(previous)

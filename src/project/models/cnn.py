@@ -1,0 +1,61 @@
+"""A plain convolutional net for small images: a block of convolution and pooling per width, then one or two linear layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from arclight.errors import InputError
+from arclight.images.info import ImageSpec
+from arclight.modules.dropout import Dropout, check_dropout
+
+
+class Cnn(nn.Module):
+    """Logits of an image; 4,224,970 parameters with the defaults, 3x32x32 images and 10 classes.
+
+    Each width is one block: 3x3 convolution that keeps height and width, 2x2 max pool that halves them (rounded down), ReLU.
+
+    Args:
+        spec: facts of the images; both sides must be at least 2 to the power of the number of widths.
+        widths: channels after each block.
+        hidden: units of the linear layer between the blocks and the logits; None leaves that layer out.
+        dropout: share of the inputs of the last linear layer that is set to 0 in training, 0 to below 1.
+
+    Raises:
+        InputError: when the images are too small for the blocks, or a setting is out of its range.
+    """
+
+    def __init__(
+        self, spec: ImageSpec, *, widths: Sequence[int] = (32, 64), hidden: int | None = 1024, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if not widths or min(widths) < 1:
+            raise InputError(f"model.widths={list(widths)} must be one or more numbers, each 1 or more, such as [32, 64]")
+        if hidden is not None and hidden < 1:
+            raise InputError(f"model.hidden={hidden} must be 1 or more, or null for no hidden layer")
+        check_dropout({"dropout": dropout})
+        shrink = 2 ** len(widths)
+        if min(spec.height, spec.width) < shrink:
+            raise InputError(
+                f"images of {spec.height}x{spec.width} are too small for model.widths={list(widths)}, which halves them "
+                f"{len(widths)} times: give images of at least {shrink}x{shrink}, or fewer widths"
+            )
+        channels = (spec.channels, *widths)
+        self.blocks = nn.Sequential(*(_block(channels[i], channels[i + 1]) for i in range(len(widths))))
+        num_features = widths[-1] * (spec.height // shrink) * (spec.width // shrink)
+        layers: list[nn.Module] = [nn.Flatten()]
+        if hidden is not None:
+            layers += [nn.Linear(num_features, hidden), nn.ReLU()]
+            num_features = hidden
+        self.head = nn.Sequential(*layers, Dropout(dropout), nn.Linear(num_features, len(spec.classes)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes) of normalised images, float (B, C, H, W)."""
+        logits: Tensor = self.head(self.blocks(images))
+        return logits
+
+
+def _block(channels_in: int, channels_out: int) -> nn.Sequential:
+    # the pool first: the same values and gradients as after the ReLU, which has a quarter of the numbers left to do
+    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(inplace=True))

@@ -1,0 +1,112 @@
+"""Checkpoints of the best and the last epoch, and what the user chose."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+
+from arclight.callbacks.best_checkpoint import EpochScores, best_checkpoint, build_callbacks
+from arclight.callbacks.throughput import Throughput
+from arclight.checkpoint.last_checkpoint import LastCheckpoint
+from arclight.errors import InputError
+from arclight.images.info import ImageBatch
+from arclight.modules.supervised import Monitor
+
+ACCURACY = Monitor("val/accuracy", "max")
+EARLY = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "patience": 2}
+
+
+class Scripted(LightningModule):
+    """Scores what the script says, epoch by epoch; its one weight is the number of steps."""
+
+    def __init__(self, accuracies: list[float]) -> None:
+        super().__init__()
+        self.accuracies = accuracies
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: ImageBatch) -> torch.Tensor:
+        return self.weight * 1.0
+
+    def validation_step(self, batch: ImageBatch) -> None:
+        self.log("val/accuracy", self.accuracies[self.current_epoch])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+class Ones:
+    """Two batches of three images."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self) -> Any:
+        for _ in range(2):
+            yield ImageBatch(torch.zeros(3, 1), torch.zeros(3), torch.arange(3))
+
+
+def fit(tmp_path: Path, accuracies: list[float], *callbacks: Any, **settings: Any) -> Trainer:
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=len(accuracies),
+        callbacks=list(callbacks),
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **{"log_every_n_steps": 1, "logger": False, **settings},
+    )
+    trainer.fit(Scripted(accuracies), Ones(), Ones())
+    return trainer
+
+
+def test_best_is_the_best_and_last_is_the_last(tmp_path: Path) -> None:
+    epochs = EpochScores(ACCURACY)
+    fit(tmp_path, [0.3, 0.7, 0.5, 0.7], best_checkpoint(tmp_path, ACCURACY), LastCheckpoint(tmp_path), epochs)
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == 1
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 3
+    assert {path.name for path in tmp_path.glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
+    assert epochs.best == pytest.approx({"val/accuracy": 0.7})
+
+
+def test_less_is_better_where_the_task_says_so() -> None:
+    epochs = EpochScores(Monitor("val/loss", "min"))
+    assert epochs.best == {}
+    epochs._by_epoch = {0: {"val/loss": 2.0}, 1: {"val/loss": 1.0}}
+    assert epochs.best == {"val/loss": 1.0}
+
+
+def test_early_stopping_watches_what_the_task_declares(tmp_path: Path) -> None:
+    (callback,) = build_callbacks({"early_stopping": EARLY}, ACCURACY)
+    assert isinstance(callback, EarlyStopping)
+    assert (callback.monitor, callback.mode) == ("val/accuracy", "max")
+    trainer = fit(tmp_path, [0.5, 0.4, 0.4, 0.9], callback, enable_checkpointing=False)
+    assert trainer.current_epoch == 3
+
+
+def test_the_config_may_name_another_metric() -> None:
+    (callback,) = build_callbacks({"early_stopping": {**EARLY, "monitor": "val/loss", "mode": "min"}}, ACCURACY)
+    assert (callback.monitor, callback.mode) == ("val/loss", "min")
+
+
+def test_a_callback_without_target_is_told() -> None:
+    with pytest.raises(InputError, match=r"callbacks.early_stopping=\{'patience': 3\} must hold a _target_"):
+        build_callbacks({"early_stopping": {"patience": 3}}, ACCURACY)
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+def test_the_logged_loss_is_the_mean_since_the_last_time(tmp_path: Path) -> None:
+    from lightning.pytorch.loggers import CSVLogger
+
+    throughput = Throughput(0.0)
+    logger = CSVLogger(tmp_path / "logs", name="", version="")
+    fit(tmp_path, [0.1, 0.2], throughput, enable_checkpointing=False, logger=logger, log_every_n_steps=3)
+    rows = [row for row in csv.DictReader((tmp_path / "logs" / "metrics.csv").read_text().splitlines()) if row["train/loss"]]
+    # the weight, and so the loss, is 0, -1, -2, -3 before the four steps
+    assert [(row["step"], float(row["train/loss"])) for row in rows] == [("3", -1.0), ("4", -3.0)]

@@ -1,0 +1,98 @@
+"""What is seen while a run goes on: a bar on a terminal, lines in a log."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Callback
+from rich.text import Text
+
+from arclight.callbacks import progress
+from arclight.callbacks.progress import ProgressBar, as_clock, progress_callback, row
+from arclight.callbacks.throughput import Throughput
+from arclight.console.terminal import open_console
+from tests.arclight.callbacks.test_best_checkpoint import fit
+from tests.arclight.console.test_terminal import Terminal
+
+
+@pytest.fixture(autouse=True)
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(progress, "REFRESH_S", 0)
+
+
+def watched(stream: io.StringIO, tmp_path: Path, *callbacks: Callback, **settings: Any) -> str:
+    """What a fit of two epochs, of two batches of three samples each, writes."""
+    throughput = Throughput(0.0)
+    shown = progress_callback(open_console(file=stream), throughput)
+    fit(tmp_path, [0.25, 0.5], throughput, shown, *callbacks, enable_checkpointing=False, **settings)
+    return stream.getvalue()
+
+
+def test_a_log_gets_one_line_per_epoch_and_no_control_codes(tmp_path: Path) -> None:
+    text = watched(io.StringIO(), tmp_path)
+    first, second = text.splitlines()
+    assert first.startswith("epoch 1/2  train/loss ")
+    assert "val/accuracy 0.5000" in second
+    assert "\x1b" not in text
+    assert "\r" not in text
+
+
+def test_a_terminal_gets_a_bar_and_a_row_per_epoch(tmp_path: Path) -> None:
+    text = watched(Terminal(), tmp_path)
+    plain = Text.from_ansi(text.replace("\r", "\n")).plain
+    assert re.search(r"epoch 2/2 +━+ +loss -?[\d.]+  [\d,]+ samples/s  0:0\d left", plain)
+    assert "validating, batch 2 of 2" in plain
+    rows = [line.split() for line in plain.splitlines() if re.match(r" +(epoch|\d/2) ", line)]
+    assert rows[0] == ["epoch", "train/loss", "accuracy", "time"]
+    assert [(line[0], line[2]) for line in rows[1:]] == [("1/2", "0.2500"), ("2/2", "0.5000")]
+    assert max(map(len, plain.splitlines())) <= 80
+    assert text.endswith("\x1b[2K")  # the bar is gone
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h")  # and the cursor is back
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "60"])
+def test_a_narrow_terminal_breaks_no_line_of_the_bar(columns: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    plain = Text.from_ansi(watched(Terminal(), tmp_path).replace("\r", "\n")).plain
+    bars = [line for line in plain.splitlines() if "━" in line]
+    assert bars
+    assert max(map(len, bars)) <= int(columns)
+    assert not any("samples/s" in line for line in bars)
+
+
+def test_a_run_that_breaks_gives_the_terminal_back(tmp_path: Path) -> None:
+    class Breaks(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            raise RuntimeError("here")
+
+    stream = Terminal()
+    with pytest.raises(RuntimeError, match="here"):
+        watched(stream, tmp_path, Breaks())
+    assert stream.getvalue().count("\x1b[?25l") == stream.getvalue().count("\x1b[?25h") == 1
+
+
+def test_the_bar_has_a_loss_before_the_first_is_logged(tmp_path: Path) -> None:
+    text = watched(Terminal(), tmp_path, log_every_n_steps=1000)
+    assert "epoch 1/2" in text
+    assert re.search(r"━ +loss -?\d", Text.from_ansi(text.replace("\r", "\n")).plain)
+
+
+def test_a_run_without_an_end_has_no_time_left(tmp_path: Path) -> None:
+    bar = ProgressBar(open_console(file=Terminal()), Throughput(0.0))
+    bar._show("epoch 1", None)
+    bar._start = (0, 0.0)
+    assert bar._left(7) == ""
+    bar._hide()
+
+
+def test_rows_and_times() -> None:
+    assert row(["a", "1/2"], [3, 4]) == "  a   1/2"
+    assert [as_clock(seconds) for seconds in (0.4, 61, 3601)] == ["0:00", "1:01", "1:00:01"]

@@ -1,0 +1,142 @@
+"""What is written where: plain lines off a terminal, whole paths, nothing taken for markup."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from rich.table import Table
+from rich.text import Text
+
+from arclight.console.terminal import (
+    StderrHandler,
+    is_plain,
+    lightning_hushed,
+    near,
+    open_console,
+    say,
+    show,
+    show_facts,
+)
+
+LONG = "python -m arclight evaluate outputs/" + "a-very-long-name/" * 12
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def table() -> Table:
+    made = Table(title=Text("Per class"), title_justify="left")
+    for name in ("", "f1"):
+        made.add_column(name)
+    made.add_row(Text("[red]猫[/red]"), "0.5")
+    return made
+
+
+def test_a_terminal_gets_boxes() -> None:
+    stream = Terminal()
+    console = open_console(file=stream)
+    show(console, [table()])
+    assert console.is_terminal
+    assert "┃" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb"), ("TERM", "unknown"), ("", "")])
+def test_where_plain_lines_are_wanted_there_is_nothing_else(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name:
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # some machines of CI set it: a log is no terminal for that
+    stream = Terminal() if name else io.StringIO()
+    console = open_console(file=stream)
+    show(console, [table()])
+    show_facts(console, [("data", "[b]x"), ("longer", "y :smile:")])
+    say(console, [LONG])
+    assert not console.is_terminal
+    assert stream.getvalue().splitlines() == [
+        "Per class",
+        "               f1",
+        "[red]猫[/red]  0.5",
+        "data    [b]x",
+        "longer  y :smile:",
+        LONG,
+    ]
+
+
+def test_an_empty_no_color_counts_for_nothing() -> None:
+    assert not is_plain({"NO_COLOR": "", "TERM": "xterm"})
+    assert is_plain({"NO_COLOR": "0"})
+
+
+def test_a_line_to_copy_is_never_folded() -> None:
+    stream = Terminal()
+    say(open_console(file=stream), [LONG])
+    assert stream.getvalue() == LONG + "\n"
+
+
+def test_facts_are_folded_beside_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "")
+    stream = Terminal()
+    show_facts(open_console(file=stream), [("name", "a word and another " * 4)])
+    lines = Text.from_ansi(stream.getvalue()).plain.splitlines()
+    assert len(lines) > 1
+    assert lines[0].startswith("name  a word")
+    assert all(line.startswith("      ") and len(line) <= 40 for line in lines[1:])
+
+
+def test_a_quiet_console_says_nothing() -> None:
+    stream = Terminal()
+    console = open_console(quiet=True, file=stream)
+    show(console, [table()])
+    show_facts(console, [("a", "b")])
+    say(console, ["c"])
+    assert stream.getvalue() == ""
+
+
+def test_names_that_the_encoding_lacks_cost_no_run() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    say(open_console(file=stream), ["猫 ± 1"])
+    stream.flush()
+    assert stream.buffer.getvalue() == b"? ? 1\n"  # type: ignore[attr-defined]
+
+
+def test_paths_are_shown_as_they_are_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert near(Path("outputs") / "x") == near(tmp_path / "here" / "outputs" / "x") == "outputs/x"
+    assert near(tmp_path / "elsewhere") == str(tmp_path / "elsewhere")
+
+
+def test_a_warning_goes_to_the_stderr_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = StderrHandler()
+    later = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", later)
+    handler.emit(logging.LogRecord("x", logging.WARNING, "", 0, "told", None, None))
+    assert later.getvalue() == "told\n"
+
+
+def test_lightning_tells_warnings_only() -> None:
+    logger = logging.getLogger("lightning.pytorch")
+    before = logger.level
+    with lightning_hushed(["This says nothing.*"]):
+        assert not logger.isEnabledFor(logging.INFO)
+        assert logger.isEnabledFor(logging.WARNING)
+        warnings.warn("This says nothing at all", UserWarning, stacklevel=1)
+        with pytest.raises(UserWarning, match="but this"):
+            warnings.warn("but this does", UserWarning, stacklevel=1)
+    assert logger.level == before

@@ -1,0 +1,157 @@
+"""What is found out about a machine, with systems and drivers that are made up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from arclight.hardware import Facts, Gpu, probe
+from tests.arclight.hardware.test_limits import write
+
+X86 = "model name\t: Some CPU\nflags\t\t: fpu avx2 avx512f avx512_bf16 amx_bf16 amx_tile\n"
+ARM = "Features\t: fp asimd asimdhp bf16 sve svebf16\n"
+
+
+def test_this_machine() -> None:
+    facts = probe()
+    assert facts.num_cores >= 1
+    assert facts.memory_bytes > 0
+    assert facts.cpu_name
+    assert json.loads(json.dumps(asdict(facts)))["launch"]["world_size"] == facts.launch.world_size
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "instruction_sets"),
+    [
+        (X86, {"avx2", "avx512_f", "avx512_bf16", "amx_bf16", "amx_tile"}),
+        (ARM, {"neon", "fp16_arith", "bf16", "sve", "sve_bf16"}),
+        ("", set()),
+    ],
+)
+def test_instruction_sets_by_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str, instruction_sets: set[str]
+) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    facts = probe({}, write(tmp_path, {"proc/cpuinfo": cpuinfo}))
+    assert set(facts.instruction_sets) == instruction_sets
+    assert facts.has_fast_bf16_cpu == bool(instruction_sets)
+
+
+def test_instruction_sets_by_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False}, raising=False)
+    facts = probe({}, write(tmp_path, {"proc/cpuinfo": X86}))
+    assert facts.instruction_sets == ("avx2",)
+    assert facts.cpu_name == "Some CPU"
+    assert not facts.has_fast_bf16_cpu
+
+
+@pytest.mark.parametrize(
+    ("gpu", "support"),
+    [
+        (Gpu("GTX 1080", 1, (6, 1)), (False, False, False)),
+        (Gpu("V100", 1, (7, 0)), (True, False, False)),
+        (Gpu("A100", 1, (8, 0)), (True, True, True)),
+        (Gpu("MI300X", 1, (9, 4), "gfx942"), (True, True, False)),
+        (Gpu("MI50", 1, (9, 0), "gfx906"), (False, False, False)),
+    ],
+)
+def test_what_a_gpu_multiplies(gpu: Gpu, support: tuple[bool, bool, bool]) -> None:
+    assert (gpu.has_fp16, gpu.has_bf16, gpu.has_tf32) == support
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = SimpleNamespace(name="A100", total_memory=80, major=8, minor=0, gcnArchName="gfx90a:sramecc+:xnack-")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    monkeypatch.setattr(torch.cuda, "can_device_access_peer", lambda first, second: True)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_gpus_and_their_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = probe({})
+    assert facts.gpus == (Gpu("A100", 80, (8, 0)),) * 2
+    assert facts.peer_links == ((0, 1),)
+    assert facts.problems == ()
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    monkeypatch.setattr(torch.cuda, "can_device_access_peer", lambda first, second: first < second)
+    facts = probe({})
+    assert facts.gpus[0].architecture == "gfx90a"
+    assert facts.torch_build == "rocm 7.0"
+    assert facts.peer_links == ()
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_driver_that_fails_costs_its_own_fact_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("CUDA unknown error\nand a long story")
+
+    monkeypatch.setattr(torch.cuda, "can_device_access_peer", fail)
+    facts = probe({})
+    assert len(facts.gpus) == 2
+    assert facts.problems == ("peer links between GPUs: CUDA unknown error",)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", fail)
+    facts = probe({})
+    assert facts.gpus == ()
+    assert facts.problems == ("the CUDA driver: CUDA unknown error",)
+
+
+def test_what_a_driver_complains_of_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def complain() -> int:
+        warnings.warn("the driver is too old", UserWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(torch.cuda, "device_count", complain)
+    assert probe({}).problems == ("the CUDA driver: the driver is too old",)
+
+
+def test_a_driver_without_its_torch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", None)
+    (problem,) = probe({}, write(tmp_path, {"proc/driver/nvidia/version": "580"})).problems
+    assert "this torch is built for CPUs only" in problem
+
+
+def test_a_job_of_slurm_without_srun_is_told() -> None:
+    job = {"SLURM_JOB_NAME": "train", "SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4"}
+    (problem,) = probe(job).problems
+    assert "was not started by srun" in problem
+    assert probe({**job, "SLURM_STEP_ID": "0"}).problems == ()
+
+
+def test_the_environments_threads() -> None:
+    assert probe({"OMP_NUM_THREADS": "3"}).omp_num_threads == 3
+    assert probe({}).omp_num_threads is None
+
+
+@pytest.mark.parametrize(("name", "is_there"), [("c++-of-mine", True), ("gone", False)])
+def test_the_compiler_is_the_one_that_cxx_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_there: bool
+) -> None:
+    write(tmp_path, {"c++-of-mine": "#!/bin/sh\n", "Python.h": ""})
+    (tmp_path / "c++-of-mine").chmod(0o755)
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": str(tmp_path)})
+    assert probe({"CXX": f"{name} -O2", "PATH": str(tmp_path)}).has_compiler is is_there
+
+
+def test_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: False)
+    assert (probe({}).has_mps, probe({}).has_mps_bf16) == (True, False)
+
+
+def test_a_mac_emulates_bf16_on_its_cpu() -> None:
+    assert not Facts(1, 1, system="Darwin", instruction_sets=("neon", "bf16")).has_fast_bf16_cpu
+
+
+def test_the_room_is_entered_without_torch() -> None:
+    code = "import sys, arclight.hardware, arclight.hardware.trials; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from arclight.images.previews import MOST_PICTURES, picture, portrait_of_images, rows_of_each
+from arclight.text.previews import portrait_of_sentences
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGB")])
+def test_a_picture_is_a_png_of_the_same_pixels(channels: int, mode: str) -> None:
+    image = torch.randint(0, 256, (channels, 5, 7), dtype=torch.uint8)
+    with Image.open(io.BytesIO(base64.b64decode(picture(image)))) as decoded:
+        assert (decoded.mode, decoded.format, decoded.size) == (mode, "PNG", (7, 5))
+        pixels = np.atleast_3d(np.asarray(decoded))
+    assert (torch.tensor(pixels).permute(2, 0, 1) == image[: pixels.shape[2]]).all()
+
+
+def test_large_pictures_are_made_smaller() -> None:
+    with Image.open(io.BytesIO(base64.b64decode(picture(torch.zeros(3, 100, 400, dtype=torch.uint8))))) as decoded:
+        assert decoded.size == (128, 32)
+
+
+def test_rows_of_each_class() -> None:
+    assert rows_of_each(torch.tensor([1, 0, 1, 0]), 2) == [1, 3, 0, 2]
+    assert len(rows_of_each(torch.arange(100), 100)) == MOST_PICTURES
+
+
+def test_portrait_of_images() -> None:
+    images = torch.zeros(3, 1, 2, 2, dtype=torch.uint8)
+    portrait = portrait_of_images({"train": (images, torch.tensor([0, 1, 1]))}, ("cat", "dog"))
+    assert portrait["counts"] == {"train": {"cat": 1, "dog": 2}}
+    assert [sample["label"] for sample in portrait["samples"]] == ["cat", "dog", "dog"]
+
+
+def test_portrait_of_sentences() -> None:
+    train = [(("a", "b"), ("O", "O")), (("c", "d", "e"), ("B-PER", "I-PER", "B-LOC"))]
+    portrait = portrait_of_sentences({"train": train, "test": []})
+    assert portrait["counts"] == {"train": {"LOC": 1, "PER": 1}, "test": {}}
+    assert portrait["lengths"] == {"train": {"2": 1, "3": 1}, "test": {}}
+    assert portrait["samples"] == [{"words": ["c", "d", "e"], "labels": ["B-PER", "I-PER", "B-LOC"]}]

@@ -1,0 +1,58 @@
+"""A grid goes on when one of its runs fails, and closes with a table."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from arclight.errors import InputError
+from arclight.launch import multirun
+
+
+def leave_runs(folder: Path) -> None:
+    runs = {
+        "0-shapes-cnn": [
+            "a=1 seed=1",
+            {"status": "finished", "monitor": "val/f1", "val/f1": 0.5, "test/f1": 0.25, "time/total_s": 7},
+        ],
+        "10-shapes-cnn": ["a=1 seed=3", {"status": "running"}],
+        "2-shapes-cnn": ["a=1 seed=2", {"status": "failed", "error": "out of luck\nand more"}],
+    }
+    for name, (overrides, results) in runs.items():
+        (folder / name).mkdir()
+        (folder / name / "overrides.txt").write_text(str(overrides).replace(" ", "\n"))
+        (folder / name / "results.json").write_text(json.dumps(results))
+
+
+def test_the_table_says_what_became_of_each_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leave_runs(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        multirun.GridTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    assert ended.value.code == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if re.match(r" *\d+  ", line)]
+    assert [line.split()[0] for line in lines] == ["0", "2", "10"]
+    assert all(words in lines[0] for words in ("seed=1", "finished", "0.5000", "0.2500", "7"))
+    assert "failed: out of luck" in lines[1]
+    assert "running" in lines[2]
+    assert "a=1" not in "".join(lines)
+
+
+def test_a_grid_whose_runs_all_finished_ends_well(tmp_path: Path) -> None:
+    (tmp_path / "0-x").mkdir()
+    (tmp_path / "0-x" / "results.json").write_text('{"status": "finished"}')
+    multirun.GridTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+
+
+def test_an_empty_grid_has_a_table() -> None:
+    Console(quiet=True).print(multirun.table([], []))
+    assert multirun.vary([]) == []
+
+
+def test_outside_a_grid_a_mistake_is_a_mistake() -> None:
+    with pytest.raises(InputError), multirun.job():
+        raise InputError("seed=x")

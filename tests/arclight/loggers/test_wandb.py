@@ -1,0 +1,221 @@
+"""W&B with and without an account, a network, a server that answers; its client is replaced at its own edge, no deeper."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import wandb
+
+from arclight.errors import InputError
+from arclight.loggers import wandb as wandb_logger
+from arclight.loggers.factory import build_trackers, close_trackers
+from arclight.loggers.wandb import start_run
+from tests.project.engine.loggers.test_factory import WANDB, history, records
+
+DESCRIBED = {"name": "n", "group": "g", "project": "p", "entity": "e"}
+
+
+class Run:
+    """What `wandb.init` gives, as far as it is asked."""
+
+    def __init__(self, given: dict[str, Any], recorded: int = 0) -> None:
+        self.given = given
+        self.id = given.get("id", "of the sweep")
+        self.settings = wandb.Settings(mode=given["mode"])
+        self.summary = {wandb_logger.AXIS: recorded}
+        self.rows: list[dict[str, Any]] = []
+        self.exit_code: int | None = None
+
+    def define_metric(self, name: str, step_metric: str = "", step_sync: bool = False) -> None: ...
+
+    def log(self, row: dict[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+        self.rows.append(row)
+
+    def finish(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+
+class Client:
+    """W&B's login and init, recorded; `answers` is what login gives or raises, `refuses` what init raises online."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, answers: Any, refuses: Exception | None = None, recorded: int = 0
+    ) -> None:
+        self.answers, self.refuses, self.recorded = answers, refuses, recorded
+        self.asked: list[dict[str, Any]] = []
+        monkeypatch.delenv("WANDB_MODE", raising=False)
+        monkeypatch.setattr(wandb, "login", self.login)
+        monkeypatch.setattr(wandb, "init", self.init)
+
+    def login(self, *, prompt: bool, verify: bool) -> bool:
+        assert not prompt
+        if isinstance(self.answers, Exception):
+            raise self.answers
+        return bool(self.answers)
+
+    def init(self, **given: Any) -> Run:
+        self.asked.append(given)
+        if given["mode"] in ("online", "shared") and self.refuses is not None:
+            raise self.refuses
+        return Run(given, self.recorded)
+
+    @property
+    def modes(self) -> list[str]:
+        return [given["mode"] for given in self.asked]
+
+
+@pytest.mark.parametrize("mode", ["auto", "online"])
+@pytest.mark.parametrize(
+    ("answers", "refuses", "modes", "told"),
+    [
+        (True, None, ["online"], ""),
+        (
+            wandb.errors.AuthenticationError("API key must have 40+ characters\nmore"),
+            None,
+            ["offline"],
+            "cannot log in (API key",
+        ),
+        (OSError("no network"), None, ["offline"], "cannot log in (no network): the run is recorded offline"),
+        (True, wandb.errors.CommError("timed out\nmore"), ["online", "offline"], "does not start online (timed out): the run"),
+    ],
+)
+def test_what_the_server_says_costs_no_record_and_is_told_once(
+    mode: Any,
+    answers: Any,
+    refuses: Exception | None,
+    modes: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = Client(monkeypatch, answers, refuses)
+    assert start_run(tmp_path, DESCRIBED, mode=mode) is not None
+    assert client.modes == modes
+    assert told in caplog.text
+    assert len(caplog.records) == (told != "")
+    first = client.asked[0]
+    assert {key: first[key] for key in DESCRIBED} == DESCRIBED
+    assert all(given["id"] == first["id"] for given in client.asked)
+    if modes[0] == "online":
+        assert first["resume"] == "allow"
+        assert 0 < first["settings"].init_timeout <= 30  # W&B's own would be 90, and no end to its uploads
+        assert 0 < first["settings"].finish_timeout <= 300
+    assert json.loads((tmp_path / "trackers.json").read_text()) == {"wandb": first["id"]}
+
+
+def test_without_an_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    client = Client(monkeypatch, False)
+    assert start_run(tmp_path, DESCRIBED, mode="auto") is not None
+    assert (client.modes, caplog.records) == (["offline"], [])
+    with pytest.raises(InputError, match="mode=online: this machine is not logged in to W&B; run `wandb login`"):
+        start_run(tmp_path, DESCRIBED, mode="online")
+
+
+def test_what_the_environment_says_of_the_mode_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(monkeypatch, True)
+    for mode in ("disabled", "offline"):
+        monkeypatch.setenv("WANDB_MODE", mode)
+        start_run(tmp_path, DESCRIBED, mode="auto")
+    assert client.modes == ["disabled", "offline"]
+
+
+def test_a_run_of_a_sweep_takes_what_the_agent_has_given_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(monkeypatch, True)
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    start_run(tmp_path, DESCRIBED, mode="auto")
+    assert not {"id", "project", "entity"} & set(client.asked[0])  # W&B would warn of each
+    assert json.loads((tmp_path / "trackers.json").read_text()) == {"wandb": "of the sweep"}
+
+
+def test_a_run_online_goes_on_with_what_the_server_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trackers.json").write_text('{"wandb": "known"}')
+    (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss\n1,0.5,\n2,0.4,\n3,,0.3\n4,nan,\n5,0.1,\n")
+    client = Client(monkeypatch, True, recorded=2)
+    run: Any = start_run(tmp_path, DESCRIBED, mode="auto", after_step=4)
+    assert client.asked[0]["id"] == "known"
+    assert [row[wandb_logger.AXIS] for row in run.rows] == [3, 4]
+    assert run.rows[0] == {"val/loss": 0.3, wandb_logger.AXIS: 3}
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_every_process_records_its_system_metrics(rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(monkeypatch, True)
+    monkeypatch.setattr(wandb_logger, "is_main_process", lambda: rank == 0)
+    monkeypatch.setattr(wandb_logger, "said_by_first", lambda word: word or "of the first")
+    monkeypatch.setenv("RANK", str(rank))
+    run: Any = start_run(tmp_path, DESCRIBED, mode="auto", all_processes=True)
+    settings = client.asked[0]["settings"]
+    assert (client.modes, settings.x_label) == (["shared"], f"process {rank}")
+    assert (settings.x_primary, settings.x_update_finish_state) == (rank == 0, rank == 0)
+    assert rank == 0 or run.id == "of the first"
+    assert (tmp_path / "trackers.json").exists() == (rank == 0)
+
+
+def test_without_the_wish_only_the_first_process_has_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(monkeypatch, True)
+    monkeypatch.setattr(wandb_logger, "is_main_process", lambda: False)
+    assert start_run(tmp_path, DESCRIBED, mode="auto") is None
+    assert client.asked == []
+
+
+def test_processes_do_not_come_together_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(monkeypatch, False)
+    with pytest.raises(InputError, match="all_processes=true needs W&B online"):
+        start_run(tmp_path, DESCRIBED, mode="offline", all_processes=True)
+    assert start_run(tmp_path, DESCRIBED, mode="auto", all_processes=True) is not None
+    assert client.modes == ["offline"]
+    assert "all_processes=true has no effect offline: the first process alone is recorded" in caplog.text
+    assert wandb_logger.said_by_first("äb") == "äb"
+
+
+@pytest.mark.processes
+def test_a_process_of_wandb_that_is_killed_costs_its_records_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    loggers = build_trackers({"wandb": WANDB}, tmp_path, "name")
+    started = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
+    names = [process.name() for process in started]
+    if "wandb-core" not in names:  # an earlier test's process serves this one, too
+        started = [process for process in psutil.Process().children(recursive=True) if "wandb" in process.name()]
+    loggers[1].log_metrics({"train/loss": 1.0}, step=1)
+    loggers[1].wait()  # type: ignore[attr-defined]
+    for process in started:
+        os.kill(process.pid, signal.SIGKILL)
+    psutil.wait_procs(started, timeout=10)
+    for step in range(2, 1000):
+        loggers[1].log_metrics({"train/loss": 1.0}, step=step)
+    close_trackers(loggers, status="finished")
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("arclight")]
+    assert len(told) == 1
+    assert told[0].startswith("wandb has failed (Conn")
+    assert "it records nothing from here on; the run goes on" in told[0]
+    again = build_trackers({"wandb": WANDB}, tmp_path, "name")  # the next run of this Python has a new process
+    assert len(again) == 2
+    close_trackers(again, status="finished")
+    assert not again[1].is_broken  # type: ignore[attr-defined]
+
+
+@pytest.mark.filterwarnings("ignore:Experiment logs directory")  # run_folder.HARMLESS, as in a run
+@pytest.mark.parametrize("left", [b"", b":W&B\xee\xbe\x00"], ids=["nothing", "its first bytes"])
+def test_a_killed_run_goes_on_offline_with_all_its_rows(left: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """W&B's process buffers: of a run killed in its first seconds there is a file without a row."""
+    killed = tmp_path / "wandb" / "offline-run-20260131_120000-known"
+    killed.mkdir(parents=True)
+    (killed / "run-known.wandb").write_bytes(left)
+    (tmp_path / "trackers.json").write_text('{"wandb": "known"}')
+    (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss\n5,0.5,\n10,0.4,\n11,,0.3\n")
+    loggers = build_trackers({"wandb": WANDB}, tmp_path, "name", after_step=12)
+    loggers[1].log_metrics({"train/loss": 0.2}, step=15)
+    close_trackers(loggers, status="interrupted")
+    (folder,) = (path for path in tmp_path.glob("wandb/offline-run-*") if path != killed)
+    found = records(folder)
+    assert [row["trainer/global_step"] for row in history(found)] == [5, 10, 11, 15]
+    assert [record.exit.exit_code for record in found if record.WhichOneof("record_type") == "exit"] == [1]

@@ -1,0 +1,88 @@
+"""What W&B has left on the disk is read as far as it is whole, and a run without an end is told from one that has it."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from pathlib import Path
+
+import pytest
+from wandb.proto.wandb_internal_pb2 import HistoryItem, HistoryRecord, Record, RunExitRecord
+
+from arclight.loggers.wandb import tell_loss
+from arclight.loggers.wandb_file import BLOCK, HEADER, has_end, records
+
+END = Record(exit=RunExitRecord(exit_code=1)).SerializeToString()
+
+
+def row(step: int, length: int = 1) -> bytes:
+    items = [HistoryItem(key="step", value_json=str(step)), HistoryItem(key="text", value_json="x" * length)]
+    return Record(history=HistoryRecord(item=items)).SerializeToString()
+
+
+def written(contents: list[bytes]) -> bytes:
+    """The records laid out as LevelDB does, checksums left out."""
+    log = b":W&B\xee\xbe\x00"
+    for content in contents:
+        place, kinds = 0, []
+        while place < len(content) or not kinds:
+            left = BLOCK - len(log) % BLOCK
+            if left < HEADER:
+                log += bytes(left)
+                continue
+            part = content[place : place + left - HEADER]
+            place += len(part)
+            kind = {(True, True): 1, (True, False): 2, (False, False): 3, (False, True): 4}[not kinds, place == len(content)]
+            kinds.append(kind)
+            log += struct.pack("<IHB", 0, len(part), kind) + part
+    return log
+
+
+def steps(path: Path, *, only_last: bool = False) -> list[int]:
+    found = records(path, only_last=only_last)
+    return [int(record.history.item[0].value_json) for record in found if record.WhichOneof("record_type") == "history"]
+
+
+@pytest.mark.parametrize("length", [1, 700, BLOCK - 40, BLOCK, 3 * BLOCK])
+def test_records_are_put_together_from_their_pieces(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "run.wandb"
+    path.write_bytes(written([row(step, length) for step in range(40)]))
+    assert steps(path) == list(range(40))
+    last = steps(path, only_last=True)
+    assert last == list(range(40))[40 - len(last) :]
+    assert len(last) < 40 or length < 1000  # all fit into the last blocks
+
+
+def test_a_file_that_was_cut_is_read_as_far_as_it_is_whole(tmp_path: Path) -> None:
+    path, log = tmp_path / "run.wandb", written([row(step, 700) for step in range(100)])
+    seen = set()
+    for size in range(0, len(log), 997):
+        path.write_bytes(log[:size])
+        found = steps(path)
+        assert found == list(range(len(found)))
+        seen.add(len(found))
+    assert len(seen) > 50
+
+
+@pytest.mark.parametrize("length", [1, 700, BLOCK - 30, 3 * BLOCK])
+def test_an_end_is_found_and_its_lack_is_told(length: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "run.wandb"
+    log = written([*(row(step, length) for step in range(20)), END])
+    path.write_bytes(log)
+    assert has_end(path, 0)
+    tell_loss(path)
+    assert not caplog.records
+    for cut in (1, len(END), len(log)):
+        path.write_bytes(log[:-cut])
+        assert not has_end(path, 0)
+    assert not has_end(tmp_path / "nowhere", 0)
+
+
+def test_what_is_lost_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("arclight.loggers.wandb.WRITE_S", 0.0)
+    path = tmp_path / "run.wandb"
+    path.write_bytes(written([row(1)]))
+    with caplog.at_level(logging.WARNING):
+        tell_loss(path)
+    assert "W&B has not written all of the run to" in caplog.text
+    assert "MB are free there" in caplog.text

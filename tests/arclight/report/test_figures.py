@@ -1,0 +1,19 @@
+"""What test_report does not see of the figures: it tests them as parts of the page."""
+
+from __future__ import annotations
+
+import re
+
+from arclight.metrics.calibration import Bin, Calibration
+from arclight.report.figures import draw_calibration, draw_lengths
+
+
+def test_figures_take_the_page_s_colour_of_text_and_no_ground() -> None:
+    for svg in (
+        draw_calibration(Calibration(0.1, 0.8, 0.7, 10, [Bin(10, 1.0, 0.7)])),
+        draw_lengths({"train": {3: 5, 400: 1}, "<odd>": {}}),
+    ):
+        assert "currentColor" in svg
+        assert "#ffffff" not in svg
+        assert "<odd>" not in svg
+        assert re.match(r'<svg viewBox="[^"]*" role="img"', svg)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from arclight.report.narrative import Epoch, epochs, verdict
+
+SCORED = {"test/accuracy": 0.7349, "val/accuracy": 0.75, "epochs": 10, "time/total_s": 125.3, "monitor": "val/accuracy"}
+
+
+def course(scores: list[float], losses: list[float], train: list[float]) -> list[Epoch]:
+    rows = zip(scores, losses, train, strict=True)
+    return [Epoch(place, {"val/accuracy": score, "val/loss": loss}, mean) for place, (score, loss, mean) in enumerate(rows, 1)]
+
+
+@pytest.mark.parametrize(
+    ("results", "interval", "told"),
+    [
+        (SCORED, (0.726, 0.7444), "Test accuracy 0.735 (95 % interval 0.726 to 0.744) after 10 epochs in 125 s."),
+        ({"test/f1": 0.5, "test/accuracy": 0.9, "epochs": 1}, None, "Test F1 0.500 after 1 epoch."),
+        ({"val/f1": 0.5}, None, "Validation F1 0.500."),
+        ({"test/accuracy": float("nan")}, None, "Test accuracy nan."),
+        ({"test/accuracy": None, "epochs": True, "time/total_s": "x"}, None, ""),
+        ({}, None, ""),
+    ],
+)
+def test_the_score(results: dict[str, Any], interval: tuple[float, float] | None, told: str) -> None:
+    assert verdict(results, [], interval) == told
+
+
+@pytest.mark.parametrize(
+    ("scores", "losses", "train", "told"),
+    [
+        ([0.5, 0.6, 0.7], [3, 2, 1], [3, 2, 1], "best epoch 3 of 3 by val/accuracy; still improving when it ended."),
+        ([0.5, 0.7, 0.6], [3, 2, 2.01], [3, 2, 1], "best epoch 2 of 3 by val/accuracy; no better in the 1 epoch after it."),
+        ([0.5, 0.7, 0.6, 0.6], [3, 2, 2.5, 3], [4, 3, 2, 1], "overfitting since epoch 3 (training loss fell"),
+        ([0.5, 0.7, 0.6, 0.6], [3, 2, 2.5, 3], [1, 2, 3, 4], "no better in the 2 epochs after it."),
+        ([0.5, 0.7], [3, math.nan], [3, 2], "validation loss NaN or infinite since epoch 2."),
+        ([0.5, 0.7], [3, 2], [3, math.inf], "training loss NaN or infinite since epoch 2."),
+        ([math.nan, math.nan], [3, 2], [3, 2], "in 125 s."),
+        ([0.5], [3], [3], "in 125 s."),
+    ],
+)
+def test_the_course(scores: list[float], losses: list[float], train: list[float], told: str) -> None:
+    assert told in verdict(SCORED, course(scores, losses, train), None)
+
+
+def test_a_loss_is_best_where_it_is_least() -> None:
+    told = verdict({"monitor": "val/loss"}, course([0.1, 0.2, 0.3], [1, 2, 1.5], [3, 3, 3]), None)
+    assert told.startswith("Best epoch 1 of 3 by val/loss")
+
+
+def test_epochs_of_a_metrics_file() -> None:
+    rows = [
+        {"epoch": "", "step": "1", "train/loss": "4", "val/loss": ""},
+        {"epoch": "", "step": "2", "train/loss": "2", "val/loss": ""},
+        {"epoch": "0", "step": "1", "train/loss": "", "val/loss": "3"},
+        {"epoch": "", "step": "3", "train/loss": "nan", "val/loss": ""},
+        {"epoch": "1", "step": "3", "train/loss": "", "val/loss": "9"},
+        {"epoch": "1", "step": "3", "train/loss": "", "val/loss": "2"},
+        {"epoch": "2", "step": "5", "train/loss": None, "val/loss": "1"},
+        {"epoch": "x", "step": "5", "val/loss": "1"},
+    ]
+    found = epochs(rows)
+    assert [(epoch.number, epoch.validated["val/loss"]) for epoch in found] == [(1, 3.0), (2, 2.0), (3, 1.0)]
+    assert found[0].train_loss == 3.0
+    assert found[1].train_loss == math.inf
+    assert math.isnan(found[2].train_loss)

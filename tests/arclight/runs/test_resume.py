@@ -1,0 +1,256 @@
+"""Which folder a run lives in: its own, or that of the run it goes on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from arclight.checkpoint import contents
+from arclight.config.compose import Composed
+from arclight.config.locations import find_run
+from arclight.errors import InputError
+from arclight.hardware import Launch
+from arclight.runs import resume
+from arclight.runs.run_directory import make_newest
+
+SETTINGS: dict[str, Any] = {
+    "seed": 0,
+    "data": {"root": "data", "batch_size": 8},
+    "trainer": {"max_epochs": 2, "devices": 1},
+    "tracker": {"csv": {}},
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def composed(name: str, **fields: Any) -> Composed:
+    settings = fields.pop("settings", SETTINGS)
+    return Composed(settings, (), "shapes", "cnn", Path("outputs/shapes-cnn") / name, 0.0, **fields)
+
+
+def leave_run(name: str, status: str | None, settings: dict[str, Any] = SETTINGS, age: int = 0) -> Path:
+    folder = Path("outputs/shapes-cnn") / name
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    (folder / "overrides.txt").touch()
+    if status:
+        (folder / "results.json").write_text(json.dumps({"status": status}))
+    os.utime(folder / "config.yaml", (1e9 - age, 1e9 - age))
+    return folder
+
+
+def test_a_new_run_claims_its_folder() -> None:
+    first, second = (resume.settle(composed("run"), Launch()).folder for _ in range(2))
+    assert [first.name, second.name] == ["run", "run_2"]
+
+
+def test_two_runs_of_one_second_do_not_share_a_folder(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(resume.claim, [tmp_path / "run"] * 20))
+    assert sorted(folders) == sorted(tmp_path / name for name in ["run", *(f"run_{n}" for n in range(2, 21))])
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed", "running", None])
+def test_auto_goes_on_with_the_newest_unfinished_run_of_the_same_config(status: str | None) -> None:
+    leave_run("old", status, age=2)
+    wanted = leave_run("new", status, age=1)
+    leave_run("done", "finished")
+    leave_run("other", status, {**SETTINGS, "seed": 1})
+    new = composed("now", resume="auto")
+    new.folder.mkdir()
+    assert resume.settle(new, Launch()).folder == wanted
+    assert not new.folder.exists()
+
+
+def test_auto_begins_anew_where_there_is_nothing_to_go_on_with() -> None:
+    leave_run("done", "finished")
+    assert resume.settle(composed("now", resume="auto"), Launch()).folder.name == "now"
+
+
+def test_a_run_that_is_started_again_goes_on_by_itself() -> None:
+    wanted = leave_run("before", "running")
+    assert resume.settle(composed("now"), Launch("torchrun", restart_count=1, run_id="none")).folder == wanted
+    assert resume.settle(composed("later"), Launch()).folder.name == "later"
+
+
+def test_what_does_not_change_the_results_may_change() -> None:
+    wanted = leave_run("before", "interrupted")
+    elsewhere = {**SETTINGS, "trainer": {"max_epochs": 2, "devices": 8}, "tracker": {"wandb": {}}}
+    elsewhere["data"] = {"root": "/scratch", "batch_size": 8}
+    assert resume.settle(composed("now", settings=elsewhere, resume="auto"), Launch()).folder == wanted
+
+
+def test_another_config_is_refused_with_the_difference() -> None:
+    folder = leave_run("before", "interrupted")
+    other = composed("now", settings={**SETTINGS, "seed": 7}, resume=str(folder))
+    with pytest.raises(InputError, match=r"(?s)another config; resume_with_changes=true goes on .*seed: 0 -> 7"):
+        resume.settle(other, Launch())
+    assert resume.settle(replace(other, resume_with_changes=True), Launch()).folder == folder
+
+
+def test_a_finished_run_is_not_gone_on_with() -> None:
+    folder = leave_run("before", "finished")
+    with pytest.raises(InputError, match="is finished; train it further with trainer.max_epochs"):
+        resume.settle(composed("now", resume=str(folder)), Launch())
+
+
+def test_latest_and_a_checkpoint_stand_for_their_run() -> None:
+    folder = leave_run("before", "interrupted", age=1)
+    for name in ("latest", str(folder / "checkpoints" / "last.ckpt"), str(folder)):
+        assert resume.settle(composed("now", resume=name), Launch()).folder == folder
+
+
+@pytest.mark.parametrize("name", ["nowhere", "outputs"])
+def test_a_folder_that_is_no_run_is_told(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} is no run folder: it holds no config.yaml"):
+        resume.settle(composed("now", resume=name), Launch())
+    with pytest.raises(InputError, match="latest: .* holds no run; start one"):
+        resume.settle(composed("now", resume="latest"), Launch())
+
+
+def test_a_half_written_config_is_not_taken_for_the_same() -> None:
+    folder = leave_run("before", "running")
+    (folder / "config.yaml").write_text("seed: [")
+    assert resume.settle(composed("now", resume="auto"), Launch()).folder.name == "now"
+
+
+def test_one_run_trains_once_at_a_time() -> None:
+    folder = leave_run("before", "running")
+    with (
+        resume.locked(folder),
+        pytest.raises(InputError, match="in use by a run that still goes on"),
+        resume.locked(folder),
+    ):
+        pass
+    with resume.locked(folder):
+        assert resume.settle(composed("now", resume="auto"), Launch()).folder.name == "now"
+    assert not (folder / resume.LOCK).exists()
+    with resume.locked(folder):
+        pass
+
+
+def test_the_lock_of_a_process_that_was_killed_holds_nobody_up() -> None:
+    folder = leave_run("before", "running")
+    take = "lock = filelock.FileLock(sys.argv[1]); lock.acquire()"
+    program = f"import sys, time, filelock; {take}; print('in', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", program, str(folder / resume.LOCK)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    try:
+        assert other.stdout.readline() == "in\n"
+        assert resume.is_locked(folder)
+        with pytest.raises(InputError, match="in use by a run that still goes on"), resume.locked(folder):
+            pass
+    finally:
+        other.kill()
+        other.communicate()
+    assert (folder / resume.LOCK).exists()
+    assert resume.settle(composed("now", resume="auto"), Launch()).folder == folder
+    with resume.locked(folder):
+        pass
+
+
+def test_a_place_where_nothing_can_be_written_is_told() -> None:
+    Path("outputs").write_text("a file")
+    with pytest.raises(
+        InputError, match=r"outputs/shapes-cnn/run could not be written \(Not a directory; .* MB are free there\)"
+    ):
+        resume.settle(composed("run"), Launch())
+
+
+def test_the_run_that_began_last_is_the_newest_whatever_the_clock_says() -> None:
+    """A clock was far ahead when the first began, and has been set back since."""
+    first = leave_run("first", "interrupted", age=-(10**9))
+    elsewhere = leave_run("../other/run", "interrupted", {**SETTINGS, "seed": 1}, age=-(10**9) - 5)
+    second = leave_run("second", "interrupted", age=5)
+    make_newest(second / "config.yaml")
+    assert find_run("latest") == second
+    assert resume.settle(composed("now", resume="auto"), Launch()).folder == second
+    for folder, steps in ((first, 1), (elsewhere, 2), (second, 3)):
+        (folder / "checkpoints").mkdir()
+        (folder / "checkpoints" / "last.ckpt").touch()
+        os.utime(folder / "checkpoints" / "last.ckpt", (3e9 - steps, 3e9 - steps))
+    assert contents.find("latest") == second / "checkpoints" / "last.ckpt"
+
+
+def test_a_mistake_does_not_take_the_folder_of_a_run_that_is_in_it() -> None:
+    folder = leave_run("before", "running")
+    with resume.locked(folder):
+        resume.discard(folder)
+        assert folder.is_dir()
+    resume.discard(folder)
+    assert not folder.exists()
+
+
+def leave_launch(folder: Path, run_id: str) -> None:
+    (folder / "environment.json").write_text(json.dumps({"hardware": {"launch": {"run_id": run_id}}}))
+
+
+@pytest.mark.parametrize(
+    "launch",
+    [
+        Launch("torchrun", run_id="night"),  # a machine that came or went, which torchrun does not count
+        Launch("torchrun", run_id="night", restart_count=1),
+        Launch("slurm", run_id="night", restart_count=1),
+    ],
+)
+def test_a_launch_finds_the_run_that_it_began(launch: Launch) -> None:
+    wanted = leave_run("mine", "interrupted", age=3)
+    leave_launch(wanted, "night")
+    leave_launch(leave_run("another's", "interrupted", age=1), "day")
+    leave_launch(leave_run("of other settings", "interrupted", {**SETTINGS, "seed": 1}), "night")
+    assert resume.settle(composed("now"), launch).folder == wanted
+
+
+@pytest.mark.parametrize(
+    "launch",
+    [
+        Launch("torchrun", run_id="none"),  # what torchrun is called that was given no name
+        Launch("torchrun", run_id="day"),
+        Launch("slurm", run_id="night"),  # a second command of one job
+        Launch("slurm", run_id="day", restart_count=1),
+        Launch(run_id="night"),
+    ],
+)
+def test_what_another_launch_began_is_left_alone(launch: Launch) -> None:
+    leave_launch(leave_run("another's", "interrupted"), "night")
+    assert resume.settle(composed("now"), launch).folder.name == "now"
+
+
+def test_a_launch_that_has_finished_its_run_begins_another() -> None:
+    leave_launch(leave_run("done", "finished"), "night")
+    assert resume.settle(composed("now"), Launch("torchrun", run_id="night")).folder.name == "now"
+
+
+@pytest.mark.parametrize("has_config", [True, False], ids=["begun", "killed before it wrote its config"])
+def test_a_job_of_a_grid_goes_on_in_its_own_folder(has_config: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "in_grid", lambda: True)
+    own = leave_run("0-shapes-cnn", "running", age=9)
+    if not has_config:
+        (own / "config.yaml").unlink()
+    leave_run("1-shapes-cnn", "finished")
+    for word in ("none", "auto"):
+        again = resume.settle(composed("0-shapes-cnn", resume=word), Launch("slurm", run_id="7", restart_count=1))
+        assert again.folder == own
+
+
+def test_equal_runs_of_a_grid_do_not_take_each_others_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "in_grid", lambda: True)
+    leave_run("0-shapes-cnn", "finished")
+    second = composed("1-shapes-cnn", resume="auto")
+    assert resume.settle(second, Launch()).folder.name == "1-shapes-cnn"
+    earlier = [leave_run(f"../earlier/{number}-shapes-cnn", "interrupted", age=number) for number in (0, 1)]
+    third = composed("../now/1-shapes-cnn", resume="auto")
+    third.folder.mkdir(parents=True)
+    assert resume.settle(third, Launch()).folder.resolve() == earlier[1].resolve()

@@ -1,0 +1,97 @@
+"""The search that W&B steers: what its agent types composes, and steers by a metric that the runs log."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from arclight import hardware
+from arclight.config.compose import Composed, compose
+from arclight.config.locations import CONF
+from arclight.preflight.config_checks import find_mistakes_in
+from arclight.runs.build import monitor_of
+
+SWEEP: dict[str, Any] = yaml.safe_load((CONF.parent / "scripts" / "sweep.yaml").read_text())
+
+
+def values_of(parameter: dict[str, Any]) -> list[Any]:
+    """Every value of a list, both ends of a range."""
+    return parameter["values"] if "values" in parameter else [parameter["min"], parameter["max"]]
+
+
+def typed(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What W&B's own agent starts when the server sends these values."""
+    from wandb import wandb_agent
+
+    started: list[list[str]] = []
+
+    class Process:
+        def __init__(self, *, command: list[str], env: dict[str, str], forward_signals: bool) -> None:
+            assert env["WANDB_RUN_ID"] == "run1"
+            started.append(command)
+
+    monkeypatch.setattr(wandb_agent, "AgentProcess", Process)
+    monkeypatch.setenv("WANDB_RUN_ID", "")  # so that what the agent sets ends with the test
+    monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", "")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
+    monkeypatch.setenv("WANDB_DIR", str(Path.cwd()))
+    agent = wandb_agent.Agent(api=None, queue=None, sweep_id="sweep1")
+    agent._sweep_command = list(SWEEP["command"])
+    arguments = {key: {"value": value} for key, value in values.items()}
+    agent._command_run({"type": "run", "run_id": "run1", "program": SWEEP["program"], "args": arguments})
+    return started[0]
+
+
+@pytest.fixture(scope="module")
+def composed_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Composed]]:
+    """A config for every value of every parameter, as few as hold them all."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(tmp_path_factory.mktemp("sweep"))
+        yield compose_all(monkeypatch)
+
+
+def compose_all(monkeypatch: pytest.MonkeyPatch) -> list[Composed]:
+    columns = {key: values_of(parameter) for key, parameter in SWEEP["parameters"].items()}
+    made = []
+    for row in itertools.zip_longest(*columns.values()):
+        values = {key: columns[key][0] if value is None else value for key, value in zip(columns, row, strict=True)}
+        command = typed(values, monkeypatch)
+        assert command[:3] == ["/usr/bin/env", "python", "train.py"]
+        composed = compose(command[3:])
+        for key, value in values.items():
+            node: Any = composed.settings
+            for part in key.split("."):
+                node = node[part]
+            assert node == pytest.approx(value), key
+        made.append(composed)
+    return made
+
+
+def test_every_value_composes_and_can_be_built(composed_all: list[Composed]) -> None:
+    assert (CONF.parent / SWEEP["program"]).is_file()
+    for composed in composed_all:
+        assert find_mistakes_in(composed.settings, hardware.probe()) == []
+        assert "wandb" in composed.settings["tracker"]
+
+
+def test_it_steers_by_what_the_runs_log(composed_all: list[Composed]) -> None:
+    from project.lightning_modules.image_classifier import ImageClassifier
+
+    assert SWEEP["metric"]["name"] == monitor_of(composed_all[0].settings) == ImageClassifier.monitor.metric
+    assert SWEEP["metric"]["goal"] == {"max": "maximize", "min": "minimize"}[ImageClassifier.monitor.mode]
+    assert SWEEP["project"] == composed_all[0].settings["tracker"]["wandb"]["project"]
+    assert SWEEP["early_terminate"]["min_iter"] < composed_all[0].settings["trainer"]["max_epochs"]
+
+
+def test_it_is_a_sweep_for_wandb() -> None:
+    assert json.dumps(SWEEP)  # as it goes to the server
+    assert SWEEP["method"] in ("bayes", "random", "grid")
+    for key, parameter in SWEEP["parameters"].items():
+        assert set(parameter) in ({"values"}, {"distribution", "min", "max"}), key
+        assert all(isinstance(value, int | float) for value in values_of(parameter)), key

@@ -1,0 +1,484 @@
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from arclight.errors import InputError
+from arclight.images import class_directories, datamodule
+from arclight.images.class_directories import find_images
+from arclight.images.image_file import ImageFile
+from arclight.images.info import ImageBatch, ImageSpec
+from project.data import image_folder
+from project.data.image_folder import ImageFolder, check_header, read_image
+from tests.arclight.images.test_loader import same
+
+COLOURS = {"cat": (200, 0, 0), "dog": (0, 200, 0), "eel": (0, 0, 200)}
+
+
+def plant(folder: Path, numbers: dict[str, int]) -> None:
+    """PNG images of one colour per class, of all sizes."""
+    for name, number in numbers.items():
+        (folder / name).mkdir(parents=True)
+        for row in range(number):
+            Image.new("RGB", (20 + row, 30), COLOURS.get(name, (9, 9, 9))).save(folder / name / f"{row:02}.png")
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """root/<class>/*: 20 cats and 10 dogs."""
+    plant(tmp_path / "flat", {"cat": 20, "dog": 10})
+    return tmp_path / "flat"
+
+
+@pytest.fixture
+def split_up(tmp_path: Path) -> Path:
+    """root/train, val and test with 3, 2 and 2 images of each class."""
+    for name, number in (("train", 3), ("val", 2), ("test", 2)):
+        plant(tmp_path / "split" / name, {"dog": number, "cat": number})
+    return tmp_path / "split"
+
+
+def ready(
+    root: Path, *parts: str, spec: ImageSpec | None = None, image_size: int | None = 16, **settings: object
+) -> ImageFolder:
+    data = ImageFolder(str(root), image_size=image_size, batch_size=2, **settings)  # type: ignore[arg-type]
+    data.spec = spec
+    data.prepare_data()
+    for part in parts or ("fit", "test"):
+        data.setup(part)
+    return data
+
+
+def assert_right(data: ImageFolder) -> None:
+    """Every row has the colour of its class and the folder of its label."""
+    assert isinstance(data.spec, ImageSpec)
+    for name, (images, labels) in data.arrays.items():
+        for image, label, path in zip(images, labels.tolist(), data.files[name].paths, strict=True):
+            assert path.parent.name == data.spec.classes[label]
+            assert image.amax((1, 2)).tolist() == list(COLOURS[data.spec.classes[label]])
+
+
+def test_folders_of_splits_are_the_splits(split_up: Path) -> None:
+    data = ready(split_up)
+    assert data.sizes == {"train": 6, "val": 4, "test": 4}
+    assert data.spec is not None
+    assert (data.spec.classes, data.spec.channels, data.spec.height, data.spec.width) == (("cat", "dog"), 3, 16, 16)
+    assert all(split_up / name in path.parents for name in data.sizes for path in data.files[name].paths)
+    assert_right(data)
+
+
+@pytest.mark.parametrize("name", ["valid", "validation"])
+def test_the_validation_folder_has_other_names_too(split_up: Path, name: str) -> None:
+    (split_up / "val").rename(split_up / name)
+    assert all(split_up / name in path.parents for path in ready(split_up, "fit").files["val"].paths)
+
+
+def test_class_folders_alone_are_split_by_shares_of_the_whole(flat: Path) -> None:
+    data = ready(flat, validation=0.2, test=0.1)
+    assert data.sizes == {"train": 21, "val": 6, "test": 3}
+    paths = [path for files in data.files.values() for path in files.paths]
+    assert sorted(paths) == sorted(flat.glob("*/*.png"))
+    assert_right(data)
+
+
+def test_counts_may_be_held_out_and_the_split_has_its_own_seed(flat: Path) -> None:
+    first, again, other = (ready(flat, "test", validation=4, test=5, seed=seed, split_seed=seed // 2) for seed in range(3))
+    assert {name: len(files.paths) for name, files in first.files.items()} == {"train": 21, "test": 5, "val": 4}
+    assert first.files == again.files
+    assert first.files["test"] != other.files["test"]
+
+
+def test_a_split_without_a_folder_is_drawn_from_the_training_images(split_up: Path) -> None:
+    shutil.rmtree(split_up / "test")
+    data = ready(split_up, test=2)
+    assert data.sizes == {"train": 4, "val": 4, "test": 2}
+    assert {path.parent.parent.name for path in data.files["test"].paths} == {"train"}
+    assert_right(data)
+
+
+def test_a_split_that_leaves_nothing_is_an_error(flat: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.test=30 does not cut 30 samples"):
+        ready(flat, test=30)
+    with pytest.raises(InputError, match=r"data\.validation=20 does not cut 20 samples"):
+        ready(flat, test=10, validation=20)
+
+
+def test_fit_decodes_no_test_image_and_test_no_training_image(split_up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: set[str] = set()
+
+    def listen(path: Path, image_size: int) -> np.ndarray:
+        decoded.add(path.parent.parent.name)
+        return read_image(path, image_size)
+
+    monkeypatch.setattr(image_folder, "read_image", listen)
+    data = ready(split_up, "fit")
+    assert decoded == {"train", "val"}
+    decoded.clear()
+    data.setup("test")
+    assert decoded == {"test"}
+
+
+def test_a_class_may_be_called_train(flat: Path) -> None:
+    (flat / "dog").rename(flat / "train")
+    assert ready(flat, "fit", validation=3).classes == ("cat", "train")
+
+
+def test_what_is_left_out_is_told(split_up: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (split_up / "train" / "cat" / "notes.txt").touch()
+    (split_up / "train" / "cat" / "table.csv").touch()
+    (split_up / "extra").mkdir()
+    ready(split_up, "test")
+    assert f"2 files left out of {split_up}/train/cat, no images by their name, such as notes.txt" in caplog.text
+    assert f"folders in {split_up} that are no split and are left out: extra" in caplog.text
+
+
+@pytest.mark.parametrize("make", [lambda root: None, lambda root: root.touch()])
+def test_a_root_that_is_no_folder_is_an_error(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "root")
+    with pytest.raises(
+        InputError, match=r"data\.root=.*/root is no folder; lay images out as <root>/<class>/\*, or as <root>/train"
+    ):
+        ready(tmp_path / "root")
+
+
+def test_a_root_without_classes_is_an_error_that_tells_the_layouts(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"must be 2 classes or more, here is no class folders; lay images out as <root>/<class>/\*"
+    ):
+        ready(tmp_path)
+    plant(tmp_path, {"cat": 3})
+    with pytest.raises(InputError, match="here is only the class 'cat'; lay images out"):
+        ready(tmp_path)
+
+
+def test_two_folders_for_one_split_are_an_error(split_up: Path) -> None:
+    shutil.copytree(split_up / "val", split_up / "valid")
+    with pytest.raises(InputError, match="has val and valid; keep one of them"):
+        ready(split_up)
+
+
+def test_test_images_alone_are_nothing_to_train_on(split_up: Path) -> None:
+    shutil.rmtree(split_up / "train")
+    with pytest.raises(InputError, match=r"has val/, test/ but no train/; lay images out"):
+        ready(split_up)
+
+
+def test_everything_wrong_with_the_classes_is_told_at_once(split_up: Path) -> None:
+    for path in (split_up / "train" / "dog").iterdir():
+        path.unlink()
+    (split_up / "val" / "cat").rename(split_up / "val" / "cats")
+    plant(split_up / "test", {"eel": 1})
+    with pytest.raises(InputError) as caught:
+        ready(split_up)
+    assert str(caught.value).splitlines() == [
+        f"data.root={split_up}:",
+        "  train: the class folder 'dog' has no image",
+        "  val: the class 'cats' is none to train on. Did you mean 'cat'?",
+        "  test: the class 'eel' is none to train on. Known: cat, dog.",
+    ]
+
+
+def test_a_restored_model_decides_classes_and_size(split_up: Path, flat: Path) -> None:
+    spec = ready(split_up).spec
+    assert isinstance(spec, ImageSpec)
+    assert ready(flat, "test", spec=spec, image_size=None).arrays["test"].images.shape[2:] == (16, 16)
+    assert ready(split_up, image_size=None).arrays["test"].images.shape[2:] == (64, 64)
+    other = ImageFolder(str(split_up))
+    other.spec = replace(spec, classes=("cat", "eel"))
+    with pytest.raises(InputError, match="the model knows the classes cat, eel; this data set has cat, dog"):
+        other.prepare_data()  # before anything is decoded
+
+
+def test_a_restored_model_can_be_tested_on_a_test_folder_alone(split_up: Path) -> None:
+    spec = ready(split_up).spec
+    assert isinstance(spec, ImageSpec)
+    shutil.rmtree(split_up / "train")
+    shutil.rmtree(split_up / "test" / "cat")
+    data = ready(split_up, "test", spec=spec)
+    assert data.arrays["test"].labels.tolist() == [1, 1]
+    with pytest.raises(InputError, match=r"has no train/ to train on"):
+        data.setup("fit")
+
+
+def test_all_unreadable_images_are_named(split_up: Path) -> None:
+    for number in range(12):
+        (split_up / "train" / "cat" / f"broken{number:02}.png").write_bytes(b"no image")
+    with pytest.raises(InputError) as caught:
+        ready(split_up, "fit")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "12 of 18 files cannot be used; mend or delete them:"
+    assert lines[1] == f"  {split_up}/train/cat/broken00.png: no image that can be read"
+    assert lines[10:] == [f"  {split_up}/train/cat/broken09.png: no image that can be read", "  ..."]
+
+
+def test_broken_test_images_are_told_before_training(split_up: Path) -> None:
+    (split_up / "test" / "dog" / "00.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"1 of 4 files cannot be used.*\n  .*test/dog/00\.png: no image that can be read"):
+        ready(split_up, "fit")
+
+
+def test_a_damaged_test_image_is_found_without_decoding_it(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "image.png")
+    content = bytearray((tmp_path / "image.png").read_bytes())
+    content[-16] ^= 1  # in the checksum of the pixels
+    (tmp_path / "image.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"image\.png: broken PNG file"):
+        check_header(tmp_path / "image.png")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_truncated_image_is_never_taken(flat: Path, suffix: str) -> None:
+    path = flat / "cat" / f"noise.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(InputError, match=rf"noise\.{suffix}: .*truncated"):
+        ready(flat)
+
+
+def batches(data: ImageFolder) -> list[ImageBatch]:
+    return [*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()]
+
+
+def test_images_that_do_not_fit_in_memory_are_read_from_disk_and_that_is_told(
+    flat: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(image_folder, "free_bytes", lambda: 30 * 3 * 20**2 * 2)
+    held = ready(flat, image_size=20)
+    assert all(isinstance(arrays.images, torch.Tensor) for arrays in held.arrays.values())
+    assert not caplog.records
+    monkeypatch.setattr(image_folder, "free_bytes", lambda: 30 * 3 * 20**2 * 2 - 1)
+    streamed = ready(flat, image_size=20)
+    assert all(isinstance(arrays.images, ImageFile) for arrays in streamed.arrays.values())
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "they are read from disk as they are wanted, decoded and kept in" in caplog.text
+    assert "data.image_size=19 would fit in memory" in caplog.text
+    assert same(batches(streamed), batches(held))
+    assert streamed.spec == held.spec
+    assert torch.equal(streamed.sample(5), held.sample(5))
+    assert streamed.examples("test", [0, 2]) == held.examples("test", [0, 2])
+    assert streamed.portrait() == held.portrait()
+    assert_right(streamed)
+
+
+def test_a_place_of_ones_own_choice_is_no_surprise(flat: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert same(batches(ready(flat, residence="disk")), batches(ready(flat, residence="memory")))
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_images_that_must_be_in_memory_and_do_not_fit_are_an_error(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_folder, "free_bytes", lambda: 30 * 3 * 20**2 * 2)
+    with pytest.raises(InputError, match=r"data\.residence=memory: 30 images of 21x21 pixels .* data\.image_size=20 would fit"):
+        ready(flat, image_size=21, residence="memory")
+
+
+def test_processes_share_what_is_kept_and_hold_their_own_of_what_is_not(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_folder, "free_bytes", lambda: 30 * 3 * 20**2 * 2)
+    for name, value in (
+        ("RANK", "0"),
+        ("WORLD_SIZE", "2"),
+        ("LOCAL_RANK", "0"),
+        ("MASTER_ADDR", "x"),
+        ("LOCAL_WORLD_SIZE", "2"),
+    ):
+        monkeypatch.setenv(name, value)
+    assert ready(flat, image_size=20).num_train > 0
+    message = r"30 images of 20x20 pixels in each of 2 processes .* \(data\.cache=none\); data\.image_size=14 would fit"
+    with pytest.raises(InputError, match=message):
+        ready(flat, image_size=20, cache="none")
+    attached = ImageFolder(str(flat), image_size=20, cache="none")
+    attached.trainer = SimpleNamespace(num_devices=2)  # type: ignore[assignment]
+    with pytest.raises(InputError, match="in each of 2 processes"):
+        attached.prepare_data()
+
+
+def test_the_next_start_decodes_nothing(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ready(flat)
+    for name in ("read_image", "check_header"):
+        monkeypatch.setattr(image_folder, name, lambda *given: pytest.fail("decoded again"))
+    monkeypatch.setattr(datamodule, "channel_statistics", lambda images: pytest.fail("counted again"))
+    for settings in ({}, {"residence": "disk"}, {"seed": 5}):
+        again = ready(flat, **settings)
+        assert again.spec == first.spec
+        for name in first.sizes:
+            assert torch.equal(again.arrays[name].images[:], first.arrays[name].images[:])
+            assert torch.equal(again.arrays[name].labels, first.arrays[name].labels)
+
+
+def test_an_image_that_changed_is_decoded_anew(flat: Path) -> None:
+    data = ready(flat, "fit")
+    path = data.files["train"].paths[0]
+    Image.new("RGB", (30, 30), (1, 2, 3)).save(path)
+    assert ready(flat, "fit").arrays["train"].images[0].amax((1, 2)).tolist() == [1, 2, 3]
+
+
+def test_decoded_images_are_kept_where_the_user_says(flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ready(flat, cache="none")
+    assert not (flat / ".arclight").exists()
+    moved = ready(flat, cache=str(tmp_path / "elsewhere"))
+    assert not (flat / ".arclight").exists()
+    assert len(list((tmp_path / "elsewhere").glob("decoded-*-16-*.npy"))) == 3
+    beside = ready(flat)
+    assert len(list((flat / ".arclight").glob("decoded-*-16-*.npy"))) == 3
+    assert same(batches(first), batches(moved))
+    assert same(batches(first), batches(beside))
+
+
+def test_broken_images_leave_nothing_decoded(split_up: Path) -> None:
+    (split_up / "train" / "dog" / "00.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="1 of 6 files cannot be used"):
+        ready(split_up, "fit")
+    assert not list((split_up / ".arclight").glob("decoded-*"))
+
+
+def test_the_process_that_decodes_for_all_takes_the_threads_of_all(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+    do = image_folder.for_each
+
+    def listen(work: Callable[[int], None], num_rows: int, *, num_threads: int, title: str) -> None:
+        asked.append((title, num_threads))
+        do(work, num_rows, num_threads=num_threads, title=title)
+
+    monkeypatch.setattr(image_folder, "for_each", listen)
+    monkeypatch.setattr(ImageFolder, "_num_processes", 3)
+    ready(flat, "fit", num_workers=2)
+    assert asked == [("check test images", 2), ("decode train images", 6), ("decode val images", 6)]
+    asked.clear()
+    ready(flat, "fit", num_workers=2, cache="none")
+    assert asked[1:] == [("decode train images", 2), ("decode val images", 2)]
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"image_size": 0}, r"data\.image_size=0 must be 1 or more"),
+        ({"num_workers": 0}, r"data\.num_workers=0 must be 1 or more"),
+        ({"memory_share": 1.5}, r"data\.memory_share=1\.5 must be more than 0 and at most 1"),
+        ({"residence": "ram"}, r"data\.residence=ram must be auto, memory or disk"),
+    ],
+)
+def test_a_wrong_setting_is_an_error(setting: dict[str, int], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        ImageFolder("root", **setting)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("num_workers", [None, 1, 3])
+def test_any_number_of_threads_gives_the_same(flat: Path, num_workers: int | None) -> None:
+    data, one = ready(flat, num_workers=num_workers), ready(flat, num_workers=1)
+    assert all(torch.equal(data.arrays[name].images, one.arrays[name].images) for name in data.sizes)
+
+
+def test_the_middle_of_an_image_is_taken(tmp_path: Path) -> None:
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 255
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    Image.fromarray(pixels.transpose(1, 0, 2)).save(tmp_path / "high.png")
+    for name in ("wide.png", "high.png"):
+        assert read_image(tmp_path / name, 10).tolist() == np.full((3, 10, 10), 255).tolist()
+
+
+def test_images_keep_their_colours_and_directions(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    expected = pixels.transpose(2, 0, 1)
+    assert np.array_equal(read_image(tmp_path / "image.png", 8), expected)
+    with (tmp_path / "image.png").open("rb") as file:
+        assert np.array_equal(read_image(file, 8), expected)
+
+
+def test_a_photo_is_turned_upright(tmp_path: Path) -> None:
+    image = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned by 180 degrees
+    image.save(tmp_path / "turned.png", exif=exif)
+    assert read_image(tmp_path / "turned.png", 8)[0].tolist() == np.arange(64)[::-1].reshape(8, 8).tolist()
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("L", 100, (100, 100, 100)),
+        ("1", 1, (255, 255, 255)),
+        ("RGBA", (10, 20, 30, 0), (10, 20, 30)),
+        ("LA", (50, 0), (50, 50, 50)),
+        ("I;16", 0x1234, (0x12, 0x12, 0x12)),
+        ("CMYK", (255, 0, 0, 0), (0, 255, 255)),
+    ],
+)
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str, colour: object, expected: tuple[int, ...]) -> None:
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    Image.new(mode, (9, 9), colour).save(path)  # type: ignore[arg-type]
+    assert read_image(path, 4)[:, 1, 1].tolist() == list(expected)
+
+
+def test_a_palette_with_transparency_becomes_rgb(tmp_path: Path) -> None:
+    image = Image.new("P", (9, 9), 1)
+    image.putpalette([0, 0, 0, 7, 8, 9])
+    image.save(tmp_path / "image.png", transparency=bytes([128, 100]))
+    assert read_image(tmp_path / "image.png", 4)[:, 1, 1].tolist() == [7, 8, 9]
+
+
+def test_values_of_no_agreed_range_are_an_error(tmp_path: Path) -> None:
+    Image.new("F", (9, 9), 0.5).save(tmp_path / "image.tif")
+    with pytest.raises(InputError, match=r"image\.tif: mode F has no agreed range of values; save it with 8 bits per channel"):
+        read_image(tmp_path / "image.tif", 4)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    ("side", "read"), [(9500, read_image), (14000, read_image), (9500, lambda path, _: check_header(path))]
+)
+def test_a_decompression_bomb_is_refused(tmp_path: Path, side: int, read: Callable[[Path, int], object]) -> None:
+    Image.new("1", (side, side)).save(tmp_path / "bomb.png")
+    with pytest.raises(InputError, match=r"bomb\.png: more than 89,478,485 pixels; make it smaller"):
+        read(tmp_path / "bomb.png", 8)
+
+
+def test_an_image_without_a_name_is_told_too() -> None:
+    with pytest.raises(InputError, match=r"^the image: no image that can be read"):
+        read_image(io.BytesIO(b"nothing"), 8)
+
+
+def test_large_photos_are_decoded_at_a_fraction_without_losing_their_look(tmp_path: Path) -> None:
+    wave = (127 + 100 * np.sin(np.arange(640) / 40)).astype(np.uint8)
+    image = Image.fromarray(np.broadcast_to(wave, (640, 640)))
+    image.save(tmp_path / "photo.jpg", quality=95)
+    image.save(tmp_path / "photo.png")
+    small, exact = (read_image(tmp_path / name, 32).astype(int) for name in ("photo.jpg", "photo.png"))
+    assert np.abs(small - exact).max() <= 6
+
+
+def test_what_is_inside_decides_and_no_format_that_starts_programs_is_read(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "postscript.eps")  # Pillow would hand it to ghostscript
+    (tmp_path / "postscript.eps").rename(tmp_path / "a.png")
+    for read in (check_header, lambda path: read_image(path, 4)):
+        with pytest.raises(InputError, match="a.png: no image that can be read"):
+            read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", class_directories.SUFFIXES)
+def test_every_suffix_that_is_looked_for_is_read(tmp_path: Path, suffix: str) -> None:
+    mode = "1" if suffix == ".pbm" else "L" if suffix in (".pgm", ".gif") else "RGB"
+    Image.new(mode, (8, 8)).save(tmp_path / f"a{suffix}")
+    assert read_image(tmp_path / f"a{suffix}", 4).shape == (3, 4, 4)
+
+
+def test_a_pipe_is_no_image_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(InputError, match="a.png: no file"):
+        check_header(tmp_path / "a.png")
+
+
+def test_links_that_lead_in_circles_are_walked_once(flat: Path) -> None:
+    for number in range(3):
+        (flat / "cat" / f"again{number}").symlink_to(flat / "cat", target_is_directory=True)
+    assert len(find_images(flat)["train"]["cat"]) == 20

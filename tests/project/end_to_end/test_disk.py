@@ -1,0 +1,123 @@
+"""A full disk costs what did not fit and no more: it is told, what is saved stays, and the run goes on to the same end."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arclight.config.compose import compose
+from arclight.errors import InputError
+from arclight.runs import experiment
+from arclight.runs.run_directory import Run
+from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
+
+RUN = [*TINY_IMAGES, "precision=fp32", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.max_epochs=1", "tracker=csv"]
+FULL = Path("/dev/full")  # Linux' device that is always full
+
+pytestmark = pytest.mark.skipif(not FULL.exists(), reason="only Linux has /dev/full")
+
+
+def train(folder: Path) -> Run:
+    return experiment.run(replace(compose(RUN), folder=folder))
+
+
+def before(step: str, do: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does something right before this step of the experiment."""
+    original = getattr(experiment, step)
+
+    def instead(*arguments: Any) -> Any:
+        do()
+        return original(*arguments)
+
+    monkeypatch.setattr(experiment, step, instead)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(tmp_path_factory.mktemp("whole") / "run")
+
+
+def test_what_a_run_can_do_without_is_told_and_left_out(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("metrics.part", "mistakes.part", "train.log"):
+        (folder / name).symlink_to(FULL)
+    (folder / "metrics.csv").write_text("step\n")  # so that the first new metric writes the file anew
+    before("report", lambda: (folder / "report.html").mkdir(), monkeypatch)
+    run = train(folder)
+    said = capsys.readouterr().err
+    assert run.results["status"] == "finished"
+    assert run.results["test/accuracy"] == whole.results["test/accuracy"]
+    for told in (
+        "csv has failed (OSError: [Errno 28] No space left on device): it records nothing from here on; the run goes on",
+        f"{folder / 'mistakes.json'} could not be written (No space left on device; ",
+        f"{folder / 'report.html'} could not be written (Is a directory; ",
+        f"`python -m arclight report {folder}` writes it then",
+    ):
+        assert said.count(told) == 1, said
+    assert said.count("train.log could not be written ([Errno 28] No space left on device): it holds nothing from here on") == 1
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(("step", "name"), [("test", "predictions"), ("leave_results", "results")])
+def test_what_a_run_cannot_do_without_ends_it_and_it_goes_on(
+    step: str, name: str, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        before(step, lambda: (folder / f"{name}.part").symlink_to(FULL), patched)
+        with pytest.raises(
+            InputError, match=rf"{name}.jsonl? could not be written \(No space left on device; .* MB are free"
+        ) as told:
+            train(folder)
+    assert "make room or make it writable, then go on with resume=auto" in str(told.value)
+    assert json.loads((folder / "results.json").read_text())["status"] == ("failed" if name == "predictions" else "running")
+    (folder / f"{name}.part").unlink()
+    again = train(folder)
+    assert {key: value for key, value in again.results.items() if key.startswith(("val/", "test/", "steps"))} == {
+        key: value for key, value in whole.results.items() if key.startswith(("val/", "test/", "steps"))
+    }
+    assert (folder / "predictions.jsonl").read_text() == (whole.folder / "predictions.jsonl").read_text()
+    assert (folder / "metrics.csv").read_text().count("\n") == (whole.folder / "metrics.csv").read_text().count("\n")
+
+
+def test_a_best_checkpoint_that_does_not_fit_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever else cannot be written then is told beside it and does not hide it."""
+    from arclight.checkpoint import atomic_write
+
+    folder = tmp_path / "run"
+
+    def refuse(content: Any, part: Path) -> None:
+        if part.name.startswith("best"):
+            (folder / "results.part").symlink_to(FULL)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(content, part)
+
+    original = atomic_write.save_with_torch
+    monkeypatch.setattr("arclight.checkpoint.single_file.save_with_torch", refuse)
+    with pytest.raises(InputError, match=r"best.ckpt could not be written: it takes .* MB are free there .*No space left"):
+        train(folder)
+    assert f"{folder / 'results.json'} could not be written" in capsys.readouterr().err
+
+
+def test_times_of_a_run_whose_clock_is_set_back(whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time
+    before("fit", lambda: monkeypatch.setattr(time, "time", lambda: now() - 86_400), monkeypatch)
+    run = train(tmp_path / "run")
+    times = {key: value for key, value in run.results.items() if key.startswith("time/") or key == "checkpoint/save_s"}
+    assert set(times) == {"time/first_step_s", "time/fit_s", "time/total_s", "checkpoint/save_s"}
+    assert all(0 < value < 86_400 for value in times.values())
+    assert run.results["checkpoint/num_saves"] == 1
+    assert run.results["test/accuracy"] == whole.results["test/accuracy"]

@@ -1,0 +1,129 @@
+"""The plan in a whole run: choices reach net, torch and the start panel; wishes that cannot be had leave nothing behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import arclight
+from arclight import hardware
+from arclight.errors import InputError
+from arclight.modules import supervised
+from arclight.runs import build, experiment
+from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
+
+SHORT = [*TINY_IMAGES, "trainer.max_epochs=1"]
+WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@WITHOUT_GPU
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["precision=tf32"], "hardware.matmul_precision=high: TF32 is of GPUs of CUDA"),
+        (["precision=fp16"], "trainer.precision=16-mixed: CPUs do not train in fp16"),
+        (["trainer.devices=999999"], "trainer.devices=999999: .* cores would carry 999999 processes"),
+        (["trainer.sync_batchnorm=true"], "trainer.sync_batchnorm=true: torch has it for GPUs"),
+        (["hardware.threads=0"], "hardware.threads=0 must be a whole number of 1 or more, or auto"),
+        (["task.lr_rule=linear"], "task.lr_rule=linear wants task.lr_batch_size"),
+        (["task.lr_rule=cubic"], "task.lr_rule='cubic' must be none or linear or sqrt"),
+        (
+            ["+task.channels_last=true"],
+            "task.channels_last is set by the plan for the hardware; write hardware.channels_last",
+        ),
+    ],
+)
+def test_a_wish_that_cannot_be_had_leaves_nothing_behind(overrides: list[str], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        arclight.run([*SHORT, *overrides])
+    assert not list(Path().glob("outputs/*/*"))
+
+
+@WITHOUT_GPU
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_plan_lays_out_the_images(channels_last: bool) -> None:
+    run = arclight.run([*SHORT, "precision=fp32", *([] if channels_last else ["hardware.channels_last=false"])])
+    format_ = torch.channels_last if channels_last else torch.contiguous_format
+    assert getattr(run.model, "memory_format", None) is format_
+
+
+def test_a_wish_to_compile_compiles_net_and_loss_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[str] = []
+    calls: list[bool] = []
+
+    def compile_(function: Any, mode: str) -> Any:
+        def call(*given: Any) -> Any:
+            calls.append(torch.is_grad_enabled())
+            return function(*given)
+
+        modes.append(mode)
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    monkeypatch.setattr("arclight.hardware.hardware_info.has_compiler", lambda environment: True)
+    plain, compiled = (arclight.run([*SHORT, "precision=fp32", f"hardware.compile={mode}"]) for mode in ("false", "true"))
+    assert modes == ["default"]
+    steps = plain.results["steps"]
+    assert len(calls) == steps + 1  # tried out before, and not a call in validation and test
+    assert all(calls)
+    found, expected = compiled.model.net.state_dict(), plain.model.net.state_dict()
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():
+        assert torch.equal(found[name], weight), name
+
+
+def test_the_learning_rate_follows_the_batch_and_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates: list[set[float]] = []
+    real = supervised.configure
+
+    def watch(*given: Any, **settings: Any) -> Any:
+        made = real(*given, **settings)
+        rates.append({group["initial_lr"] for group in made["optimizer"].param_groups})
+        return made
+
+    monkeypatch.setattr(supervised, "configure", watch)
+    parts = "data.max_batch_per_device=8"  # the global batch counts, not its parts
+    rule = ["task.lr_rule=linear", "task.lr_batch_size=4", "optimizer.lr=1e-3"]
+    arclight.run([*SHORT, "precision=fp32", parts, *rule])
+    assert "0.004 (0.001 x 4, linear: batch 16, chosen for 4)" in capsys.readouterr().out
+    assert rates == [{0.004}]
+
+
+def test_files_are_decoded_in_as_many_threads_as_the_plan_says(tmp_path: Path) -> None:
+    images = {"_target_": "project.data.image_folder.ImageFolder", "root": str(tmp_path)}
+    for own, expected in (({}, 3), ({"num_workers": None}, 3), ({"num_workers": 2}, 2)):
+        data = build.build_data({"seed": 0, "data": images | own}, workers=3)
+        assert vars(data)["num_workers"] == expected
+
+
+@WITHOUT_GPU
+def test_a_run_from_another_machine_is_scored_here(caplog: pytest.LogCaptureFixture) -> None:
+    run = arclight.run([*SHORT, "precision=fp32"])
+    best = run.folder / "checkpoints" / "best.ckpt"
+    contents = torch.load(best, weights_only=True)
+    contents["arclight"]["settings"]["trainer"]["accelerator"] = "cuda"
+    torch.save(contents, best)
+    scores = experiment.evaluate(str(run.folder), {})
+    assert scores.numbers["accuracy"] == run.results["test/accuracy"]
+    assert "this machine has no GPU that torch can use; take trainer=cpu; scored with what this machine has" in caplog.text
+
+
+def test_problems_of_the_machine_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe() -> hardware.Facts:
+        return replace(real(), problems=("the driver is too old",))
+
+    real = hardware.probe
+    monkeypatch.setattr(hardware, "probe", probe)
+    run = arclight.run([*SHORT, "precision=fp32"])
+    assert "WARNING arclight.runs.experiment: the driver is too old" in (run.folder / "train.log").read_text()

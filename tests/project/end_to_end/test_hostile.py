@@ -1,0 +1,331 @@
+"""Files of a stranger: checkpoints, encoders, run folders and names are refused or shown, and nothing in them is run."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import csv
+import hashlib
+import io
+import json
+import os
+import pickle
+import struct
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import arclight
+from arclight.__main__ import main
+from arclight.checkpoint.contents import restore
+from arclight.checkpoint.sharded import commit, read
+from arclight.checkpoint.single_file import CheckpointFiles
+from arclight.config.compose import read_settings
+from arclight.config.locations import CONF
+from arclight.errors import InputError
+from arclight.report.comparison import compare_runs
+from arclight.report.report import write_report
+from arclight.runs.run_directory import settings_of
+from project.models.bert_tagger import BertTagger
+from tests.arclight.report.test_comparison import rights, write_run
+from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
+from tests.project.models.test_bert_tagger import text
+
+
+class Payload:
+    """Leaves a file where it was run."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A good one, best.ckpt in a run folder."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("good"))
+    try:
+        folder = arclight.run([*TINY_IMAGES, "trainer.max_epochs=1", "tracker=csv", "precision=fp32"]).folder.resolve()
+    finally:
+        os.chdir(before)
+    return folder / "checkpoints" / "best.ckpt"
+
+
+# pickles
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "bare pickle", "folder"])
+def test_a_pickle_in_a_checkpoint_is_not_run(form: str, tmp_path: Path) -> None:
+    marker, path = tmp_path / "was run", tmp_path / "bad.ckpt"
+    content = {"arclight": {"version": 1}, "state_dict": {}, "bad": Payload(marker)}
+    if form == "bare pickle":
+        path.write_bytes(pickle.dumps(content))
+    elif form == "folder":
+        path.mkdir()
+        torch.save({"files": [], "contents": content}, path / "contents.pt")
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(InputError, match="cannot be read as a checkpoint"):
+        restore(path)
+    if form != "bare pickle":  # which torch warns of
+        with pytest.raises((InputError, pickle.UnpicklingError)):  # the trainer's own way to it
+            CheckpointFiles().load_checkpoint(path, weights_only=False)
+    assert not marker.exists()
+
+
+def test_a_pickle_in_an_encoder_s_folder_is_not_run(bert_folder: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "was run"
+    (tmp_path / "config.json").write_text((bert_folder / "config.json").read_text())
+    torch.save({"bad": Payload(marker)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match="holds no encoder that can be loaded"):
+        BertTagger(text(), checkpoint=str(tmp_path))
+    assert not marker.exists()
+
+
+def is_call(node: ast.AST, *names: str) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) in names
+
+
+def test_no_source_runs_what_it_reads() -> None:
+    sources = [*(CONF.parent / "src").rglob("*.py"), CONF.parent / "train.py"]
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text())):
+            said = f"{path.name}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {getattr(node, "module", None), *(alias.name for alias in node.names)}
+                assert not names & {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}, said
+            assert not is_call(node, "eval", "exec", "compile", "__import__", "os.system", "os.popen"), said
+            assert not is_call(node, "yaml.unsafe_load", "yaml.full_load"), said
+            if isinstance(node, ast.Call):
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert given.get("shell", "False") == "False", said
+                assert given.get("trust_remote_code", "False") == "False", said
+                assert given.get("allow_pickle", "False") == "False", said
+                if ast.unparse(node.func) == "torch.load" or "ckpt_path" in given:
+                    assert given.get("weights_only") == "True", said
+                if ast.unparse(node.func) in ("np.load", "numpy.load"):
+                    assert given.get("allow_pickle") == "False", said
+                if ast.unparse(node.func) == "yaml.load":
+                    assert given.get("Loader") == "PlainLoader", said
+
+
+# checkpoints that are whole, but made up
+
+
+def change(content: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split("/")
+    for name in parents:
+        content = content[name]
+    if value is None:
+        del content[last]
+    else:
+        content[last] = value
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (
+            "arclight/settings/model",
+            {"_target_": "os.system", "command": "touch bad"},
+            "model: _target_ 'os.system' is outside",
+        ),
+        ("arclight/settings/model/_target_", "arclight.data.download.shutil.rmtree", "is outside the packages"),
+        ("arclight/settings/model/_target_", "torch.hub.load", "is outside the packages"),
+        ("arclight/settings/task/inner", {"a": [{"_target_": "builtins.eval"}]}, "takes no 'inner'"),
+        ("arclight/settings/optimizer/betas", [{"_target_": "os.getcwd"}, 0.9], "optimizer.betas.*is outside the packages"),
+        ("arclight/blueprint", {"_target_": "os.abort"}, "model: _target_ 'os.abort' is outside"),
+        ("arclight/settings/model/hidden", "${oc.create:{_target_:os.abort}}", "model.hidden"),
+        ("arclight/settings/model", 5, "is no whole checkpoint of arclight"),
+        ("arclight/settings", [1], "is no whole checkpoint of arclight"),
+        ("arclight/settings/model", None, "is no whole checkpoint of arclight"),
+        ("arclight/spec", {"kind": "os"}, "is no whole checkpoint of arclight"),
+        ("arclight/spec", None, "is no whole checkpoint of arclight"),
+        ("arclight/spec/classes", None, "is no whole checkpoint of arclight"),
+        ("arclight/options", "x", "is no whole checkpoint of arclight"),
+        ("arclight/version", None, "checkpoint"),
+        ("arclight/version", [1], "is of checkpoint version"),
+        ("state_dict", None, "is no whole checkpoint of arclight"),
+        ("state_dict", {"net.x": torch.zeros(1).expand(10**12)}, "holds the weights of another net"),
+    ],
+)
+def test_a_made_up_checkpoint_is_told(place: str, value: Any, told: str, checkpoint: Path, tmp_path: Path) -> None:
+    content = copy.deepcopy(torch.load(checkpoint, weights_only=True))
+    change(content, place, value)
+    torch.save(content, tmp_path / "bad.ckpt")
+    with pytest.raises(InputError, match=told) as caught:
+        restore(tmp_path / "bad.ckpt")
+    assert "bad.ckpt" in str(caught.value)
+    assert not Path("bad").exists()
+
+
+def header(length: int, text: bytes = b"") -> bytes:
+    return struct.pack("<Q", length) + text
+
+
+LYING = json.dumps({"/w": {"dtype": "F32", "shape": [1 << 40, 2], "data_offsets": [0, 8]}}).encode()
+BEYOND = json.dumps({"/w": {"dtype": "F32", "shape": [1, 2], "data_offsets": [1 << 50, (1 << 50) + 8]}}).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header(1 << 62),
+        header(99_999_999, b"{"),
+        header(len(LYING), LYING) + bytes(8),
+        header(len(BEYOND), BEYOND) + bytes(8),
+        header(1 << 20, b"[" * (1 << 20)),
+        header(2, b"[]"),
+        b"",
+    ],
+    ids=["length", "longer than the file", "shape", "offsets", "nested", "no object", "empty"],
+)
+def test_weights_whose_header_lies_are_told(content: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "bad.ckpt"
+    folder.mkdir()
+    (folder / "a.safetensors").write_bytes(content)
+    commit(folder, {"w": torch.empty(1, 2, device="meta")}, {"a.safetensors": hashlib.sha256(content).hexdigest()})
+    with pytest.raises(InputError, match="cannot be read as a checkpoint"):
+        read(folder)
+
+
+@pytest.mark.parametrize("name", ["../a.safetensors", "/etc/passwd", "sub/a.safetensors", 5])
+def test_parts_that_lie_elsewhere_are_refused(name: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "bad.ckpt"
+    folder.mkdir()
+    save_file({"/w": torch.zeros(1)}, tmp_path / "a.safetensors")
+    torch.save({"files": [name], "contents": {"w": torch.empty(1, device="meta")}}, folder / "contents.pt")
+    with pytest.raises(InputError, match="is no name of a file in it"):
+        read(folder)
+
+
+@pytest.mark.parametrize(
+    "like", [torch.empty((), device="meta"), torch.empty(1, 3, device="meta"), torch.empty(2, device="meta")]
+)
+def test_shapes_that_do_not_go_together_are_told(like: torch.Tensor, tmp_path: Path) -> None:
+    folder = tmp_path / "bad.ckpt"
+    folder.mkdir()
+    save_file({"/w": torch.zeros(1, 2)}, folder / "a.safetensors")
+    torch.save({"files": ["a.safetensors"], "contents": {"w": like}}, folder / "contents.pt")
+    with pytest.raises(InputError, match="cannot be read as a checkpoint"):
+        read(folder)
+
+
+# run folders
+
+BOMB = "\n".join(["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))])
+CONFIGS = {
+    "python": "x: !!python/object/apply:os.system ['touch bad']",
+    "bomb": BOMB,
+    "nested": "x: " + "[" * 2_000,
+    "list": "[1, 2]",
+    "key": "{[1]: 2}",
+    "date": "x: 2001-99-99",
+    "digits": f"x: {'9' * 5000}",
+    "bytes": "\0\1",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_hostile_config_of_a_run_gives_a_page_without_it(name: str, tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "outputs" / "a" / str(seed), lr=1, seed=seed, right=rights(0.5, seed)) for seed in range(3)]
+    (runs[0] / "config.yaml").write_text(CONFIGS[name])
+    with pytest.raises(ValueError, match=r"plain YAML|expected|alias|constructor|found|digits|month|special|Exceeds"):
+        read_settings(CONFIGS[name])
+    assert settings_of(runs[0]) == {}
+    assert "config.yaml is broken" in write_report(runs[0]).read_text()
+    found = compare_runs([str(run) for run in runs])
+    assert [run.folder.name for group in found.groups for run in group.runs] == ["1", "2"]
+    assert not Path("bad").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 100_000, '{"a":' * 100_000, '{"test/accuracy": 1' + "0" * 400 + "}", '{"test/accuracy": Infinity}', "[1]", "\0"],
+    ids=["lists", "objects", "digits", "infinite", "no object", "no text"],
+)
+def test_other_hostile_files_of_a_run_cost_their_own_part(content: str, tmp_path: Path) -> None:
+    names = ("results.json", "environment.json", "predictions.jsonl", "metrics.csv")
+    runs = [write_run(tmp_path / "outputs" / "a" / name, lr=name, seed=0, right=rights(0.5, 0)) for name in names]
+    for run in runs:
+        (run / run.name).write_text(content)
+    assert write_report(runs[0]).is_file()
+    for name in names:
+        (runs[0] / name).write_text(content)
+    assert write_report(runs[0]).is_file()
+    good = [write_run(tmp_path / "outputs" / "b" / str(seed), lr=seed, seed=0, right=rights(0.5, seed)) for seed in (0, 1)]
+    main(["compare", *map(str, [*good, *runs]), "--html", str(tmp_path / "page.html")])
+
+
+# names that are more than names
+
+MARKUP = ['<script>alert("x")</script>', "<img src=x onerror=alert(1)>", '"><b>', "=HYPERLINK(1)", "[red]x[/]", "{{ 7*7 }}"]
+
+
+class Tags(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.handlers: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append(tag)
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+
+def assert_harmless(page: str) -> None:
+    tags = Tags(page)
+    assert not {"script", "img", "iframe", "object"} & set(tags.found) - {"img"}
+    assert tags.handlers == []
+    assert "onerror=alert(1)>" not in page.replace("&gt;", "")
+    assert "{{ 7*7 }}" in page or "7*7" not in page
+
+
+def test_markup_in_names_is_text_on_every_page(tmp_path: Path) -> None:
+    tables = [
+        {"title": name, "rows": [{"name": name, "precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 1}]} for name in MARKUP
+    ]
+    runs = []
+    for seed, name in enumerate(MARKUP):
+        results = {f"test/f1/{other}": 0.5 for other in MARKUP} | {f"test/{other}": 0.5 for other in MARKUP}
+        run = write_run(tmp_path / "outputs" / "a" / str(seed), lr=name, seed=0, right=rights(0.5, seed), name=name, **results)
+        (run / "scores.json").write_text(
+            json.dumps({"tables": tables, "confusion": {"title": name, "labels": MARKUP, "counts": [[1] * 6] * 6}})
+        )
+        (run / "mistakes.json").write_text(
+            json.dumps(
+                {
+                    "mistakes": [
+                        {"words": MARKUP, "labels": ["O"] * 6, "predicted": ["O"] * 6, "confidence": [0.5] * 6, "index": 0}
+                    ]
+                }
+            )
+        )
+        (run / "environment.json").write_text(json.dumps({name: {name: name}}))
+        (run / "overrides.txt").write_text(f"name={name}\n")
+        if seed in (0, 3):
+            assert_harmless(write_report(run).read_text())
+        runs.append(str(run))
+    main(["compare", *runs, "--html", str(tmp_path / "page.html")])
+    assert_harmless((tmp_path / "page.html").read_text())
+
+
+@pytest.mark.parametrize("make", [lambda name: name, lambda name: f"  {name}"])
+def test_no_cell_of_metrics_csv_begins_a_formula(make: Callable[[str], str], tmp_path: Path) -> None:
+    from arclight.loggers.factory import csv as csv_tracker
+
+    logger = csv_tracker(tmp_path)
+    logger.log_metrics({f"test/f1/{make(name)}": 0.5 for name in MARKUP}, step=1)
+    logger.save()
+    rows = list(csv.reader(io.StringIO((tmp_path / "metrics.csv").read_text())))
+    assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]

@@ -1,0 +1,84 @@
+"""Secrets planted in the environment, the overrides and the project's changes are in no file that a run leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import wandb
+from omegaconf import OmegaConf
+
+import arclight
+from arclight.config import compose
+from arclight.errors import InputError
+from arclight.launch.multirun import GridTable
+from arclight.runs import resume, run_directory
+from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
+
+ENVIRONMENT = {
+    "WANDB_API_KEY": "0123456789abcdef0123456789abcdefplanted1",
+    "HF_TOKEN": "hf_aaaaaaaaaaaaaaaaplanted2",
+    "AWS_SECRET_ACCESS_KEY": "planted3/and+more",
+    "MLFLOW_TRACKING_URI": "https://me:planted4@example.org",
+}
+ADDRESS = "https://me:planted5@example.org/x"
+DIFF = f'+password = "planted6"\n+token = tokenizer.encode("text")\n+url = "{ADDRESS}"\n'
+OVERRIDES = [*TINY_IMAGES, "trainer.max_epochs=1", "tracker=[csv,tensorboard,wandb]", f"tracker.wandb.group='{ADDRESS}'"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Of a run that was started with all of them."""
+    before, place = Path.cwd(), tmp_path_factory.mktemp("secrets")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["train.py", *OVERRIDES])
+        patch.setattr(run_directory, "ask_git", lambda arguments: DIFF if arguments[0] == "diff" else "abc")
+        os.chdir(place)
+        try:
+            yield arclight.run(OVERRIDES).folder
+        finally:
+            wandb.teardown()  # its process keeps the folder and the environment that it was started in
+            os.chdir(before)
+
+
+def test_no_file_of_the_run_holds_one(folder: Path) -> None:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    names = {path.name for path in files}
+    wanted = {"config.yaml", "overrides.txt", "environment.json", "train.log", "report.html", "results.json", "best.ckpt"}
+    assert wanted <= names
+    assert any(name.endswith(".wandb") for name in names)
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert [str(path) for path in files if b"planted" in path.read_bytes()] == []
+
+
+def test_the_rest_is_still_there(folder: Path) -> None:
+    overrides = (folder / "overrides.txt").read_text().splitlines()
+    assert overrides == [*OVERRIDES[:-1], "tracker.wandb.group=(left out)"]
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["git"]["diff"].splitlines()[1] == '+token = tokenizer.encode("text")'
+    assert environment["command"][1:] == overrides
+    settings = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["arclight"]["settings"]
+    assert settings["tracker"]["wandb"]["group"] == "https://(left out)@example.org/x"
+
+
+def test_who_goes_on_gives_the_secret_again(folder: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"leaves out tracker\.wandb\.group, which held a secret; give it again: tracker\.wandb"
+    ):
+        compose.compose([f"resume={folder}"])
+    composed = compose.compose([f"resume={folder}", OVERRIDES[-1]])
+    assert composed.settings["tracker"]["wandb"]["group"] == ADDRESS
+    assert resume.differences(run_directory.settings_of(folder), composed.settings) == {}
+
+
+def test_what_hydra_writes_of_a_grid_is_taken_away(tmp_path: Path) -> None:
+    (tmp_path / "multirun.yaml").write_text(ADDRESS)
+    GridTable().on_job_start(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}), task_function=None)
+    assert list(tmp_path.iterdir()) == []

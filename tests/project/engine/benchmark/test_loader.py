@@ -1,0 +1,83 @@
+"""Batches alone: what is counted is what the loaders give; no claim on any time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from arclight.benchmark import loader
+from arclight.benchmark.loader import Wish, measure_loader, rates, sources, timer, to_cases, to_table
+from arclight.benchmark.machine import Machine
+from arclight.benchmark.training import run_baseline
+from arclight.errors import InputError
+from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
+
+MACHINE = Machine("cpu", "made up", 2, {"fp32": 1e11}, 1e10)
+CPU = torch.device("cpu")
+
+
+def test_what_a_second_brings() -> None:
+    assert rates(2.0, 10, 40.0, 0.0, 800.0) == {"batches": 5, "samples": 20, "bytes": 400}
+    assert rates(2.0, 10, 40.0, 60.0, 800.0)["tokens"] == 30
+
+
+@pytest.mark.parametrize(("task", "overrides", "num_ways"), [("images", TINY_IMAGES, 1), ("text", TINY_TEXT, 3)])
+def test_our_batches_are_counted_whole(task: str, overrides: list[str], num_ways: int) -> None:
+    made = list(sources(overrides, task, num_workers=1))
+    assert len(made) == num_ways
+    for name, data, prepare in made:
+        numbers = timer(data, prepare, 5, CPU)()
+        assert numbers["samples"] == pytest.approx(numbers["batches"] * data.batch_size), name
+        if task == "images":  # float pixels, as a net takes them
+            assert numbers["bytes"] == pytest.approx(numbers["samples"] * 4 * 3 * 32 * 32)
+        else:
+            assert numbers["tokens"] > numbers["samples"]
+
+
+def test_a_share_of_the_copy_speed_counts_reading_and_writing() -> None:
+    measured = {"ours": [{"batches": 1.0, "samples": 8.0, "bytes": 1e9}], "theirs": [{"batches": 1.0, "samples": 2.0}]}
+    ours, theirs = to_cases(measured, MACHINE, ours="ours")
+    assert ours.figures["copy_share"].median == pytest.approx(0.2)
+    assert theirs.figures["factor"].median == 4
+
+
+def test_the_result_stands_beside_a_dataloader(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def run(name: str, num: int, overrides: list[str], *, num_threads: int, options: tuple[str, ...]) -> dict[str, float]:
+        asked.append((name, options))
+        return {"batches": 1.0, "samples": 1.0, "bytes": 1.0}
+
+    monkeypatch.setattr(loader, "run_baseline", run)
+    monkeypatch.setattr(loader, "measure_machine", lambda device, facts: MACHINE)
+    overrides = ("data.num_train=64", "data.num_val=8", "data.num_test=8", "data.batch_size=16")
+    result = measure_loader(Wish(against_dataloader=True, workers=(0, 3), overrides=overrides, num_batches=2, num_rounds=1))
+    assert [case.name for case in result.cases] == ["arclight", "DataLoader, 0 workers", "DataLoader, 3 workers"]
+    assert asked[1] == ("dataloader", ("--only-load", "--workers", "3"))
+    assert to_table(result).row_count == 3
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        ({"num_rounds": 0}, "--repeats 0 must be 1 or more"),
+        ({"num_batches": 0}, "--batches 0 must be 1 or more"),
+        ({"workers": (-1,)}, "--workers -1 must be 0 or more"),
+    ],
+)
+def test_a_wrong_wish_is_told(wish: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        Wish(**wish)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("name", "overrides"), [("dataloader", TINY_IMAGES), ("tagger_loop", TINY_TEXT)])
+def test_a_dataloader_gives_the_same_batches(name: str, overrides: list[str]) -> None:
+    numbers = run_baseline(name, 3, overrides, num_threads=1, options=("--only-load", "--workers", "1"))
+    assert numbers["samples"] == pytest.approx(16 * numbers["batches"])
+    if name == "dataloader":
+        assert numbers["bytes"] == pytest.approx(numbers["samples"] * 4 * 3 * 32 * 32)
+    else:
+        assert numbers["tokens"] > numbers["samples"]

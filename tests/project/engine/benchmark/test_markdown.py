@@ -1,0 +1,58 @@
+"""The README's numbers are those of the files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from arclight.benchmark.markdown import newest, to_markdown
+from arclight.config.locations import CONF
+from arclight.errors import InputError
+
+
+def write(folder: Path, name: str, benchmark: str, date: str, cases: dict[str, tuple[str, list[float]]], task: str) -> None:
+    plain = [
+        {"name": case, "settings": {"precision": "bf16-mixed"}, "figures": {key: {"values": values, "unit": "1/s"}}}
+        for case, (key, values) in cases.items()
+    ]
+    facts = {"device": "made up", "date": date, "num_rounds": 2, "command": "python x", "settings": {"task": task}}
+    (folder / name).write_text(json.dumps({"benchmark": benchmark, **facts, "cases": plain}))
+
+
+def test_ways_to_train_stand_side_by_side(tmp_path: Path) -> None:
+    images = {"raw": ("samples", [4.0, 6.0]), "arclight": ("samples", [10.0, 30.0]), "dataloader": ("samples", [1.0, 1.0])}
+    write(tmp_path, "a.json", "train-shapes-cnn", "2026-02-01", images, "images")
+    write(tmp_path, "b.json", "train-shapes-cnn", "2026-01-01", {"arclight": ("samples", [7.0, 7.0])}, "images")  # older
+    write(tmp_path, "c.json", "train-phrases-x", "2026-01-01", {"arclight": ("tokens", [5.0, 5.0])}, "text")
+    write(tmp_path, "d.json", "loader-x", "2026-01-01", {"some": ("batches", [2.0, 2.0])}, "images")
+    lines = to_markdown(newest(tmp_path)).splitlines()
+    assert lines[3:] == [
+        "| way to train | images/s | real tokens/s |",
+        "|---|---|---|",
+        "| `python train.py` (bf16, as `auto` chooses here) | 20.0 (10.0 to 30.0) | 5.00 (5.00 to 5.00) |",
+        "| the same kernels in a bare loop, no Lightning | 5.00 (4.00 to 6.00) |  |",
+        "| the tutorials' loop: DataLoader, 2 workers, fp32 | 1.00 (1.00 to 1.00) |  |",
+        "",
+        "`python x` on made up, 2026-01-01, n = 2:",
+        "",
+        "|  | batches/s |",
+        "|---|---|",
+        "| some | 2.00 (2.00 to 2.00) |",
+    ]
+
+
+def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no result of a benchmark; python -m arclight benchmark train makes one"):
+        newest(tmp_path)
+
+
+def test_the_table_of_the_readme_comes_from_the_files() -> None:
+    readme = (CONF.parent / "README.md").read_text()
+    made = {" ".join(line.split()) for line in to_markdown(newest()).splitlines()}
+    _, _, after = readme.partition("| way to train |")
+    rows = [" ".join(line.split()) for line in after.split("\n\n")[0].splitlines()[2:]]
+    assert rows
+    for row in rows:
+        assert row in made, f"python -m arclight benchmark table does not print: {row}"

@@ -1,0 +1,47 @@
+"""The clock of the records counts what they count, in whole runs."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import arclight
+from arclight.benchmark import record_clock
+from arclight.benchmark.record_clock import RecordClock, read_clock
+from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
+
+ADDED = "++callbacks.record_clock._target_=arclight.benchmark.record_clock.RecordClock"
+
+
+def test_validation_is_out_and_the_parts_add_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(record_clock, "now", lambda: float(next(ticks)))
+    clock = RecordClock()
+    trainer: Any = type("Trainer", (), {"is_global_zero": True, "default_root_dir": str(tmp_path)})()
+    module: Any = None
+    clock.setup(trainer, module, "fit")
+    clock.on_fit_start(trainer, module)  # 1 tick
+    clock.on_train_start(trainer, module)
+    clock.on_validation_start(trainer, module)  # 1
+    next(ticks)  # validation
+    clock.on_validation_end(trainer, module)
+    clock.on_train_end(trainer, module)  # 1
+    clock.on_fit_end(trainer, module)  # 1
+    clock.on_test_start(trainer, module)
+    clock.on_test_end(trainer, module)  # 1
+    seconds = read_clock(tmp_path)
+    assert seconds == {
+        **{"setup_s": 1, "train_s": 2, "test_s": 1, "closing_s": 1},
+        **{"record_s": 4, "with_closing_s": 5},
+    }
+
+
+def test_a_run_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = arclight.run([*TINY_IMAGES, "callbacks=none", "tracker=none", ADDED, "trainer.max_epochs=1"])
+    seconds = read_clock(run.folder)
+    assert all(value > 0 for value in seconds.values())
+    assert seconds["with_closing_s"] < run.results["time/total_s"]

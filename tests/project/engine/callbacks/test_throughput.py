@@ -1,0 +1,246 @@
+"""What is counted and timed, with a clock that goes one second ahead at each look."""
+
+from __future__ import annotations
+
+import logging
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from arclight.callbacks.throughput import NUM_FIRST, PARTS, AfterCallbacks, Throughput, peak_of
+from arclight.images.info import ImageBatch
+from arclight.text.info import TokenBatch
+from tests.project.engine.modules.test_supervised import tagger, tokens
+
+
+class Slope(LightningModule):
+    """One weight that falls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: Any) -> torch.Tensor:
+        return self.weight * 1.0
+
+    def validation_step(self, batch: Any) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+class Batches:
+    def __init__(self, number: int, batch: Any) -> None:
+        self.number, self.batch = number, batch
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __iter__(self) -> Any:
+        return iter([self.batch] * self.number)
+
+
+class Slow(Callback):
+    """Looks at the clock ten times whenever a batch has ended."""
+
+    def on_train_batch_end(self, *given: Any) -> None:
+        from arclight.callbacks import throughput
+
+        for _ in range(10):
+            throughput.time.perf_counter()
+
+
+IMAGES = ImageBatch(torch.zeros(3, 1), torch.zeros(3), torch.arange(3))
+
+
+@pytest.fixture(autouse=True)
+def _seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = count()
+    monkeypatch.setattr("arclight.callbacks.throughput.time.perf_counter", lambda: float(next(clock)))
+
+
+def fit(tmp_path: Path, *callbacks: Callback, num: int = 4, batch: Any = IMAGES, **settings: Any) -> Trainer:
+    trainer = Trainer(
+        accelerator="cpu",
+        callbacks=list(callbacks),
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        **{"max_epochs": 1, "log_every_n_steps": 1, "logger": False, "num_sanity_val_steps": 0, **settings},
+    )
+    trainer.fit(Slope(), Batches(num, batch), Batches(1, batch))
+    return trainer
+
+
+def test_each_look_at_the_clock_closes_one_part_of_the_step(tmp_path: Path) -> None:
+    throughput = Throughput(0.0)
+    numbers = throughput.numbers(fit(tmp_path, throughput, num=NUM_FIRST + 2))
+    # looks: a part begins, after backward, after the update, it ends, after all callbacks; the last two are logging
+    assert throughput.steady.seconds == {"data_wait": 2, "forward_backward": 2, "optimizer": 2, "logging": 4}
+    assert numbers["train/step_ms"] == pytest.approx(5000)
+    assert numbers["train/samples_per_s"] == pytest.approx(3 / 5)
+    assert {part: numbers[f"train/{part}_share"] for part in PARTS} == pytest.approx(
+        {"data_wait": 0.2, "forward_backward": 0.2, "optimizer": 0.2, "logging": 0.4}
+    )
+    assert numbers["time/first_step_s"] > 0
+    assert not numbers.keys() & {"train/tokens_per_s", "train/joules", "train/tflops", "train/mfu"}  # nothing tells them here
+
+
+def test_first_parts_stand_in_for_a_steady_state_that_never_came(tmp_path: Path) -> None:
+    throughput = Throughput(0.0)
+    numbers = throughput.numbers(fit(tmp_path, throughput, num=2))
+    assert throughput.steady.parts == 0
+    assert numbers["train/samples_per_s"] == pytest.approx(6 / 9)  # the last look belongs to a part that never came
+
+
+def test_validation_is_no_training(tmp_path: Path) -> None:
+    throughput = Throughput(0.0)
+    fit(tmp_path, throughput, num=2, max_epochs=3)
+    assert throughput.first.parts == 6
+    assert throughput.first.total_s == 6 * 5 - 1
+
+
+def test_what_callbacks_take_is_no_wait_for_data(tmp_path: Path) -> None:
+    throughput = Throughput(0.0)
+    fit(tmp_path, throughput, Slow(), num=2)
+    assert throughput.first.seconds["data_wait"] == 2
+    assert throughput.first.seconds["logging"] == 3 + 10
+
+
+def test_accumulated_parts_have_no_update(tmp_path: Path) -> None:
+    throughput = Throughput(0.0)
+    numbers = throughput.numbers(fit(tmp_path, throughput, num=4, accumulate_grad_batches=2))
+    assert throughput.first.seconds["optimizer"] == 2
+    assert throughput.first.seconds["forward_backward"] == 4
+    assert numbers["train/step_ms"] == pytest.approx(1000 * throughput.first.total_s / 2)
+
+
+def test_tokens_are_real_ones_and_padding_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    batch = tokens([[1, 2, 0, 0]], [[1, 2]])._replace(num_tokens=1, num_pairs=1)
+    throughput = Throughput(0.0)
+    with caplog.at_level(logging.INFO):
+        trainer = fit(tmp_path, throughput, num=2, batch=batch)
+    assert throughput.numbers(trainer)["train/tokens_per_s"] == pytest.approx(2 / 9)
+    assert throughput.first.positions == 8
+    assert [record.message for record in caplog.records if record.name.startswith("arclight")] == [throughput.advice()]
+    assert "padding" in throughput.advice()
+
+
+def test_flops_are_those_of_what_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from arclight.callbacks.flops import Flops
+
+    asked: list[Any] = []
+
+    def counted(task: Any, batch: TokenBatch) -> Flops:
+        asked.append(batch)
+        return Flops(token=1e12, pair=2e12)
+
+    monkeypatch.setattr("arclight.callbacks.throughput.count_useful", counted)
+    batch = tokens([[1, 2, 0, 0]], [[1, 2]])._replace(num_tokens=3, num_pairs=9)
+    throughput = Throughput(0.0)
+    trainer = fit(tmp_path, throughput, num=2, batch=batch)
+    trainer.strategy._lightning_module = tagger()
+    numbers = throughput.numbers(trainer)
+    assert numbers["train/tflops"] == pytest.approx(2 * (3 + 2 * 9) / 9)
+    assert len(asked) == 1
+    assert "train/mfu" not in numbers  # nothing states a CPU's peak
+
+
+def test_a_second_fit_adds_nothing_twice(tmp_path: Path) -> None:
+    throughput = Throughput(0.0)
+    trainer = fit(tmp_path, throughput, num=2)
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(trainer.lightning_module, Batches(2, IMAGES), Batches(1, IMAGES))
+    assert sum(isinstance(callback, AfterCallbacks) for callback in trainer.callbacks) == 1
+    assert throughput.first.parts == 4
+
+
+def test_no_hook_stays_on_an_optimizer(tmp_path: Path) -> None:
+    throughput = Throughput(0.0)
+    trainer = fit(tmp_path, throughput)
+    assert not trainer.optimizers[0]._optimizer_step_post_hooks
+
+    class Failing(Callback):
+        def on_train_batch_start(self, *given: Any) -> None:
+            raise ValueError("stop")
+
+    throughput = Throughput(0.0)
+    with pytest.raises(ValueError, match="stop"):
+        fit(tmp_path, throughput, Failing())
+    assert not throughput._hooks
+
+
+def test_of_no_training_there_are_no_numbers() -> None:
+    assert Throughput(0.0).numbers(None) == {}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("joules", "peak", "told"),
+    [
+        (7.0, 3e12, {"train/joules": 12.0, "train/mfu": (2 * 4e12 / 9) / 5e12}),
+        (None, 3e12, {"train/mfu": (2 * 4e12 / 9) / 5e12}),
+        (7.0, None, {"train/joules": 12.0}),
+        (None, None, {}),
+    ],
+)
+def test_a_sum_is_told_only_where_every_process_has_its_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, joules: float | None, peak: float | None, told: dict[str, float]
+) -> None:
+    """Two processes: this one took 5 J and can do 2 TFLOP/s, the other is as given."""
+    from arclight.callbacks.flops import Flops
+
+    def add_other(own: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        other = [0.0, 0.0, 0.0, joules or 0.0, peak or 0.0, float(joules is None), float(peak is None)]
+        return own + torch.tensor(other, dtype=torch.float64)
+
+    monkeypatch.setattr("arclight.callbacks.throughput.count_useful", lambda task, batch: Flops(token=4e12))
+    monkeypatch.setattr("arclight.callbacks.throughput.peak_of", lambda trainer: 2e12)
+    throughput = Throughput(0.0)
+    trainer = fit(tmp_path, throughput, num=2, batch=tokens([[1, 2]], [[1, 2]])._replace(num_tokens=1))
+    trainer.strategy._lightning_module = tagger()
+    monkeypatch.setattr(trainer.strategy, "reduce", add_other)
+    throughput._joules = 5.0
+    numbers = throughput.numbers(trainer)
+    assert numbers["train/tflops"] == pytest.approx(2 * 4 / 9)
+    assert {key: numbers[key] for key in ("train/joules", "train/mfu") if key in numbers} == pytest.approx(told)
+
+
+@pytest.mark.parametrize(("name", "peak"), [("NVIDIA H200", 67e12), ("a GPU of next year", None)])
+def test_the_peak_is_that_of_a_device_that_is_known(name: str, peak: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    given: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda", 0)), precision="32-true")
+    assert peak_of(given) == peak
+    given.strategy.root_device = torch.device("cpu")
+    assert peak_of(given) is None
+
+
+def test_each_process_goes_on_from_its_own_sum_of_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two processes whose losses since the last log add up to 3 and 5; the first one writes the checkpoint."""
+
+    def all_gather(sums: list[torch.Tensor], own: torch.Tensor) -> None:
+        assert own.tolist() == [3.0]
+        for place, value in zip(sums, (3.0, 5.0), strict=True):
+            place.fill_(value)
+
+    first = Throughput(0.0)
+    assert first.state_dict() == {"loss_sums": [0.0], "num_losses": 0}
+    first._loss_sum, first._num_losses = torch.tensor(3.0), 2
+    assert first.state_dict() == {"loss_sums": [3.0], "num_losses": 2}
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_gather", all_gather)
+    for size, expected in ((2, [3.0, 5.0]), (4, [4.0] * 4), (1, [4.0])):
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda size=size: size)
+        for rank, value in enumerate(expected):
+            monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+            again = Throughput(0.0)
+            again.load_state_dict({"loss_sums": [3.0, 5.0], "num_losses": 2})
+            assert (float(again._loss_sum), again._num_losses) == (value, 2)  # type: ignore[arg-type]
+        if size == 2:
+            assert first.state_dict() == {"loss_sums": [3.0, 5.0], "num_losses": 2}

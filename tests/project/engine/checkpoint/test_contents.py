@@ -1,0 +1,205 @@
+"""A model comes back from its checkpoint alone, and a wrong file is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import arclight
+from arclight.checkpoint.contents import build_task, check_fits, find, newest_whole, restore, steps_done
+from arclight.errors import InputError
+
+TINY_IMAGES = [
+    "experiment=demo",
+    "data.num_train=64",
+    "data.num_val=32",
+    "data.num_test=32",
+    "data.batch_size=16",
+    "model=small_cnn",
+]
+TINY_TEXT = [
+    "experiment=demo_tagger",
+    "data.num_train=32",
+    "data.num_val=16",
+    "data.num_test=16",
+    "model.layers=1",
+    "model.width=16",
+]
+
+
+@pytest.fixture(scope="module", params=["images", "text"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("run")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        overrides = TINY_IMAGES if request.param == "images" else TINY_TEXT
+        made = arclight.run([*overrides, "trainer.max_epochs=1", "precision=fp32"])
+        yield made, folder / made.folder
+    finally:
+        os.chdir(before)
+
+
+def test_the_model_is_rebuilt_from_the_file_alone(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, folder = run
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("arclight.config.locations.CONF", tmp_path / "gone")
+    restored = restore(folder)
+    assert restored.spec == made.model.spec
+    assert restored.path == folder / "checkpoints" / "best.ckpt"
+    assert not restored.task.training
+    for name, tensor in made.model.state_dict().items():
+        assert torch.equal(tensor, restored.task.state_dict()[name]), name
+
+
+def test_checkpoints_hold_plain_data_only(run: Any) -> None:
+    _, folder = run
+    for name in ("best", "last"):
+        contents = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert contents["arclight"]["version"] == 1
+        assert contents["epoch"] == 0
+
+
+def test_a_run_is_found_by_folder_by_file_and_as_latest(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, folder = run
+    best = folder / "checkpoints" / "best.ckpt"
+    assert find(folder) == best
+    assert find(best) == best
+    assert find("latest", outputs=folder.parent.parent).parent == best.parent
+
+
+def test_without_a_best_the_last_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    assert find(tmp_path).name == "last.ckpt"
+
+
+def test_a_folder_is_a_checkpoint_once_its_save_has_ended(tmp_path: Path) -> None:
+    best, last = (tmp_path / "runs" / "run" / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    best.mkdir(parents=True)
+    (best / "ab-00000-of-00001.safetensors").touch()
+    with pytest.raises(InputError, match="best.ckpt is no whole checkpoint: contents.pt lacks; its first save was cut short"):
+        find(best)
+    with pytest.raises(InputError, match="no epoch of this run has ended"):
+        find(tmp_path / "runs" / "run")
+    with pytest.raises(InputError, match="holds no run with a checkpoint"):
+        find("latest", outputs=tmp_path)
+    last.mkdir()
+    (last / "contents.pt").touch()
+    assert find(last) == find(tmp_path / "runs" / "run") == find("latest", outputs=tmp_path) == last
+    (best / "contents.pt").touch()
+    assert find(tmp_path / "runs" / "run") == best
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda path: None, "no such run folder or checkpoint file"),
+        (lambda path: path.mkdir(), "no epoch of this run has ended"),
+        (lambda path: path.write_bytes(b"no checkpoint"), "cannot be read as a checkpoint"),
+        (lambda path: path.write_bytes(b""), "cannot be read as a checkpoint"),
+        (lambda path: torch.save({"state_dict": {}}, path), "is no checkpoint of arclight"),
+        (lambda path: torch.save([1], path), "is no checkpoint of arclight"),
+        (
+            lambda path: torch.save({"arclight": {"version": 99}}, path),
+            "is of checkpoint version 99; this arclight reads version 1",
+        ),
+        (
+            lambda path: torch.save({"arclight": {"version": 0, "settings": {}}}, path),
+            "is of checkpoint version 0; this arclight reads version 1",
+        ),
+        (lambda path: torch.save({"arclight": {"settings": {}}}, path), "is no checkpoint of arclight"),
+        (
+            lambda path: torch.save({"arclight": {"version": 1, "settings": {}, "options": {}}}, path),
+            "is no whole checkpoint of arclight: it holds no spec and no blueprint",
+        ),
+        (lambda path: torch.save(os.system, path), "cannot be read as a checkpoint"),
+    ],
+)
+def test_a_wrong_run_is_told(make: Any, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "thing"
+    make(path)
+    with pytest.raises(InputError, match=told):
+        restore(path)
+
+
+def test_no_latest_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no run with a checkpoint; train one with `python train.py`"):
+        find("latest", outputs=tmp_path)
+
+
+def test_model_and_data_of_different_tasks_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"model and data are of different tasks.*model=cnn for this data, or data=conll2003"):
+        arclight.run(["experiment=demo", "model=bert_tagger", "model.checkpoint=null"])
+    with pytest.raises(
+        InputError, match=r"model and data are of different tasks.*model=bert_tagger for this data, or data=cifar10"
+    ):
+        arclight.run(["experiment=demo_tagger", "model=cnn"])
+    assert not list(tmp_path.glob("outputs/*/*"))
+
+
+def test_the_plans_layout_goes_to_a_task_that_asks_for_it(run: Any) -> None:
+    made, folder = run
+    settings = restore(folder).settings
+    for channels_last in (True, False):
+        task = build_task(
+            settings, made.model.spec, blueprint=getattr(made.model.net, "blueprint", {}), channels_last=channels_last
+        )
+        if hasattr(task, "memory_format"):
+            assert task.memory_format is (torch.channels_last if channels_last else torch.contiguous_format)
+    said_twice = {**settings, "task": {**settings["task"], "channels_last": True}}
+    with pytest.raises(InputError, match="write hardware.channels_last instead"):
+        build_task(said_twice, made.model.spec, channels_last=True)
+
+
+def leave_checkpoints(folder: Path, *, version: int = 1) -> tuple[Path, Path]:
+    (folder / "checkpoints").mkdir(parents=True)
+    paths = folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "last.previous.ckpt"
+    for steps, path in zip((8, 6), paths, strict=True):
+        ours = {"version": version, "settings": {}, "options": {}, "spec": {}, "blueprint": {}}
+        torch.save({"arclight": ours, "global_step": steps, "weight": torch.arange(64.0)}, path)
+    return paths
+
+
+def test_a_new_run_has_nothing_to_go_on_from(tmp_path: Path) -> None:
+    assert newest_whole(tmp_path) is None
+    assert steps_done(None) == 0
+
+
+@pytest.mark.parametrize("keep", [0, 1000], ids=["empty", "cut short"])
+def test_a_run_goes_on_from_the_newest_whole_checkpoint(keep: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    last, previous = leave_checkpoints(tmp_path)
+    assert newest_whole(tmp_path) == last
+    last.write_bytes(last.read_bytes()[:keep])
+    assert newest_whole(tmp_path) == previous
+    assert f"{last} cannot be read as a checkpoint" in caplog.text
+    assert f"the run goes on from {previous}" in caplog.text
+    assert steps_done(previous) == 6
+    assert {path.name for path in last.parent.iterdir()} == {"last.ckpt.damaged", "last.previous.ckpt"}
+    previous.write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"(?s)last.previous.ckpt cannot be read .* it is empty.*nothing is left to go on from"
+    ):
+        newest_whole(tmp_path)
+
+
+def test_a_checkpoint_of_another_version_is_not_gone_on_from(tmp_path: Path) -> None:
+    leave_checkpoints(tmp_path, version=99)
+    with pytest.raises(InputError, match="last.ckpt is of checkpoint version 99; this arclight reads version 1"):
+        newest_whole(tmp_path)
+
+
+def test_the_weights_of_another_net_are_told(run: Any, tmp_path: Path) -> None:
+    made, folder = run
+    check_fits(made.model, folder / "checkpoints" / "last.ckpt")
+    other = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    name = next(iter(other["state_dict"]))
+    other["state_dict"][name] = torch.zeros(1, 2)
+    torch.save(other, tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match=rf"(?s)holds the weights of another net, 1 of .* differ .*{name}: \(1, 2\) -> "):
+        check_fits(made.model, tmp_path / "other.ckpt")

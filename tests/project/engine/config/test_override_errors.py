@@ -1,0 +1,145 @@
+"""All mistakes of a command line, each with its override and the name that was probably meant, and the right command."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from arclight.config import locations
+from arclight.config.compose import compose
+from arclight.config.override_errors import command_of, find_mistakes, overrides_in
+from arclight.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+
+
+@pytest.fixture
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of conf/ that a test may change."""
+    copy = tmp_path / "conf"
+    shutil.copytree(locations.CONF, copy)
+    monkeypatch.setattr(locations, "CONF", copy)
+    return copy
+
+
+def told(overrides: list[str]) -> str:
+    with pytest.raises(InputError) as raised:
+        compose(overrides)
+    return str(raised.value)
+
+
+def test_all_mistakes_are_told_at_once_with_the_command_that_is_right() -> None:
+    assert told(["modle=cnn", "optimizer.lrr=1", "seed=3", "data=cifar11"]) == (
+        "3 mistakes:\n"
+        "  modle=cnn: the config has no key 'modle'. Did you mean 'model'?\n"
+        "  data=cifar11: conf/data/ has no cifar11.yaml. Did you mean 'cifar10'?\n"
+        "  optimizer.lrr=1: optimizer has no key 'lrr'. Did you mean 'lr'?\n"
+        "this would do: python train.py model=cnn optimizer.lr=1 seed=3 data=cifar10"
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "message", "meant"),
+    [
+        ("experment=dmeo", "the config has no key 'experment'. Did you mean 'experiment=demo'?", "experiment=demo"),
+        ("tracker=[csv,wandbb]", "conf/tracker/ has no wandbb.yaml. Did you mean 'wandb'?", "tracker=[csv,wandb]"),
+        ("optimizer=zebra", "conf/optimizer/ has no zebra.yaml. Known: adam, adamw, muon, sgd.", None),
+        ("sede=3", "the config has no key 'sede'. Did you mean 'seed'?", "seed=3"),
+        ("daat.root=x", "the config has no key 'daat'. Did you mean 'data.root'?", "data.root=x"),
+        ("optimizre.lrr=1", "the config has no key 'optimizre'. Did you mean 'optimizer.lr'?", "optimizer.lr=1"),
+        ("data.augment.corp=1", "data.augment has no key 'corp'. Did you mean 'crop'?", "data.augment.crop=1"),
+        ("optimizer.lr.x=1", "optimizer.lr is 0.001, which holds no keys", None),
+        ("+seed=3", "seed stands in the config already: write it without the +", "seed=3"),
+        ("+data.splitseed=3", "Cifar10 takes no 'splitseed'. Did you mean 'split_seed'?", "+data.split_seed=3"),
+        ("++data.batchsize=3", "Cifar10 takes no 'batchsize'. Did you mean 'batch_size'?", "data.batch_size=3"),
+        ("~trainer.max_epoch", "trainer has no key 'max_epoch'. Did you mean 'max_epochs'?", "~trainer.max_epochs"),
+        ("data.split_seed=1", "data has no key 'split_seed'. Cifar10 takes it, though no file of conf/ says so: write", None),
+        ("trainer.profilr=simple", "trainer has no key 'profilr'. Did you mean '+trainer.profiler'?", None),
+        ("trainer.zebra=1", "trainer has no key 'zebra'. Known: accelerator, ", None),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_not_there(override: str, message: str, meant: str | None) -> None:
+    (mistake,) = find_mistakes([override])
+    assert mistake.told.startswith(f"{override}: {message}")
+    assert (mistake.override, mistake.meant) == (override, meant)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("demo", "demo is no override, which has the form KEY=VALUE. Did you mean 'experiment=demo'?"),
+        ("seed", "seed is no override, which has the form KEY=VALUE. Did you mean 'seed=...'?"),
+        ("data.root='unclosed", "data.root='unclosed cannot be read"),
+        (
+            "optimizer.lr=${nothing.here}",
+            "optimizer.lr=${nothing.here}: Interpolation key 'nothing.here' not found; name a key",
+        ),
+        ("data=image_folder", "data.root must be given: add data.root=... to the command"),
+        ("optimizer.lr=${oc.env:NOT_SET_ANYWHERE}", "optimizer.lr=${oc.env:NOT_SET_ANYWHERE}: Environment variable 'NOT_SET"),
+    ],
+)
+def test_a_value_that_cannot_be_had(override: str, message: str) -> None:
+    (mistake,) = find_mistakes([override])
+    assert mistake.told.startswith(message)
+
+
+def test_what_is_right_has_no_mistakes() -> None:
+    right = ["experiment=demo", "optimizer.lr=1,2", "+trainer.profiler=simple", "~callbacks.early_stopping", "hydra.job.name=x"]
+    assert find_mistakes(right) == []
+
+
+def test_options_of_a_grid_are_looked_at_one_by_one() -> None:
+    mistakes = find_mistakes(["data=shapes,cifar11", "data.num_train=8", "seeed=1,2"])
+    assert [mistake.meant for mistake in mistakes] == ["data=shapes,cifar10", "seed=1,2"]
+
+
+def test_a_key_is_looked_for_in_the_group_that_was_meant() -> None:
+    mistakes = find_mistakes(["modle=resnet18", "model.width=8"])
+    assert [mistake.override for mistake in mistakes] == ["modle=resnet18"]
+
+
+def test_options_of_hydra_are_no_overrides() -> None:
+    assert overrides_in(["-m", "--cfg", "job", "seed=3", "--multirun"]) == ["seed=3"]
+
+
+def test_the_command_is_quoted_and_that_of_the_verb(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command_of(["name=a b"], ["nam=a b"]) == "python train.py 'name=a b'"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/arclight/__main__.py", "benchmark", "sede=3"])
+    assert command_of(["seed=3"], ["sede=3"]) == "python -m arclight benchmark seed=3"
+
+
+def test_keys_that_files_set_are_looked_at_too(conf: Path) -> None:
+    (conf / "local" / "default.yaml").write_text("# @package _global_\ndata:\n  rot: /x\noptimizer: {lrr: 3}\n")
+    assert told([]) == (
+        "2 mistakes:\n"
+        "  data.rot: Cifar10 takes no 'rot'. Did you mean 'root'? (set in conf/local/default.yaml)\n"
+        "  optimizer.lrr: Adam takes no 'lrr'. Did you mean 'lr'? (set in conf/local/default.yaml)"
+    )
+
+
+def test_a_file_of_this_machine_wants_its_first_line(conf: Path) -> None:
+    (conf / "local" / "default.yaml").write_text("data:\n  root: /x\n")
+    assert told([]).startswith("conf/local/default.yaml: its keys do not reach the config; its first line must be '# @package")
+
+
+def test_a_file_that_is_no_yaml_is_named(conf: Path) -> None:
+    (conf / "local" / "default.yaml").write_text("data: [1\n")
+    assert "conf/local/default.yaml" in told(["optimizer.lrr=1"])
+
+
+def test_typos_are_told_without_torch() -> None:
+    code = (
+        "import sys\nfrom arclight.config.compose import compose\nfrom arclight.errors import InputError\n"
+        "for overrides in (['optimizer.lrr=1'], ['data.split_seed=1'], ['+trainer.profilr=x']):\n"
+        "    try: compose(overrides)\n    except InputError: print(sorted({'torch', 'lightning'} & set(sys.modules)))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "[]\n" * 3

@@ -1,0 +1,80 @@
+"""Where a key of a config was set: the override, else the file under conf/ that composes last."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from arclight.config import locations
+from arclight.config.provenance import Provenance, explain_unknown
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "where"),
+    [
+        (["optimizer.lr=3", "optimizer.lr=4"], "optimizer.lr", "set by optimizer.lr=4"),
+        (["optimizer={lr: 3}"], "optimizer.lr", "set by optimizer={lr: 3}"),
+        (["+trainer.profiler=simple"], "trainer.profiler", "set by +trainer.profiler=simple"),
+        ([], "optimizer.lr", "set in conf/optimizer/adam.yaml"),
+        (["optimizer=sgd"], "optimizer.lr", "set in conf/optimizer/sgd.yaml, chosen by optimizer=sgd"),
+        (["optimizer=sgd"], "optimizer", "set by optimizer=sgd"),
+        (["experiment=demo"], "data.augment.crop", "set in conf/experiment/demo.yaml, chosen by experiment=demo"),
+        (
+            ["experiment=cifar10_fast_cpu_80"],
+            "model.stride",
+            "set in conf/experiment/cifar10_fast_cpu.yaml, chosen by experiment=cifar10_fast_cpu_80",
+        ),
+        (["strategy=ddp_cpu"], "trainer.accelerator", "set in conf/strategy/ddp_cpu.yaml, chosen by strategy=ddp_cpu"),
+        (["precision=tf32"], "hardware.matmul_precision", "set in conf/precision/tf32.yaml, chosen by precision=tf32"),
+        ([], "seed", "set in conf/train.yaml"),
+        ([], "data.nothing", "None"),
+    ],
+)
+def test_what_sets_a_key(overrides: list[str], key: str, where: str) -> None:
+    assert str(Provenance(overrides).of(key)) == where
+
+
+def test_this_machines_own_settings_win_over_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(locations.CONF, tmp_path / "conf")
+    (tmp_path / "conf" / "local" / "default.yaml").write_text("# @package _global_\ndata: {root: /scratch}\n")
+    monkeypatch.setattr(locations, "CONF", tmp_path / "conf")
+    assert str(Provenance([]).of("data.root")) == "set in conf/local/default.yaml"
+    assert str(Provenance(["data.root=x"]).of("data.root")) == "set by data.root=x"
+
+
+@pytest.mark.parametrize(
+    ("message", "placed"),
+    [
+        ("optimizer.lr='a' must be a number", "optimizer.lr='a' must be a number (set by optimizer.lr=a)"),
+        ("seed=-1 is wrong\nmore", "seed=-1 is wrong (set in conf/train.yaml)\nmore"),
+        ("no key here", "no key here"),
+        ("optimizer.lr=a: no", "optimizer.lr=a: no"),
+    ],
+)
+def test_a_message_tells_where_its_key_was_set(message: str, placed: str) -> None:
+    assert Provenance(["optimizer.lr=a"]).placed(message) == placed
+
+
+def test_the_command_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    provenance = Provenance(["trainer.precision=bf17", "+data.splitseed=1", "+data.batchsize=2"])
+    messages = [
+        "trainer.precision=bf17 is no precision. Did you mean 'bf16'?",
+        "data.splitseed: Cifar10 takes no 'splitseed'. Did you mean 'split_seed'?",
+    ]
+    assert provenance.told(messages).splitlines()[-1].startswith("  data.splitseed")  # the third would still not compose
+    messages.append("data.batchsize: Cifar10 takes no 'batchsize'. Did you mean 'batch_size'?")
+    meant = "this would do: python train.py trainer.precision=bf16 +data.split_seed=1 data.batch_size=2"
+    assert provenance.told(messages[:1]).count("\n") == 0
+    assert provenance.meant(messages[0]) == ("trainer.precision=bf17", "trainer.precision=bf16")
+    assert meant.split() == ["this", "would", "do:", "python", "train.py", *meant.split()[5:]]
+
+
+def test_keys_that_nothing_takes_are_told_unless_a_recipe_meets_another_option() -> None:
+    settings = {"model": {"_target_": "project.models.cnn.Cnn", "checkpoint": None}}
+    assert explain_unknown(settings, ["experiment=demo_tagger", "model=cnn"]) == ""
+    assert explain_unknown(settings, ["+model.checkpoint=x"]).startswith("model.checkpoint: Cnn takes no 'checkpoint'.")
+    assert explain_unknown({"model": {}}, []) == ""

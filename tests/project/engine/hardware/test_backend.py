@@ -1,0 +1,200 @@
+"""What makes a run faster, and how it reaches torch."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from arclight.errors import InputError
+from arclight.hardware import Choice, Facts, plan, put_into_effect
+from tests.project.engine.hardware.test_plan import A100, CPU, CPU_BF16, GTX_1080, H100, MAC, MI300, TORCHRUN
+
+
+@pytest.mark.parametrize(
+    ("facts", "wishes", "has_fixed_shapes", "value"),
+    [
+        (H100, {}, True, True),
+        (H100, {}, False, False),
+        (H100, {"deterministic": True}, True, False),
+        (H100, {"cudnn_benchmark": True}, False, True),
+        (H100, {"benchmark": True}, False, True),  # as Lightning calls it
+        (H100, {"cudnn_benchmark": False}, True, False),
+        (CPU, {}, True, False),
+    ],
+)
+def test_cudnn_searches_where_one_search_is_enough(
+    facts: Facts, wishes: dict[str, Any], has_fixed_shapes: bool, value: bool
+) -> None:
+    assert plan(facts, wishes, has_fixed_shapes=has_fixed_shapes)["cudnn_benchmark"].value is value
+
+
+def test_compiling_is_a_wish() -> None:
+    assert plan(H100, {})["compile"].value is False
+    assert plan(H100, {"compile": True})["compile"].value is True
+    assert plan(CPU_BF16, {"compile": True})["compile"].value is True
+    assert plan(CPU, {"compile": False})["compile"].value is False
+
+
+LONG = {"max_epochs": 10, "max_steps": -1}
+ON_ONE = {"has_fixed_shapes": True, "steps_per_epoch": 2_000}
+
+
+@pytest.mark.parametrize(
+    ("facts", "wishes", "known", "value", "told"),
+    [
+        (H100, LONG, ON_ONE, "reduce-overhead", "20,000 steps of one shape replay one captured graph"),
+        (H100, LONG, {**ON_ONE, "steps_per_epoch": 1_999}, False, "which short runs do not earn back"),
+        (H100, {**LONG, "max_steps": 19_999}, ON_ONE, False, "which short runs do not earn back"),
+        (H100, {"max_steps": 20_000}, {"has_fixed_shapes": True}, "reduce-overhead", "20,000 steps"),
+        (H100, {}, ON_ONE, False, "which short runs do not earn back"),  # nobody knows how long
+        (H100, LONG, {**ON_ONE, "has_fixed_shapes": False}, False, "data.packing=fixed has one shape"),
+        (H100, LONG, {**ON_ONE, "num_parts": 2}, False, "for one process and batches in one part"),
+        (replace(H100, gpus=H100.gpus * 2), LONG, ON_ONE, False, "for one process and batches in one part"),
+        (H100, {**LONG, "deterministic": True}, ON_ONE, False, "as trainer.deterministic wants"),
+        (replace(H100, has_triton=False), LONG, ON_ONE, False, "wants a C++ compiler, triton and GPUs of CUDA from compute"),
+        (CPU_BF16, LONG, ON_ONE, False, "which short runs do not earn back"),
+        (H100, {"compile": "max-autotune"}, ON_ONE, "max-autotune", "as you said"),
+        (H100, {"compile": "default"}, {}, True, "as you said"),
+        (
+            H100,
+            {"compile": "reduce-overhead"},
+            {},
+            "reduce-overhead",
+            "each shape of a batch is captured anew; data.packing=fixed",
+        ),
+        (
+            H100,
+            {"compile": "reduce-overhead"},
+            {**ON_ONE, "num_parts": 2},
+            True,
+            "would overwrite the gradients of the one before",
+        ),
+        (
+            H100,
+            {"compile": "max-autotune"},
+            {**ON_ONE, "num_parts": 2},
+            "max-autotune-no-cudagraphs",
+            "would overwrite the gradients of the one before",
+        ),
+        (CPU_BF16, {"compile": "reduce-overhead"}, {"num_parts": 2}, "reduce-overhead", "as you said"),
+    ],
+)
+def test_a_graph_is_captured_where_it_pays_and_is_safe(
+    facts: Facts, wishes: dict[str, Any], known: dict[str, Any], value: bool | str, told: str
+) -> None:
+    choice = plan(facts, wishes, **known)["compile"]
+    assert choice.value == value
+    assert told in choice.reason
+    assert choice.is_wish is ("compile" in wishes)
+
+
+def test_threads_and_workers_share_the_cores() -> None:
+    for devices, share in ((1, 16), (3, 5), (32, 1)):
+        choices = plan(CPU_BF16, {"devices": devices})
+        assert (choices["threads"].value, choices["workers"].value) == (share, share)
+
+
+@pytest.mark.parametrize(
+    ("facts", "wishes", "threads"),
+    [
+        (replace(CPU_BF16, omp_num_threads=5), {}, 5),
+        (replace(CPU_BF16, omp_num_threads=5), {"threads": 3}, 3),
+        (replace(TORCHRUN, num_cores=8), {}, 4),  # OMP_NUM_THREADS=1 is torchrun's own
+        (replace(TORCHRUN, num_cores=8, omp_num_threads=2), {}, 2),
+    ],
+)
+def test_whose_number_of_threads_wins(facts: Facts, wishes: dict[str, Any], threads: int) -> None:
+    assert plan(facts, wishes)["threads"].value == threads
+
+
+@pytest.mark.parametrize(
+    ("facts", "wishes", "told"),
+    [
+        (CPU, {"matmul_precision": "high"}, "TF32 is of GPUs of CUDA from compute capability 8.0 on, and this run is on cpu"),
+        (GTX_1080, {"matmul_precision": "high"}, "on, and this run is on compute capability 6.1; take precision=fp32"),
+        (MI300, {"matmul_precision": "high"}, "this run is on gfx942"),
+        (MAC, {"matmul_precision": "medium"}, "this run is on mps"),
+        (CPU, {"matmul_precision": "low"}, "hardware.matmul_precision=low is none of highest, high, medium, auto"),
+        (CPU, {"cudnn_benchmark": True}, "cuDNN is of GPUs, and this run is on cpu"),
+        (H100, {"cudnn_benchmark": True, "deterministic": True}, "lets the clock choose algorithms, and trainer.deterministic"),
+        (CPU, {"compile": True}, r"hardware.compile=true wants a C\+\+ compiler and Python's headers"),
+        (replace(A100, has_compiler=True), {"compile": True}, "wants the package triton on GPUs: pip install triton"),
+        (
+            replace(GTX_1080, has_compiler=True, has_triton=True),
+            {"compile": True},
+            "GPUs from compute capability 7.0 on, and GTX 1080 is older",
+        ),
+        (
+            CPU,
+            {"compile": "yes"},
+            "hardware.compile=yes must be true, false, auto, or a mode: default, reduce-overhead, max-aut",
+        ),
+        (CPU, {"compile": "max-autotune"}, r"hardware.compile=max-autotune wants a C\+\+ compiler"),
+        (CPU, {"channels_last": 1}, "hardware.channels_last=1 must be true, false or auto"),
+        (CPU, {"threads": 0}, "hardware.threads=0 must be a whole number of 1 or more, or auto"),
+        (CPU, {"keep_memory": 1}, "hardware.keep_memory=1 must be true, false or auto"),
+        (
+            replace(CPU, system="Darwin"),
+            {"keep_memory": True},
+            "only Linux's malloc can be told so, and this is Darwin; take auto",
+        ),
+        (CPU, {"workers": True}, "hardware.workers=True must be a whole number of 1 or more, or auto"),
+    ],
+)
+def test_a_wish_that_cannot_be_had_is_told(facts: Facts, wishes: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        plan(facts, wishes)
+
+
+def test_a_process_that_computes_keeps_its_memory() -> None:
+    assert plan(CPU, {})["keep_memory"].value is True
+    assert plan(CPU, {"keep_memory": False})["keep_memory"].value is False
+    assert plan(H100, {})["keep_memory"].value is False
+    assert plan(replace(CPU, system="Darwin"), {})["keep_memory"].value is False
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told so")
+def test_memory_that_is_kept_comes_back_without_page_faults() -> None:
+    program = """
+import resource
+from arclight.hardware.backend import keep_memory
+
+def faults_of(num):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(num):
+        bytearray(b"x") * (64 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_memory()
+faults_of(1)
+print(faults_of(8))
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert int(said) < 100  # 131,072 pages of 4 KB
+
+
+def test_cpus_multiply_fp32_in_bf16_where_they_can() -> None:
+    assert plan(CPU_BF16, {"matmul_precision": "medium"})["matmul_precision"].value == "medium"
+
+
+@pytest.mark.parametrize("matmul_precision", ["highest", "high"])
+def test_the_choices_reach_torch(matmul_precision: str) -> None:
+    before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    chosen = {"matmul_precision": matmul_precision, "cudnn_benchmark": True, "threads": before[0] + 1, "keep_memory": False}
+    try:
+        put_into_effect({name: Choice(value, "a test") for name, value in chosen.items()})
+        assert torch.get_float32_matmul_precision() == matmul_precision
+        assert torch.backends.cudnn.allow_tf32 is (matmul_precision == "high")
+        assert torch.backends.cudnn.benchmark is True
+        assert torch.get_num_threads() == before[0] + 1
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_float32_matmul_precision(before[1])
+        torch.backends.cudnn.allow_tf32 = before[2]
+        torch.backends.cudnn.benchmark = False

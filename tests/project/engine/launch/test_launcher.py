@@ -1,0 +1,183 @@
+"""Runs in processes of their own: as many as the config asks for, one result, and a name for the one that dies."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arclight import hardware
+from arclight.config.compose import compose
+from arclight.errors import InputError, ProcessError
+from arclight.hardware import Choice, Launch
+from arclight.launch import launcher
+from arclight.launch.launcher import Node
+
+SETTINGS = {"max_restarts": 2}
+
+
+def planned(devices: Any, num_nodes: int = 1, strategy: str = "ddp") -> dict[str, Choice]:
+    values = {"devices": devices, "num_nodes": num_nodes, "strategy": strategy}
+    return {name: Choice(value, "") for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("started_by", "plan", "num_processes"),
+    [
+        (Launch(), planned(1, strategy="auto"), None),
+        (Launch(), planned(1), None),
+        (Launch(), planned(4), 4),
+        (Launch(), planned([1, 3]), 2),
+        (Launch(), planned(2, strategy="ddp_notebook"), None),
+        (Launch(), planned(2, strategy="ddp_spawn"), None),
+        (Launch(), planned(2, strategy="fsdp"), 2),
+        (Launch(kind="torchrun", rank=1, world_size=2, local_world_size=2), planned(2), None),
+        (Launch(kind="torchrun", world_size=4, local_world_size=2, num_nodes=2), planned(2, 2), None),
+        (Launch(kind="slurm", world_size=8, local_world_size=8), planned(8), None),
+        (Launch(kind="slurm", world_size=1, local_world_size=1), planned(4), 4),
+        (Launch(kind="mpi", world_size=2, local_world_size=2), planned(2), None),
+    ],
+)
+def test_processes_are_started_where_nothing_else_has(
+    started_by: Launch, plan: dict[str, Choice], num_processes: int | None
+) -> None:
+    node = Node.of(started_by, plan, SETTINGS)
+    assert node.starts_processes == (num_processes is not None)
+    if num_processes:
+        assert (node.num_processes, node.max_restarts) == (num_processes, 2)
+
+
+def test_several_machines_meet_at_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("MASTER_ADDR", "first.local"), ("MASTER_PORT", "29501"), ("NODE_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    node = Node.of(Launch(), planned(2, num_nodes=2), SETTINGS)
+    assert (node.num_processes, node.num_nodes, node.rank, node.meeting) == (2, 2, 1, "first.local:29501")
+
+
+def test_slurm_tells_where_its_machines_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    given = {
+        "SLURM_JOB_ID": "1234",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": "1",
+        "SLURM_NODEID": "1",
+        "SLURM_NODELIST": "node[07-08]",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    launched = Launch(kind="slurm", rank=1, world_size=2, local_world_size=1, node_rank=1, num_nodes=2)
+    node = Node.of(launched, planned(8, num_nodes=2), SETTINGS)
+    assert (node.rank, node.meeting) == (1, "node07:16234")
+
+
+def test_machines_that_do_not_know_where_to_meet_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match=r"trainer.num_nodes=2: on every machine, set MASTER_ADDR, MASTER_PORT, NODE_RANK"):
+        Node.of(Launch(), planned(2, num_nodes=2), SETTINGS)
+
+
+def test_the_config_is_handed_over_and_taken_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    composed = compose(["seed=3"])
+    with launcher.handed_over(composed, num_threads=3):
+        assert json.loads(os.environ[launcher.COMPOSED])["settings"] == composed.settings
+        assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert launcher.COMPOSED not in os.environ
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+class Failed:
+    """A process as torch's agent reports it."""
+
+    def __init__(self, exitcode: int, message: str = "", signal_name: str = "<N/A>") -> None:
+        self.exitcode, self.pid, self._signal = exitcode, 77, signal_name
+        self.error_file = "error.json" if message else "<N/A>"
+        self.error_file_data = {"message": {"message": message}}
+
+    def signal_name(self) -> str:
+        return self._signal
+
+
+class Failures:
+    def __init__(self, failures: dict[int, Failed]) -> None:
+        self.failures = failures
+
+    def get_first_failure(self) -> tuple[int, Failed]:
+        return next(iter(self.failures.items()))
+
+
+@pytest.mark.parametrize(
+    ("failures", "error", "told"),
+    [
+        ({0: Failed(2, "seed=-1 is wrong")}, InputError, "^seed=-1 is wrong$"),
+        (
+            {0: Failed(1, "RuntimeError: Connection reset by peer"), 1: Failed(-9, signal_name="SIGKILL")},
+            ProcessError,
+            r"^process 1 of 2 \(pid 77\) was ended by SIGKILL; the others were stopped$",
+        ),
+        (
+            {1: Failed(1, "ValueError: x"), 0: Failed(-15, signal_name="SIGTERM")},
+            ProcessError,
+            r"^process 1 of 2 \(pid 77\) ended with exit status 1; the others were stopped: ValueError: x$",
+        ),
+        ({0: Failed(3)}, ProcessError, r"process 0 of 2 \(pid 77\) ended with exit status 3; the others were stopped$"),
+    ],
+)
+def test_what_ended_a_run_is_told_not_what_came_of_it(failures: Any, error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        launcher.tell(Failures(failures), Node(num_processes=2, starts_processes=True))  # type: ignore[arg-type]
+
+
+def test_a_run_that_could_not_say_how_it_ended_is_marked(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"status": "running", "seed": 1}')
+    launcher.mark_unless_told(tmp_path, "failed")
+    launcher.mark_unless_told(tmp_path, "interrupted")
+    assert json.loads((tmp_path / "results.json").read_text()) == {"status": "failed", "seed": 1}
+
+
+def test_a_score_is_that_of_the_monitored_metric(tmp_path: Path) -> None:
+    run = launcher.Run({"monitor": "val/f1", "val/f1": 0.5}, tmp_path, lambda: "net")
+    assert (run.score, run.model) == (0.5, "net")
+    assert math.isnan(launcher.Run({"monitor": "val/f1", "val/f1": None}, tmp_path, lambda: None).score)
+    assert math.isnan(launcher.Run({}, tmp_path, lambda: None).score)
+
+
+def test_a_grid_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    facts = hardware.Facts(num_cores=2, memory_bytes=2**34, launch=Launch(kind="torchrun", world_size=2, local_world_size=2))
+    monkeypatch.setattr(hardware, "probe", lambda: facts)
+    monkeypatch.setattr(launcher, "in_grid", lambda: True)
+    with pytest.raises(InputError, match="a grid starts processes itself: `python train.py -m ...` without torchrun before it"):
+        launcher.run(compose(["experiment=demo"]))
+
+
+def test_who_only_starts_processes_does_not_wait_for_lightning() -> None:
+    code = "import sys, arclight.launch.launcher, arclight.distributed.signals; print('lightning' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "False\n"
+
+
+def test_a_mistake_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(launcher.COMPOSED, compose(["experiment=demo", "seed=-1"]).to_json())
+    told = []
+    for attempt in (0, 1):
+        error = tmp_path / "run" / f"attempt_{attempt}" / "0" / "error.json"
+        error.parent.mkdir(parents=True)
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(error))
+        if attempt:
+            monkeypatch.delenv(launcher.COMPOSED)  # nothing is begun
+        with pytest.raises(SystemExit) as ended:
+            launcher.work()
+        assert ended.value.code == launcher.MISTAKE
+        told.append(json.loads(error.read_text())["message"]["message"])
+    assert told == ["seed=-1 must be a whole number from 0 to 4294967295 (set by seed=-1)"] * 2

@@ -1,0 +1,224 @@
+"""Trackers record a run without an account, a network or a question, and never cost it anything."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch.loggers.logger import DummyLogger
+
+import arclight
+from arclight.errors import InputError
+from arclight.loggers import wandb_file
+from arclight.loggers.factory import build_trackers, close_trackers, mlflow, record_facts
+from arclight.loggers.fault_tolerant import Guarded
+from arclight.loggers.wandb_file import has_end
+from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
+
+WANDB = {"_target_": "arclight.loggers.factory.wandb", "mode": "offline"}
+SCORES = {"confusion": {"labels": ["a", "b"], "counts": [[3, 1], [0, 2]]}}
+
+
+def records(folder: Path) -> list[Any]:
+    """What an offline run of W&B that has ended has written."""
+    (path,) = folder.glob("*.wandb")
+    assert has_end(path, 10)
+    return list(wandb_file.records(path))
+
+
+def history(found: list[Any]) -> list[dict[str, Any]]:
+    rows = [record.history for record in found if record.WhichOneof("record_type") == "history"]
+    return [{item.key or item.nested_key[0]: json.loads(item.value_json) for item in row.item} for row in rows]
+
+
+def write_inputs(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "overrides.txt").write_text("experiment=demo\noptimizer.lr=0.5\nseed=3\ntracker=csv\n")
+    git = {"commit": "21bbb85", "diff": "+password"}
+    (folder / "environment.json").write_text(json.dumps({"git": git, "hardware": {"cores": 2}}))
+    (folder / "results.json").write_text(json.dumps({"status": "finished", "test/accuracy": 0.75}))
+    (folder / "scores.json").write_text(json.dumps(SCORES))
+    (folder / "report.html").write_text("<p>")
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "best.ckpt").write_text("weights")
+
+
+def test_nothing_chosen_is_nothing_tracked(tmp_path: Path) -> None:
+    assert build_trackers({}, tmp_path, "name") == []
+
+
+@pytest.mark.parametrize("key", ["csv", "tensorboard"])
+def test_metrics_csv_is_written_along_with_any_other(key: str, tmp_path: Path) -> None:
+    loggers = build_trackers({key: {"_target_": f"arclight.loggers.factory.{key}"}}, tmp_path, "name")
+    for logger in loggers:
+        logger.log_metrics({"val/loss": 0.5}, step=3)
+    close_trackers(loggers, status="finished")
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == ["step,val/loss", "3,0.5"]
+    assert bool(list(tmp_path.glob("tensorboard/events*"))) == (key == "tensorboard")
+
+
+def test_a_csv_file_that_cannot_be_written_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "run").write_text("a file where the folder should be")
+    assert build_trackers({"csv": {}}, tmp_path / "run", "name") == []
+    assert "csv cannot be started ([Errno 17] File exists" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (7, "tracker.wandb=7 must hold a _target_ and its arguments; tracker=none tracks nothing"),
+        ({**WANDB, "mode": "maybe"}, "tracker.wandb.mode='maybe' must be auto or online or offline"),
+        ({**WANDB, "artifacts": ["reprot"]}, "tracker.wandb.artifacts="),
+        ({**WANDB, "projekt": "x"}, r"Did you mean 'project'\?"),
+    ],
+)
+def test_a_mistake_is_told(settings: Any, told: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=told):
+        build_trackers({"wandb": settings}, tmp_path, "name")
+
+
+def test_all_trackers_record_a_run_offline_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    run = arclight.run([*TINY_IMAGES, "tracker=all", "trainer.max_epochs=1", "precision=fp32"])
+    assert run.results["status"] == "finished"
+    assert list(run.folder.glob("tensorboard/events*"))
+    assert "W&B: offline; `wandb leet" in (run.folder / "train.log").read_text()
+    assert (run.folder / "metrics.csv").is_file()
+    (offline,) = run.folder.glob("wandb/offline-run-*")
+    found = records(offline)
+    assert [record.exit.exit_code for record in found if record.WhichOneof("record_type") == "exit"] == [0]
+    summary = {item.key or item.nested_key[0]: item.value_json for record in found for item in record.summary.update}
+    assert json.loads(summary["test/accuracy"]) == pytest.approx(run.results["test/accuracy"])
+    assert json.loads(summary["status"]) == "finished"
+    assert max(row["trainer/global_step"] for row in history(found)) == run.results["steps"] == 4
+
+
+def test_a_wandb_run_goes_on_under_its_id_with_steps_unbroken(tmp_path: Path) -> None:
+    folder = tmp_path / "grid" / "2026-01-31" / "0-shapes-cnn"
+    write_inputs(folder)
+    for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
+        loggers = build_trackers(
+            {"wandb": {**WANDB, "artifacts": ["report", "checkpoint", "confusion", "classes"]}},
+            folder,
+            "shapes-cnn",
+            after_step=after_step,
+        )
+        record_facts(loggers, {"optimizer": {"lr": 0.5}, "parameters": 7, "api_key": "Ab1"})
+        for step in steps:
+            loggers[1].log_metrics({"train/loss": 1 / step}, step=step)
+            loggers[1].log_metrics({"val/loss": (float("nan"), float("inf"))[step % 2]}, step=step)
+        close_trackers(loggers, status=status)
+        assert not loggers[1].is_broken  # type: ignore[attr-defined]
+    (run_id,) = {path.name.split("-")[3] for path in folder.glob("wandb/offline-run-*")}
+    both = [records(path) for path in sorted(folder.glob("wandb/offline-run-*"))]
+    assert json.loads((folder / "trackers.json").read_text()) == {"wandb": run_id}
+    started = [record.run for found in both for record in found if record.WhichOneof("record_type") == "run"]
+    assert {(run.run_id, run.display_name, run.run_group) for run in started} == {
+        (run_id, "shapes-cnn lr=0.5 seed=3", "grid 2026-01-31")
+    }
+    rows = [row for found in both for row in history(found)]
+    assert [row["trainer/global_step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4, 5]
+    own = [row["_step"] for row in rows]
+    assert own == sorted(set(own))
+    exits = [record.exit.exit_code for found in both for record in found if record.WhichOneof("record_type") == "exit"]
+    assert exits == [1, 0]
+    config = {item.key or item.nested_key[0]: item.value_json for record in both[0] for item in record.config.update}
+    assert json.loads(config["git"]) == {"commit": "21bbb85", "has_uncommitted_changes": True}
+    assert (json.loads(config["parameters"]), json.loads(config["hardware"])) == (7, {"cores": 2})
+    assert "optimizer.lr=0.5" in json.loads(config["overrides"])
+    assert "Ab1" not in str(both)
+    artifacts = {record.request.log_artifact.artifact.type for record in both[0]} | {record.artifact.type for record in both[0]}
+    assert artifacts >= {"report", "model"}
+
+
+def test_a_tracker_that_cannot_be_started_is_told_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import wandb as client
+
+    def refuse(**settings: Any) -> Any:
+        raise client.errors.CommError("no server\nand more")
+
+    monkeypatch.setattr(client, "init", refuse)
+    loggers = build_trackers({"wandb": WANDB}, tmp_path, "name")
+    assert [logger.tracker for logger in loggers if isinstance(logger, Guarded)] == ["csv"]
+    assert "wandb cannot be started (no server): it records nothing; the run goes on" in caplog.text
+
+
+def test_processes_that_are_not_the_first_close_what_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("factory", "fault_tolerant", "wandb"):
+        monkeypatch.setattr(f"arclight.loggers.{module}.is_main_process", lambda: False)
+    loggers = build_trackers({"wandb": WANDB}, tmp_path, "name")
+    loggers.append(Guarded(DummyLogger(), "mlflow", tmp_path, in_background=True))  # type: ignore[arg-type]
+    loggers[1].log_metrics({"a": 1.0}, step=1)
+    close_trackers(loggers, status="finished")
+    assert not any(logger.is_broken for logger in loggers)  # type: ignore[attr-defined]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mlflow_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"MLflow is not installed; pip install 'arclight\[mlflow\]', or take another tracker"):
+        mlflow(tmp_path, name="name")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+def test_an_mlflow_run_goes_on_under_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracking = pytest.importorskip("mlflow.tracking")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for limit in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
+        monkeypatch.setenv(limit, "5")  # what a run sets stays set
+    folder = tmp_path / "outputs" / "shapes-cnn" / "2026"
+    write_inputs(folder)
+    settings = {"_target_": "arclight.loggers.factory.mlflow", "artifacts": ["report", "checkpoint", "confusion"]}
+    client = tracking.MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
+    statuses = []
+    for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
+        loggers = build_trackers({"mlflow": settings}, folder, "shapes-cnn", after_step=after_step)
+        record_facts(loggers, {"optimizer": {"lr": 0.5 + after_step}, "parameters": 7})
+        for step in steps:
+            loggers[1].log_metrics({"train/loss": 1 / step, "val/loss": (float("nan"), float("inf"))[step % 2]}, step=step)
+        close_trackers(loggers, status=status)
+        run_id = json.loads((folder / "trackers.json").read_text())["mlflow"]
+        statuses.append(client.get_run(run_id).info.status)
+        assert "failed (" not in caplog.text
+    assert statuses == ["KILLED", "FINISHED"]
+    (folder / "trackers.json").write_text('{"mlflow": "of another store"}')
+    other = build_trackers({"mlflow": settings}, folder, "shapes-cnn", after_step=5)
+    close_trackers(other, status="failed")
+    assert "MLflow: run of another store cannot go on (" in caplog.text
+    other_id = json.loads((folder / "trackers.json").read_text())["mlflow"]
+    assert client.get_run(other_id).info.status == "FAILED"
+    client.delete_run(other_id)
+    experiment = client.get_experiment_by_name("arclight")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert [metric.step for metric in client.get_metric_history(run_id, "train/loss")] == [1, 2, 3, 4, 5]
+    assert run.data.params["optimizer/lr"] == "0.5"
+    assert (run.data.tags["group"], run.info.run_name) == ("shapes-cnn", "shapes-cnn lr=0.5 seed=3")
+    assert run.data.metrics["test/accuracy"] == 0.75
+    assert {file.path for file in client.list_artifacts(run_id)} == {"report.html", "best.ckpt", "scores.json"}
+
+
+def test_a_run_survives_its_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    from lightning.pytorch.loggers import CSVLogger
+
+    monkeypatch.chdir(tmp_path)
+
+    def full(logger: CSVLogger) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CSVLogger, "save", full)
+    with caplog.at_level(logging.WARNING):
+        run = arclight.run([*TINY_IMAGES, "tracker=csv", "trainer.max_epochs=1", "precision=fp32"])
+    assert run.results["status"] == "finished"
+    told = "csv has failed (OSError: [Errno 28] No space left on device): it records nothing from here on; the run goes on"
+    assert (run.folder / "train.log").read_text().count(told) == 1

@@ -1,0 +1,214 @@
+"""What the two LightningModules compute, against what is counted by hand."""
+
+from __future__ import annotations
+
+import functools
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from arclight.errors import InputError
+from arclight.images.info import ImageBatch, ImageSpec
+from arclight.interfaces import IGNORED
+from arclight.optim.schedulers import constant
+from arclight.text.info import TokenBatch, TokenSpec
+from project.lightning_modules.image_classifier import ImageClassifier, shift
+from project.lightning_modules.token_tagger import TokenTagger
+
+IMAGES = ImageSpec(channels=3, height=2, width=2, classes=("cat", "dog", "emu"), mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.0))
+TOKENS = TokenSpec(labels=("O", "B-PER", "I-PER"), tokenizer="{}", vocab_size=9, pad_id=0, max_length=16)
+ADAM: Any = functools.partial(torch.optim.Adam, lr=0.1)
+
+
+class FirstPixels(nn.Module):
+    """Logits that are the first three numbers of the normalised image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen = images
+        return images.flatten(1)[:, :3]
+
+
+class Table(nn.Module):
+    """Logits (B, T, 3) that say label i for token i, i < 3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.dropout(torch.eye(3)[input_ids.clamp(max=2)] * 10)
+
+
+def classifier(**settings: Any) -> ImageClassifier:
+    return ImageClassifier(IMAGES, net=FirstPixels(), make_optimizer=ADAM, schedule=constant, **settings)
+
+
+def tagger(**settings: Any) -> TokenTagger:
+    return TokenTagger(TOKENS, net=Table(), make_optimizer=ADAM, schedule=constant, **settings)
+
+
+def tokens(predicted: list[list[int]], words: list[list[int]], starts: list[list[int]] | None = None) -> TokenBatch:
+    word_labels = torch.tensor(words)
+    word_starts = torch.tensor(starts) if starts else torch.arange(word_labels.shape[1]).expand_as(word_labels)
+    labels = word_labels if starts is None else torch.full((len(words), len(predicted[0])), IGNORED)
+    return TokenBatch(
+        input_ids=torch.tensor(predicted),
+        attention_mask=torch.ones(len(predicted), len(predicted[0]), dtype=torch.int64),
+        labels=labels,
+        word_starts=word_starts,
+        word_labels=word_labels,
+        indices=torch.arange(len(words)),
+        num_tokens=int(labels.numel()),
+        num_labelled=float((labels != IGNORED).sum()),
+    )
+
+
+def test_raw_pixels_are_normalised_inside() -> None:
+    model = classifier()
+    model(torch.full((1, 3, 2, 2), 51, dtype=torch.uint8))  # 51 / 255 = 0.2
+    torch.testing.assert_close(model.net.seen[0, :, 0, 0], torch.tensor([0.0, -1.0, -0.4]))  # no spread: only shifted
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_layout_changes_no_result(channels_last: bool) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(16, 3))
+    images = torch.randint(0, 256, (5, 3, 2, 2), dtype=torch.uint8)
+    model = ImageClassifier(IMAGES, net=net, make_optimizer=ADAM, schedule=constant, channels_last=channels_last)
+    logits = model(images)
+    mean, std = torch.tensor(IMAGES.mean).view(-1, 1, 1), torch.tensor([0.1, 0.2, 1.0]).view(-1, 1, 1)
+    torch.testing.assert_close(logits, net((images / 255 - mean) / std), rtol=1e-4, atol=1e-5)
+
+
+def test_rows_that_fill_up_count_in_no_score() -> None:
+    model = classifier()
+    images = torch.randint(0, 256, (4, 3, 2, 2), dtype=torch.uint8)
+    predicted = model(images).argmax(dim=1)
+    labels = torch.tensor([int(predicted[0]), int(predicted[1] + 1) % 3, IGNORED, IGNORED])
+    model.count(ImageBatch(images, labels, torch.tensor([0, 1, -1, -1])))
+    scores = model.score()
+    assert sum(map(sum, scores.counts)) == 2
+    assert scores.numbers["accuracy"] == 0.5
+    expected = nn.functional.cross_entropy(model(images[:2]), labels[:2])
+    assert scores.numbers["loss"] == pytest.approx(float(expected))
+
+
+def test_scores_do_not_depend_on_the_cut_into_batches() -> None:
+    images = torch.randint(0, 256, (7, 3, 2, 2), dtype=torch.uint8)
+    labels, indices = torch.randint(0, 3, (7,)), torch.arange(7)
+    whole, cut = classifier(), classifier()
+    whole.count(ImageBatch(images, labels, indices))
+    for rows in indices.split([1, 4, 2]):
+        cut.count(ImageBatch(images[rows], labels[rows], rows))
+    assert cut.score().numbers == pytest.approx(whole.score().numbers)
+    assert cut.score().counts == whole.score().counts
+
+
+def test_entities_are_scored_on_whole_spans() -> None:
+    model = tagger().eval()
+    # gold PER 0-1 and PER 3-3; predicted PER 0-0 and PER 3-3
+    model.count(tokens([[1, 0, 0, 1]], [[1, 2, 0, 1]]))
+    numbers = model.score().numbers
+    assert (numbers["precision"], numbers["recall"], numbers["f1"]) == (0.5, 0.5, 0.5)
+    assert numbers["accuracy"] == 0.75
+    assert model.score().per_class == {"PER": 0.5}
+
+
+def test_a_word_that_was_cut_off_counts_as_predicted_outside() -> None:
+    model = tagger().eval()
+    model.count(tokens([[1, 2]], [[1, 2, 1]], starts=[[0, 1, -1]]))
+    numbers = model.score().numbers
+    assert (numbers["precision"], numbers["recall"]) == (1.0, 0.5)
+    assert model.score().counts == [[0, 0, 0], [1, 1, 0], [0, 0, 1]]
+
+
+def test_the_loss_is_a_mean_over_labelled_words() -> None:
+    model = tagger().eval()
+    batch = tokens([[1, 0, 0]], [[1, 2, IGNORED]])
+    logits = model(batch.input_ids, batch.attention_mask)
+    expected = nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten())
+    torch.testing.assert_close(model.training_step(batch), expected)
+    # half of the batch on each of two processes: half of the sum each
+    torch.testing.assert_close(model.training_step(batch._replace(num_labelled=1.0)), expected * 2)
+
+
+def test_dropout_is_on_in_training_and_off_in_scoring() -> None:
+    model = tagger()
+    batch = tokens([[1, 0, 0, 2] * 8], [[1, 2, 0, 1] * 8])
+    assert len({float(model.train().training_step(batch)) for _ in range(4)}) > 1
+    assert len({float(model.eval().training_step(batch)) for _ in range(4)}) == 1
+
+
+@pytest.mark.parametrize("make", [classifier, tagger])
+def test_a_smoothing_out_of_range_is_told(make: Any) -> None:
+    with pytest.raises(InputError, match="task.label_smoothing=1.0 must be 0 or more and below 1"):
+        make(label_smoothing=1.0)
+
+
+@pytest.mark.parametrize("make", [classifier, tagger])
+def test_the_learning_rate_is_told_with_its_rule(make: Any) -> None:
+    assert make().learning_rate(256) == "0.1 (as you said; no rule for the batch)"
+    assert make(lr_rule="linear", lr_batch_size=64).learning_rate(256) == "0.4 (0.1 x 4, linear: batch 256, chosen for 64)"
+    assert make(lr_rule="sqrt", lr_batch_size=64).learning_rate(256) == "0.2 (0.1 x 2, sqrt: batch 256, chosen for 64)"
+    with pytest.raises(InputError, match="task.lr_rule=sqrt wants task.lr_batch_size"):
+        make(lr_rule="sqrt")
+
+
+class Fitted(nn.Module):
+    """Keeps the images that its first layer was computed from; the logits are the first numbers of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fitted: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :3]
+
+    def fit_first_layer(self, images: Tensor) -> None:
+        self.fitted.append(images)
+
+
+def test_a_net_that_offers_it_has_its_first_layer_computed_before_training_only() -> None:
+    net = Fitted()
+    model = ImageClassifier(IMAGES, net=net, make_optimizer=ADAM, schedule=constant)
+    raw = torch.full((4, 3, 2, 2), 51, dtype=torch.uint8)
+    model.trainer = SimpleNamespace(datamodule=SimpleNamespace(sample=lambda count: raw[:count]))  # type: ignore[assignment]
+    model.setup("test")
+    assert not net.fitted
+    model.setup("fit")
+    (images,) = net.fitted
+    assert torch.equal(images, model.normalize(raw))
+    model.trainer = SimpleNamespace(datamodule=SimpleNamespace())  # type: ignore[assignment]  # batches without a data set
+    model.setup("fit")
+    assert len(net.fitted) == 1
+
+
+@pytest.mark.parametrize(("views", "places"), [("none", [(0, 1.0)]), ("flip", [(0, 0.5), (1, 0.5)])])
+def test_a_test_takes_the_mean_over_the_views(views: Any, places: list[tuple[int, float]]) -> None:
+    model = classifier(test_time_augmentation=views)
+    images = torch.randint(0, 256, (5, 3, 2, 2), dtype=torch.uint8)
+    sides = [images, images.flip(3)]
+    expected = sum(weight * model(sides[side]) for side, weight in places)
+    torch.testing.assert_close(model.mean_over_views(images), expected)
+
+
+def test_shifted_views_weigh_as_much_as_the_two_in_place() -> None:
+    model = classifier(test_time_augmentation="flip_and_shift")
+    image = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8).expand(1, 3, 2, 2)
+    down, up = (torch.tensor(pixels, dtype=torch.uint8).expand(1, 3, 2, 2) for pixels in ([[1, 1], [1, 1]], [[4, 4], [4, 4]]))
+    assert torch.equal(shift(image, 1), down)
+    assert torch.equal(shift(image, -1), up)
+    views = [(image, 0.25), (image.flip(3), 0.25), (down, 0.25), (up, 0.25)]  # a shifted image of one colour is its own mirror
+    expected = sum(weight * model(view) for view, weight in views)
+    torch.testing.assert_close(model.mean_over_views(image), expected)
+
+
+def test_validation_takes_the_image_alone() -> None:
+    model = classifier(test_time_augmentation="flip")
+    images = torch.tensor([[250, 0], [0, 0]], dtype=torch.uint8).expand(1, 3, 2, 2)
+    batch = ImageBatch(images, torch.tensor([0]), torch.tensor([0]))
+    model.count(batch)
+    torch.testing.assert_close(model.mean_loss(), float(nn.functional.cross_entropy(model(images), batch.labels)))

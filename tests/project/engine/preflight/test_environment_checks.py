@@ -1,0 +1,90 @@
+"""What a run lacks on this machine; tests/end_to_end/test_wrong_inputs.py has the table."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arclight.config.compose import compose
+from arclight.preflight import environment_checks
+from arclight.preflight.environment_checks import find_mistakes_around
+from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def found(*overrides: str) -> list[str]:
+    return find_mistakes_around(compose([*overrides]))
+
+
+def test_nothing_is_lacking(bert_folder: Path) -> None:
+    assert found(*TINY_IMAGES) == []
+    assert found(*TINY_TEXT, f"model.checkpoint={bert_folder}") == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["data=image_folder", "data.root=pctures"], r"data.root=pctures: no such folder. Did you mean '.*pictures'\?"),
+        (["data=cifar10", "data.root=file/cifar"], "data.root=file/cifar: nothing can be downloaded to there, as .*file is no"),
+        (["data=cifar10", "data.root=new", "+data.download=false"], "data.root=new: no such folder"),
+        ([*TINY_TEXT, "model.checkpoint=./nowhere"], r"model.checkpoint=./nowhere: no such folder"),
+        ([*TINY_TEXT, "model.checkpoint=pictures"], "model.checkpoint=pictures lacks config.json and model.safetensors"),
+        ([*TINY_TEXT, "data.tokenizer=pictures"], "data.tokenizer=pictures lacks tokenizer.json"),
+    ],
+)
+def test_what_is_not_there(overrides: list[str], told: str) -> None:
+    Path("pictures").mkdir()
+    Path("file").touch()
+    with pytest.raises(AssertionError, match=told):
+        assert not "\n".join(found(*overrides))
+
+
+def test_a_name_on_the_hub_is_no_folder() -> None:
+    assert found("experiment=conll2003_bert") == []
+
+
+def test_a_tracker_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mlflow" else real(name))
+    (told,) = found(*TINY_IMAGES, "tracker=mlflow")
+    assert told == "tracker=mlflow: mlflow is not installed; pip install 'arclight[mlflow]', or take another tracker"
+
+
+@pytest.mark.parametrize(("free", "told", "warned"), [(10**12, False, False), (10**8, False, True), (10**5, True, False)])
+def test_room_on_the_disk(
+    free: int, told: bool, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=free))
+    with caplog.at_level(logging.WARNING, logger=environment_checks.__name__):
+        mistakes = found(*TINY_IMAGES)
+    assert [f"{tmp_path} has 0 MB free, and a checkpoint of this run takes 1 MB or more" in each for each in mistakes] == [
+        True
+    ] * told
+    assert ("100 MB free" in caplog.text) == warned
+
+
+def test_pretrained_weights_tell_how_much_room_is_needed(bert_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"model": {"checkpoint": str(bert_folder)}}
+    assert environment_checks.weights_bytes(settings) == (bert_folder / "model.safetensors").stat().st_size
+    assert (
+        environment_checks.weights_bytes({"model": {"checkpoint": "bert-base-cased"}})
+        == environment_checks.weights_bytes({"model": {}})
+        == 0
+    )
+
+
+def test_a_run_folder_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    composed = replace(compose(TINY_IMAGES), folder=tmp_path / "file" / "run")
+    assert "the run cannot be written, as" in find_mistakes_around(composed)[0]

@@ -1,0 +1,175 @@
+"""What a run says at its start and at its end, on a terminal and in a log."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from rich.text import Text
+
+from arclight.config.compose import Composed
+from arclight.console.terminal import open_console
+from arclight.hardware import Choice
+from arclight.images.info import ImageSpec
+from arclight.metrics.tables import Row, Table
+from arclight.modules.supervised import Monitor, Scores
+from arclight.runs.summary import MOST_CLASSES, show_end, show_start, steps_of
+from arclight.text.info import TokenSpec
+from tests.arclight.console.test_terminal import Terminal
+
+IMAGES = ImageSpec(channels=3, height=32, width=32, classes=("a", "b"), mean=(0.0,) * 3, std=(1.0,) * 3)
+TEXT = TokenSpec(labels=("O", "B-X"), tokenizer="", vocab_size=9, pad_id=0, max_length=64)
+REASON = "takes 20 s and more before the first step, which short runs do not earn back; hardware.compile=true"
+CHOICES = {
+    "accelerator": Choice("cpu", "no GPU here; 2 cores"),
+    "num_nodes": Choice(1, "this machine alone"),
+    "cudnn_benchmark": Choice(False, "as you said", is_wish=True),
+    "workers": Choice(2, REASON),
+}
+RESULTS: dict[str, Any] = {
+    **{
+        "status": "finished",
+        "val/accuracy": 0.5,
+        "val/loss": 1.5,
+        "test/accuracy": 0.25,
+        "test/f1/[b]x": 0.1,
+        "test/loss": None,
+    },
+    **{
+        "train/samples_per_s": 3804.4,
+        "train/step_ms": 16.82,
+        "train/data_wait_share": 0.01,
+        "train/forward_backward_share": 0.9,
+    },
+    **{"time/total_s": 75.2, "time/fit_s": 60.1, "time/first_step_s": 4.71, "advice": "training waits for data: raise workers"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def parts(spec: Any = IMAGES, **trainer: Any) -> Any:
+    """What a run of 80 samples in batches of 16 is made of."""
+    given = {"world_size": 1, "accumulate_grad_batches": 1, "loggers": [], "max_epochs": 3, "max_steps": -1}
+    given |= {"limit_train_batches": 1.0, **trainer}
+    task = SimpleNamespace(
+        monitor=Monitor("val/accuracy", "max"),
+        parameters=lambda: [torch.nn.Parameter(torch.zeros(30, 40))],
+        learning_rate=lambda batch: f"0.1 ({batch})",
+    )
+    data = SimpleNamespace(sizes={"train": 8000, "val": 9}, batch_size=16, spec=spec, steps_per_epoch=500)
+    return SimpleNamespace(trainer=SimpleNamespace(**given), task=task, data=data, choices=CHOICES)
+
+
+def start(stream: io.StringIO, made: Any) -> str:
+    settings = {"name": "shapes-cnn", "task": {"_target_": "project.lightning_modules.image_classifier.ImageClassifier"}}
+    composed = Composed(settings=settings, overrides=(), data="[i]shapes", model="cnn", folder=Path("outputs/x"), started=0.0)
+    show_start(open_console(file=stream), made, composed)
+    return Text.from_ansi(stream.getvalue()).plain
+
+
+def table(num_classes: int) -> Table:
+    rows = tuple(Row(f"[b]{number}", 0.5, 0.5, number / 1000, 3) for number in range(num_classes, 0, -1))
+    return Table("Per class", rows, (Row("macro avg", 0.5, 0.5, 0.5, 9),))
+
+
+def end(stream: io.StringIO, results: dict[str, Any], num_classes: int = 2) -> str:
+    scores = Scores({}, {}, (table(num_classes),), (), [])
+    show_end(open_console(file=stream), results, scores, Path("outputs/x"))
+    return Text.from_ansi(stream.getvalue()).plain
+
+
+def test_the_start_in_a_log_is_one_line_each_and_tells_every_choice() -> None:
+    lines = start(io.StringIO(), parts()).splitlines()
+    facts = dict(line.split(maxsplit=1) for line in lines)
+    assert facts["data"] == "[i]shapes: 8,000 train, 9 val; 3x32x32, 2 classes"
+    assert facts["model"] == "cnn: 1,200 parameters"
+    assert facts["task"] == "ImageClassifier, best by highest val/accuracy"
+    assert facts["batch"] == "16"
+    assert facts["steps"] == "500 per epoch x 3 = 1,500"
+    assert facts["folder"] == "outputs/x"
+    assert facts["num_nodes"] == "1 (this machine alone)"
+    assert facts["workers"] == f"2 ({REASON})"
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "120"])
+def test_the_start_on_a_terminal_fits(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = start(Terminal(), parts()).splitlines()
+    assert {len(line) for line in lines} == {int(columns)}
+    assert lines[0].startswith("╭─ cnn on [i]shapes ─")
+    text = " ".join(" ".join(line.strip("│ ") for line in lines).split())
+    assert "num_nodes" not in text, "what is as everywhere has no line"
+    assert "cudnn_benchmark False as you said" in text
+    assert "workers 2" in text
+
+
+def test_the_start_of_many_processes_and_of_text() -> None:
+    text = start(io.StringIO(), parts(TEXT, world_size=2, accumulate_grad_batches=2))
+    assert "16 = 2 processes x 2 parts x 4" in text
+    assert "2 tags, up to 64 subwords" in text
+
+
+def test_other_processes_say_nothing() -> None:
+    stream = Terminal()
+    console = open_console(quiet=True, file=stream)
+    composed = Composed(settings={}, overrides=(), data="", model="", folder=Path(), started=0.0)
+    show_start(console, None, composed)  # type: ignore[arg-type]
+    show_end(console, {}, Scores({}, {}, (), (), []), Path())
+    assert stream.getvalue() == ""
+
+
+def test_steps() -> None:
+    def told(epochs: int | None, steps: int, limit: float = 1.0, num_parts: int = 1) -> str:
+        limits = {"limit_train_batches": limit, "accumulate_grad_batches": num_parts}
+        return steps_of(SimpleNamespace(max_epochs=epochs, max_steps=steps, **limits), 500)
+
+    assert told(3, 1000) == "500 per epoch x 3 = 1,500, at most 1,000"
+    assert told(-1, 1000) == "500 per epoch, 1,000 in all"
+    assert told(-1, -1) == told(None, -1) == "500 per epoch"
+    assert told(3, -1, limit=60, num_parts=2) == "30 per epoch x 3 = 90"
+    assert told(3, -1, limit=0.1, num_parts=2) == "50 per epoch x 3 = 150"
+    assert told(1, -1, limit=9999) == "500 per epoch x 1 = 500"
+
+
+def test_the_end_in_a_log() -> None:
+    lines = [" ".join(line.split()) for line in end(io.StringIO(), RESULTS).splitlines() if line]
+    assert lines == [
+        "Per class",
+        "precision recall f1 support",
+        "[b]2 0.5000 0.5000 0.0020 3",
+        "[b]1 0.5000 0.5000 0.0010 3",
+        "macro avg 0.5000 0.5000 0.5000 9",
+        "val test",
+        "accuracy 0.5000 0.2500",
+        "loss 1.5000",
+        "time 1 min 15 s in all, the first step after 4.71 s, training and validation 1 min 00 s",
+        "speed 3,804 samples/s, 16.82 ms a step",
+        "step 90% forward and backward, 1% waiting for data",
+        "advice training waits for data: raise workers",
+        "report: outputs/x/report.html",
+        "score it again, or on other data: python -m arclight evaluate outputs/x",
+        "beside another run: python -m arclight compare outputs/x RUN",
+    ]
+
+
+def test_the_end_on_a_terminal_fits_and_shows_the_weakest_of_many_classes() -> None:
+    text = end(Terminal(), RESULTS, num_classes=100)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "0.0240" in text
+    assert "0.0250" not in text
+    assert f"the {MOST_CLASSES} weakest classes; the 76 others stand in the report" in text
+
+
+def test_the_end_of_a_run_that_knows_little() -> None:
+    assert "report: outputs/x/report.html" in end(io.StringIO(), {"status": "finished"})
+    assert "step " not in end(io.StringIO(), {"train/step_ms": 1.0, "train/tokens_per_s": 2.0})
