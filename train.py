@@ -5,14 +5,14 @@ import math
 import hydra
 from omegaconf import DictConfig
 
-from arclight.config.compose import from_hydra, mistakes_told
+from arclight.config.compose import from_hydra, report_errors
 from arclight.launch import multirun
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def train(config: DictConfig) -> float:
     """Hands sweepers the best value of the monitored metric; nan for a run of a grid that failed."""
-    with mistakes_told(), multirun.job():
+    with report_errors(), multirun.job():
         from arclight.launch.launcher import run  # torch loads here, so that --help and --cfg answer at once
 
         return run(from_hydra(config)).score
@@ -20,5 +20,5 @@ def train(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    with mistakes_told():
+    with report_errors():
         train()

@@ -1,7 +1,7 @@
 """An encoder of BERT's size without a hub: random weights, and a vocabulary trained on the words of a data set on the spot.
 
     python benchmarks/bert_encoder.py FOLDER data=conll2003 data.root=CONLL
-    python benchmarks/bert_encoder.py FOLDER --layers 1 --width 32 data=phrases
+    python benchmarks/bert_encoder.py FOLDER --layers 1 --width 32 data=synthetic_text
 
 FOLDER is then a `model.checkpoint`. Sizes are those of transformers' BertConfig(), which is bert-base, its table of 30,522
 words included, however few of them the data has. Speed is that of the real one; scores are not.
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_intermixed_args()  # options may stand between the folder and the overrides
-    settings = compose(["model=bert_tagger", "model.checkpoint=null", "data=phrases", *options.overrides])
+    settings = compose(["model=bert_tagger", "model.checkpoint=null", "data=synthetic_text", *options.overrides])
     data: TokenDataModule = build(settings["data"], "data", {"seed": settings["seed"]})
     data.prepare_data()
     words = (word for sentence in data.sentences("train") for word in sentence.words)

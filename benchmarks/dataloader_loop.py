@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from arclight.benchmark.training_step import compose
 from arclight.config.instantiate import build
 from arclight.images.datamodule import ArrayDataModule, Arrays
-from arclight.images.info import ImageSpec
+from arclight.images.info import ImageInfo
 
 NUM_FIRST = 10  # steps before the clock starts
 
@@ -35,11 +35,11 @@ NUM_FIRST = 10  # steps before the clock starts
 class Pictures(Dataset[tuple[Tensor, int]]):
     """Arrays as a data set of PIL images with per-sample transforms."""
 
-    def __init__(self, arrays: Arrays, spec: ImageSpec, *, crop: int, flip: bool) -> None:
+    def __init__(self, arrays: Arrays, data_info: ImageInfo, *, crop: int, flip: bool) -> None:
         self.images = arrays.images.permute(0, 2, 3, 1).numpy()  # (N, H, W, C), as files of images give them
         self.labels = arrays.labels.tolist()
         self.crop, self.flip = crop, flip
-        self.mean, self.std = (torch.tensor(values).view(-1, 1, 1) for values in (spec.mean, spec.std))
+        self.mean, self.std = (torch.tensor(values).view(-1, 1, 1) for values in (data_info.mean, data_info.std))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -69,11 +69,13 @@ def main() -> None:
     data: ArrayDataModule = build(settings["data"], "data", {"seed": settings["seed"]})
     data.prepare_data()
     data.setup("fit")
-    assert isinstance(data.spec, ImageSpec)
+    assert isinstance(data.data_info, ImageInfo)
     torch.manual_seed(settings["seed"])
-    net: nn.Module = build(settings["model"], "model", {"spec": data.spec})
+    net: nn.Module = build(settings["model"], "model", {"data_info": data.data_info})
     augment = settings["data"].get("augment") or {}
-    pictures = Pictures(data.arrays["train"], data.spec, crop=augment.get("crop", 0), flip=bool(augment.get("flip", False)))
+    pictures = Pictures(
+        data.arrays["train"], data.data_info, crop=augment.get("crop", 0), flip=bool(augment.get("flip", False))
+    )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = DataLoader(
         pictures,

@@ -80,25 +80,25 @@ step() { # NAME LIMIT COMMAND...: runs it for LIMIT seconds at most, and no long
 
 benchmark="$python -m arclight benchmark"
 image=("data.root=$data" ${overrides[@]+"${overrides[@]}"})
-tagged=(data=phrases data.num_train=8000)
+tagged=(data=synthetic_text data.num_train=8000)
 [ -z "$conll" ] || tagged=(data=conll2003 "data.root=$(realpath "$conll")")
 layers=12 width=768 steps=100 rounds=3 batch=32 made=() sizes=1,16,256 patience=1
-trackers="tracker=[csv,wandb]"
-"$python" -c 'import wandb' 2>/dev/null || { trackers="tracker=[csv,tensorboard]"; note wandb "not measured" 0 "it is not installed"; }
+trackers="logger=[csv,wandb]"
+"$python" -c 'import wandb' 2>/dev/null || { trackers="logger=[csv,tensorboard]"; note wandb "not measured" 0 "it is not installed"; }
 also=(--also hardware.compile=true --also "hardware.compile=true $trackers")
 if [ -n "$smoke" ]; then
   image+=(data.batch_size=20 data.eval_batch_size=20 data.validation=20 "model.widths=[8,8,8]" trainer.max_epochs=1)
   layers=1 width=32 steps=2 rounds=1 batch=8 runs=1 sizes=1,2 patience=5
   made=(model=small_cnn data.num_train=256 data.num_val=16 data.num_test=16)
-  [ -n "$conll" ] || tagged=(data=phrases data.num_train=200 data.num_val=16 data.num_test=16)
-  also=(--also "tracker=[csv,tensorboard]")
+  [ -n "$conll" ] || tagged=(data=synthetic_text data.num_train=200 data.num_val=16 data.num_test=16)
+  also=(--also "logger=[csv,tensorboard]")
 fi
 
 { nvidia-smi 2>/dev/null || echo "no nvidia-smi here"; "$python" -c 'import torch, transformers, lightning
 print("torch", torch.__version__, "transformers", transformers.__version__, "lightning", lightning.__version__)'; } >"$output/logs/machine.log" 2>&1
 
 step cifar10_fast 150 "$python" "$checkout/benchmarks/records.py" --runs "$runs" --output "$output/cifar10_fast.json" \
-  "${also[@]}" experiment=cifar10_fast tracker=none "${image[@]}"
+  "${also[@]}" experiment=cifar10_fast logger=none "${image[@]}"
 for peer in ${peers[@]+"${peers[@]}"}; do
   name=$(basename "$peer" .py)
   step "peers-$name" 120 "$python" "$checkout/benchmarks/peer.py" "$peer" --data "$data" --runs "$runs" --limit 110 \
@@ -116,7 +116,7 @@ precision=$("$python" -c 'import torch; print("bf16" if torch.cuda.is_available(
 step tagger 150 $benchmark train --task text --steps "$steps" --repeats "$rounds" --against tagger_loop_bf16 \
   --against hf_trainer_bf16 --output "$output/tagger.json" "precision=$precision" "${text[@]}"
 step cifar10_96 90 "$python" "$checkout/benchmarks/records.py" --runs $(((runs + 1) / 2)) --output "$output/cifar10_96.json" \
-  --without-process experiment=cifar10_96 tracker=none "${image[@]}"
+  --without-process experiment=cifar10_96 logger=none "${image[@]}"
 step precision 80 $benchmark precision --model "${made[0]:+small_}cnn" --repeats 2 --without compile \
   --output "$output/precision.json" ${made[@]+"${made[@]:1}"}
 step scaling 60 $benchmark scaling --overhead --steps "$steps" --repeats 1 --output "$output/scaling.json" \

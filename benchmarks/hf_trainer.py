@@ -33,12 +33,12 @@ from transformers import (
 )
 
 from arclight.benchmark.training_step import compose, on_device
-from arclight.checkpoint.contents import build_task
+from arclight.checkpoint.contents import build_module
 from arclight.config.instantiate import build
-from arclight.interfaces import IGNORED
+from arclight.interfaces import IGNORE_INDEX
 from arclight.text.datamodule import TokenDataModule
 from arclight.text.entities import EntityCounts, entity_table
-from arclight.text.info import TokenSpec
+from arclight.text.info import TokenInfo
 from project.lightning_modules.token_tagger import TokenTagger
 
 NUM_FIRST = 10  # steps before the clock starts
@@ -47,16 +47,16 @@ NUM_FIRST = 10  # steps before the clock starts
 class Sentences(Dataset[dict[str, Any]]):
     """Tokenised once, as run_ner's map does; labels on the first subword of each word."""
 
-    def __init__(self, data: TokenDataModule, spec: TokenSpec) -> None:
-        tokenizer = Tokenizer.from_str(spec.tokenizer)
-        tokenizer.enable_truncation(spec.max_length)
-        number = {label: n for n, label in enumerate(spec.labels)}
+    def __init__(self, data: TokenDataModule, data_info: TokenInfo) -> None:
+        tokenizer = Tokenizer.from_str(data_info.tokenizer)
+        tokenizer.enable_truncation(data_info.max_length)
+        number = {label: n for n, label in enumerate(data_info.labels)}
         self.rows = []
         for sentence in data.sentences("train"):
             encoding = tokenizer.encode(list(sentence.words), is_pretokenized=True)
             labels, before = [], None
             for word in encoding.word_ids:
-                labels.append(IGNORED if word is None or word == before else number[sentence.tags[word]])
+                labels.append(IGNORE_INDEX if word is None or word == before else number[sentence.tags[word]])
                 before = word
             self.rows.append({"input_ids": encoding.ids, "attention_mask": [1] * len(encoding.ids), "labels": labels})
 
@@ -76,7 +76,7 @@ class Tagger(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
         logits = self.net(input_ids, attention_mask)
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE_INDEX)
         return {"loss": loss, "logits": logits}
 
 
@@ -115,11 +115,11 @@ def main() -> None:
     data: TokenDataModule = build(settings["data"], "data", {"seed": settings["seed"]})
     data.prepare_data()
     data.setup("fit")
-    assert isinstance(data.spec, TokenSpec)
+    assert isinstance(data.data_info, TokenInfo)
     torch.manual_seed(settings["seed"])
-    task = build_task(settings, data.spec)
+    task = build_module(settings, data.data_info)
     assert isinstance(task, TokenTagger)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(data.spec.tokenizer), pad_token="[PAD]")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(data.data_info.tokenizer), pad_token="[PAD]")
     length = {"max_steps": NUM_FIRST + options.steps} if options.epochs is None else {"num_train_epochs": options.epochs}
     padding = {"padding": "max_length", "max_length": options.pad_to} if options.pad_to else {"padding": True}
     collate = Counting(DataCollatorForTokenClassification(tokenizer, **padding))
@@ -139,7 +139,7 @@ def main() -> None:
         trainer = Trainer(
             model=Tagger(task.net),
             args=arguments,
-            train_dataset=Sentences(data, data.spec),
+            train_dataset=Sentences(data, data.data_info),
             data_collator=collate,
             callbacks=[clock],
         )

@@ -26,7 +26,7 @@ NUM_FIRST, NUM_STEPS, NUM_SHOWN = 5, 5, 30
 def main() -> None:
     """Prints the kernels, the longest first, and writes the result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--precision", choices=tuple(PRECISIONS), default="fp32")
+    parser.add_argument("--precision", decisions=tuple(PRECISIONS), default="fp32")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("overrides", nargs="*")
@@ -52,10 +52,10 @@ def main() -> None:
         print(f"{micro_s / total:6.1%} {micro_s:10.1f} us {count:5} x  {name}")
         cases.append(Case(name, {"count": count}, {"time": Figure((micro_s,), "us"), "share": Figure((micro_s / total,), "")}))
     machine = Machine(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
-    plan = hardware.plan(hardware.probe(), hardware.wishes_of(sample.settings))
+    plan = hardware.plan(hardware.probe(), hardware.requested_settings(sample.settings))
     about = {"overrides": options.overrides, "backend": backend.name, **sample.work._asdict()}
-    facts = gather_facts(machine, plan, about, num_rounds=1)
-    print(write_result(Result(f"kernels-{sample.settings['name']}", facts, tuple(cases)), options.output))
+    hardware_info = gather_facts(machine, plan, about, num_rounds=1)
+    print(write_result(Result(f"kernels-{sample.settings['name']}", hardware_info, tuple(cases)), options.output))
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ def main() -> None:
     else:
         case = Case(name, {}, missing="no run ended; at last it said: " + " | ".join(lines[-NUM_TOLD:]))
     machine = Machine(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
-    facts = gather_facts(machine, hardware.plan(hardware.probe(), {}), {"script": name}, num_rounds=max(1, len(rows)))
-    print(write_result(Result(f"peer-{name}", facts, (case,)), options.output))
+    hardware_info = gather_facts(machine, hardware.plan(hardware.probe(), {}), {"script": name}, num_rounds=max(1, len(rows)))
+    print(write_result(Result(f"peer-{name}", hardware_info, (case,)), options.output))
     sys.exit(0 if rows else f"{name}: {case.missing}")
 
 

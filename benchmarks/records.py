@@ -1,7 +1,7 @@
 """Recipes of CIFAR-10 by the clock of the speed records: accuracy, seconds, joules over several seeds in one process.
 
     python benchmarks/records.py --runs 5 --output records.json experiment=cifar10_fast data.root=FOLDER
-    python benchmarks/records.py --also "hardware.compile=true" --also "tracker=[csv,wandb]" ...
+    python benchmarks/records.py --also "hardware.compile=true" --also "logger=[csv,wandb]" ...
 
 The first round is a warm-up that does not count, as theirs is: what is compiled is compiled then. Each --also is another case
 with these overrides (several with blanks between them) added; cases are interleaved. `process` is one whole `python train.py`
@@ -82,9 +82,9 @@ def main() -> None:
         cases.append(Case(f"process: python train.py {' '.join(options.overrides)}", {}, kept))
     device = choose_device("auto")
     machine = Machine(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
-    plan = hardware.plan(hardware.probe(), hardware.wishes_of(settings))
-    facts = gather_facts(machine, plan, {"overrides": options.overrides, "also": options.also}, num_rounds=options.runs)
-    print(write_result(Result(f"records-{name}", facts, tuple(cases)), output))
+    plan = hardware.plan(hardware.probe(), hardware.requested_settings(settings))
+    hardware_info = gather_facts(machine, plan, {"overrides": options.overrides, "also": options.also}, num_rounds=options.runs)
+    print(write_result(Result(f"records-{name}", hardware_info, tuple(cases)), output))
 
 
 def absolute(override: str, folder: Path) -> str:

@@ -41,17 +41,19 @@ def main() -> None:
     options = parser.parse_args()
     check_output(options.output)
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    facts = hardware.probe()
+    hardware_info = hardware.probe()
     overrides = [absolute(override) for override in options.overrides]
     recipe = ["experiment=conll2003_bert", f"trainer.max_epochs={options.epochs}", *overrides]
     settings = compose(recipe)
 
     def ours(seed: int) -> dict[str, float]:
-        results = train([*recipe, f"seed={seed}", "tracker=csv"], num_threads=facts.num_cores, longest_s=LONGEST_S).results
+        results = train(
+            [*recipe, f"seed={seed}", "logger=csv"], num_threads=hardware_info.num_cores, longest_s=LONGEST_S
+        ).results
         return {key: float(results[key]) for key in ("test/f1", "time/fit_s")}
 
     def theirs(seed: int) -> dict[str, float]:
-        return run_trainer([f"--epochs={options.epochs}", *recipe, f"seed={seed}"], facts.num_cores)
+        return run_trainer([f"--epochs={options.epochs}", *recipe, f"seed={seed}"], hardware_info.num_cores)
 
     ways = {"arclight": ours, "hf_trainer": theirs}
     measured = interleave({name: over(seeds, name, way) for name, way in ways.items()}, len(seeds))
@@ -71,7 +73,7 @@ def main() -> None:
     device = choose_device("auto")
     machine = Machine(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
     about = {"overrides": options.overrides, "epochs": options.epochs, "seeds": seeds, "gap": gap, "spread": spread}
-    known = gather_facts(machine, build.plan_for(settings, facts), about, num_rounds=len(seeds))
+    known = gather_facts(machine, build.plan_for(settings, hardware_info), about, num_rounds=len(seeds))
     print(write_result(Result(f"scores-{settings['name']}", known, tuple(cases)), options.output))
 
 

@@ -28,7 +28,7 @@ from transformers import DataCollatorForTokenClassification, PreTrainedTokenizer
 from arclight.benchmark.training_step import compose
 from arclight.config.instantiate import build
 from arclight.text.datamodule import TokenDataModule
-from arclight.text.info import TokenSpec
+from arclight.text.info import TokenInfo
 
 
 def main() -> None:
@@ -44,12 +44,12 @@ def main() -> None:
     data: TokenDataModule = build(settings["data"], "data", {"seed": settings["seed"]})
     data.prepare_data()
     data.setup("fit")
-    assert isinstance(data.spec, TokenSpec)
+    assert isinstance(data.data_info, TokenInfo)
     torch.manual_seed(settings["seed"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(data.spec.tokenizer), pad_token="[PAD]")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(data.data_info.tokenizer), pad_token="[PAD]")
     loader = DataLoader(
-        Sentences(data, data.spec),
+        Sentences(data, data.data_info),
         batch_size=data.batch_size,
         shuffle=True,
         drop_last=True,
@@ -60,7 +60,7 @@ def main() -> None:
     if options.only_load:
         print(json.dumps(load(loader, options.steps, device)))
         return
-    net = Tagger(build(settings["model"], "model", {"spec": data.spec})).to(device).train()
+    net = Tagger(build(settings["model"], "model", {"data_info": data.data_info})).to(device).train()
     print(json.dumps(train(net, loader, options.steps, device, is_bf16=options.bf16)))
 
 

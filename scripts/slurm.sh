@@ -5,7 +5,7 @@
 #SBATCH --job-name=arclight
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1 # arclight starts a process per device itself
-#SBATCH --cpus-per-task=8
+#SBATCH --cpus-per-module=8
 #SBATCH --time=04:00:00
 #SBATCH --signal=B:USR1@120 # to this script, so many seconds before the time is over
 #SBATCH --requeue # after a machine failed, or when the job is preempted

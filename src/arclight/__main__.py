@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from arclight.benchmark.command_line import add_verbs as add_benchmark_verbs
-from arclight.config.compose import mistakes_told
+from arclight.config.compose import report_errors
 from arclight.errors import InputError
 
 
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     add_benchmark_verbs(verbs.add_parser("benchmark", help="how fast it is on this machine"))
 
     options = parser.parse_args(arguments)
-    with mistakes_told():
+    with report_errors():
         options.do(options)
 
 

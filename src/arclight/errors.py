@@ -34,8 +34,8 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(names)}."
 
 
-def listed(mistakes: Sequence[str], command: str = "") -> str:
+def join_errors(errors: Sequence[str], command: str = "") -> str:
     """Several messages as one, and the command that was probably meant."""
-    lines = [line for mistake in mistakes for line in mistake.split("\n")]
-    text = "\n".join(lines) if len(mistakes) == 1 else "\n  ".join([f"{len(mistakes)} mistakes:", *lines])
+    lines = [line for error in errors for line in error.split("\n")]
+    text = "\n".join(lines) if len(errors) == 1 else "\n  ".join([f"{len(errors)} mistakes:", *lines])
     return f"{text}\nthis would do: {command}" if command else text

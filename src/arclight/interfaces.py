@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # The label of rows, words and subwords that count in no loss and in no metric (the default `ignore_index` of cross_entropy).
-IGNORED = -100
+IGNORE_INDEX = -100
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,11 +43,11 @@ from project.data.cifar10 import CLASS_NAMES, FOLDER, RECORD, TEST_FILES, TRAIN_
 
 LONGEST_S = 10  # for one file, on a busy machine
 MOST_MEMORY = 16 << 30  # bytes of addresses beyond which the system refuses
-SELDOM = {"run_folder": 50, "config": 5}  # slow ones come once in so many rounds
+SELDOM = {"run_dir": 50, "config": 5}  # slow ones come once in so many rounds
 TEXT = "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nrejects VBZ I-VP O\nGerman JJ I-NP I-MISC\n\nZürich\tNN\tI-NP B-LOC\n\n"
 RESULTS = '{"status": "finished", "monitor": "val/accuracy", "val/accuracy": 0.5, "test/accuracy": 0.25, "steps": 12}'
 PREDICTIONS = '{"index": 0, "label": "cat", "predicted": "dog", "confidence": 0.5}\n' * 3
-CONFIG = "seed: 0\ndata:\n  _target_: project.data.synthetic_images.Shapes\n  sizes: [1, 2.5, null]\n  name: 'x: y'\n"
+CONFIG = "seed: 0\ndata:\n  _target_: project.data.synthetic_images.SyntheticImages\n  sizes: [1, 2.5, null]\n  name: 'x: y'\n"
 WORDS = (
     b"\0",
     b"\xff" * 4,
@@ -160,7 +160,7 @@ def config(folder: Path, content: bytes, draw: random.Random) -> None:
         read_settings(content.decode("utf-8"))
 
 
-def run_folder(folder: Path, content: bytes, draw: random.Random) -> None:
+def run_dir(folder: Path, content: bytes, draw: random.Random) -> None:
     for name, text in (("results.json", RESULTS), ("predictions.jsonl", PREDICTIONS), ("config.yaml", CONFIG)):
         (folder / name).write_bytes(changed(text.encode(), draw))
     with contextlib.suppress(InputError):
@@ -197,16 +197,16 @@ def a_checkpoint() -> bytes:
     """Of a net of one layer, as a run leaves it, without what makes it large."""
     from arclight.config.compose import compose
     from arclight.data.info import to_plain
-    from arclight.images.info import ImageSpec
-    from arclight.runs.build import build_task
+    from arclight.images.info import ImageInfo
+    from arclight.runs.build import build_module
 
-    composed = compose(["experiment=demo", "model=small_cnn"])
-    spec = ImageSpec(channels=3, height=8, width=8, classes=("cat", "dog"), mean=(0.5,) * 3, std=(0.5,) * 3)
-    task = build_task(composed.settings, spec)
-    ours = {"version": 1, "settings": composed.settings, "spec": to_plain(spec), "blueprint": {}}
-    ours["options"] = {"data": "shapes", "model": "small_cnn"}
+    run_config = compose(["experiment=demo", "model=small_cnn"])
+    data_info = ImageInfo(channels=3, height=8, width=8, classes=("cat", "dog"), mean=(0.5,) * 3, std=(0.5,) * 3)
+    module = build_module(run_config.settings, data_info)
+    ours = {"version": 1, "settings": run_config.settings, "data_info": to_plain(data_info), "blueprint": {}}
+    ours["options"] = {"data": "synthetic_images", "model": "small_cnn"}
     stream = io.BytesIO()
-    torch.save({"arclight": ours, "state_dict": task.state_dict(), "global_step": 1, "epoch": 0}, stream)
+    torch.save({"arclight": ours, "state_dict": module.state_dict(), "global_step": 1, "epoch": 0}, stream)
     return stream.getvalue()
 
 
@@ -233,7 +233,7 @@ def kinds() -> dict[str, tuple[Target, Callable[[random.Random], bytes]]]:
         "contents": (contents, lambda draw: changed(parts, draw)),
         "weights": (weights, lambda draw: changed(tensors, draw)),
         "config": (config, lambda draw: changed(CONFIG.encode(), draw)),
-        "run_folder": (run_folder, lambda draw: b""),
+        "run_dir": (run_dir, lambda draw: b""),
     }
 
 
@@ -263,8 +263,8 @@ def finding(read: Target, content: bytes, draw: random.Random) -> str:
         try:
             with in_time():
                 read(Path(place), content, draw)
-        except InputError as mistake:
-            return "" if str(mistake).strip() else "a refusal without a word"
+        except InputError as error:
+            return "" if str(error).strip() else "a refusal without a word"
         except TooLongError:
             return f"took more than {LONGEST_S} s"
         except Exception as error:

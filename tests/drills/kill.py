@@ -36,9 +36,9 @@ SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
 LONGEST_S = 120.0  # that a moment is waited for
 
 
-def whole_run(folder: Path, task: str, processes: int) -> Drill:
+def whole_run(folder: Path, module: str, processes: int) -> Drill:
     """The run that nothing stops; made once for all drills in this folder."""
-    whole = Drill(folder / f"{task}-{processes}-whole", command_for(task, processes))
+    whole = Drill(folder / f"{module}-{processes}-whole", command_for(module, processes))
     if not whole.has_finished and whole.finish():
         raise SystemExit(f"the run that nothing stops failed: {whole.said}")
     return whole
@@ -116,8 +116,8 @@ def main() -> int:
 
     places = ("--folder", "--records", "--page")  # of this machine
     told = [word for word, before in zip(sys.argv[1:], sys.argv, strict=False) if word not in places and before not in places]
-    keep(kind="start", command=shlex.join(["python", "tests/drills/kill.py", *told]), **table.facts())
-    tasks = [options.task] if options.task else list(TASKS)
+    keep(kind="start", command=shlex.join(["python", "tests/drills/kill.py", *told]), **table.hardware_info())
+    tasks = [options.module] if options.module else list(TASKS)
     numbers = [options.processes] if options.processes else [1, 2]
     kinds = {"kill": ("SIGKILL",), "signals": SIGNALS}
     for kind, signals in kinds.items():
@@ -125,19 +125,19 @@ def main() -> int:
             continue
         moments, num_stops = random.Random(options.seed), 0
         aims = AIMS if kind == "kill" else AIMS[1:]  # a signal in start-up ends the run at once, with nothing to go on from
-        for number, (processes, task) in zip(itertools.count(), itertools.cycle(itertools.product(numbers, tasks))):
+        for number, (processes, module) in zip(itertools.count(), itertools.cycle(itertools.product(numbers, tasks))):
             if num_stops >= options.stops or time.monotonic() > deadline:
                 break
-            whole = whole_run(folder, task, processes)
-            name = f"{task}-{processes}-{kind}-{options.seed}-{number}-{os.getpid()}"  # calls may share a folder
+            whole = whole_run(folder, module, processes)
+            name = f"{module}-{processes}-{kind}-{options.seed}-{number}-{os.getpid()}"  # calls may share a folder
             chosen = moments.sample(aims, len(aims)) * 2
             stops = [(moments.choice(signals), aim) for aim in chosen][: min(options.each, options.stops - num_stops)]
             for record in stop_again_and_again(whole, Drill(folder / name, whole.overrides), stops, moments, deadline):
-                keep(run=name, task=task, processes=processes, **record)
+                keep(run=name, module=module, processes=processes, **record)
                 num_stops += record["kind"] == "stop"
     if options.only in (None, "others"):
-        for task in tasks:
-            for record in others.all_of(folder, task, whole_run(folder, task, 1), deadline):
+        for module in tasks:
+            for record in others.all_of(folder, module, whole_run(folder, module, 1), deadline):
                 keep(kind="other", **record)
     if options.page:
         table.write(table.read(records), options.page if options.page.is_absolute() else ROOT / options.page)

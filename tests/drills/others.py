@@ -20,7 +20,7 @@ from tests.drills.runs import STEPS_PER_EPOCH, Drill, Process, command_for, diff
 Told = tuple[bool, str]  # whether it was as promised, and what happened
 
 
-def all_of(folder: Path, task: str, whole: Drill, deadline: float) -> Iterator[dict[str, Any]]:
+def all_of(folder: Path, module: str, whole: Drill, deadline: float) -> Iterator[dict[str, Any]]:
     """Every drill of this task, none begun after the deadline."""
     drills: dict[str, Callable[[Path, str, Drill], Told]] = {
         "outputs/ on a disk that is read-only": read_only,
@@ -32,10 +32,10 @@ def all_of(folder: Path, task: str, whole: Drill, deadline: float) -> Iterator[d
     }
     for number, (name, drill) in enumerate(drills.items()):
         if time.monotonic() < deadline:
-            place = folder / f"{task}-other-{number}-{os.getpid()}"
+            place = folder / f"{module}-other-{number}-{os.getpid()}"
             place.mkdir(parents=True)
-            as_promised, told = drill(place, task, whole)
-            yield {"name": f"{name}; {task}", "as_promised": as_promised, "told": told}
+            as_promised, told = drill(place, module, whole)
+            yield {"name": f"{name}; {module}", "as_promised": as_promised, "told": told}
 
 
 def kill_at(run: Drill, aim: str, seed: int, *more: str) -> None:
@@ -47,8 +47,8 @@ def kill_at(run: Drill, aim: str, seed: int, *more: str) -> None:
     process.wait()
 
 
-def wandb_goes_on(place: Path, task: str, whole: Drill) -> Told:
-    run = Drill(place / "run", command_for(task, 1, tracker="[csv,wandb]"))
+def wandb_goes_on(place: Path, module: str, whole: Drill) -> Told:
+    run = Drill(place / "run", command_for(module, 1, logger="[csv,wandb]"))
     for seed, aim in enumerate(("in a step", "in validation")):
         kill_at(run, aim, seed)
     status = run.finish("resume=auto")
@@ -75,10 +75,10 @@ def wandb_goes_on(place: Path, task: str, whole: Drill) -> Told:
     return good, told + ("rises within and from start to start" if rises else "begins again below what was there")
 
 
-def same_second(place: Path, task: str, whole: Drill) -> Told:
+def same_second(place: Path, module: str, whole: Drill) -> Told:
     # the name that both would take, whatever second each of them comes to it in
     run = Drill(
-        place / "runs", [*command_for(task, 1), "trainer.max_epochs=1", "hydra.run.dir=outputs/drill/2026-01-31_12-00-00"]
+        place / "runs", [*command_for(module, 1), "trainer.max_epochs=1", "hydra.run.dir=outputs/drill/2026-01-31_12-00-00"]
     )
     processes = [run.start() for _ in range(2)]
     statuses = [process.wait() for process in processes]
@@ -88,7 +88,7 @@ def same_second(place: Path, task: str, whole: Drill) -> Told:
     return good, f"exit statuses {statuses}; folders {' and '.join(names)}; equal scores"
 
 
-def twice_at_once(place: Path, task: str, whole: Drill) -> Told:
+def twice_at_once(place: Path, module: str, whole: Drill) -> Told:
     run = Drill(place / "run", whole.overrides)
     kill_at(run, "in a step", 0)
     second = Drill(place / "second", whole.overrides)
@@ -118,7 +118,7 @@ def fill(disk: Path, run: Drill, process: Process, step: int) -> None:
                     filler.write(b"x" * size)
 
 
-def small_disks(place: Path, task: str, whole: Drill) -> Told:
+def small_disks(place: Path, module: str, whole: Drill) -> Told:
     """Disks too small from the start, and disks that something else fills up; each run goes on once there is room."""
     needed = sum(file.stat().st_size for file in whole.folder.rglob("*") if file.is_file())
     cases: dict[str, tuple[int, int | None]] = {
@@ -165,14 +165,14 @@ def small_disks(place: Path, task: str, whole: Drill) -> Told:
     return good, "; ".join(lines)
 
 
-def full_stores(place: Path, task: str, whole: Drill) -> Told:
+def full_stores(place: Path, module: str, whole: Drill) -> Told:
     """The trackers' own places are on a disk that is full from the first epoch's end on; the run has all that it needs."""
     disk, run_dir = place / "disk", "outputs/drill/stores"
     if not mount(disk, "size=64m"):
         return False, "only root mounts a small disk: not done"
     try:
-        more = ["trainer.log_every_n_steps=1", f"hydra.run.dir={run_dir}", f"tracker.mlflow.uri=sqlite:///{disk}/mlflow.db"]
-        run = Drill(place / "run", [*command_for(task, 1, tracker="[csv,tensorboard,wandb,mlflow]"), *more])
+        more = ["trainer.log_every_n_steps=1", f"hydra.run.dir={run_dir}", f"logger.mlflow.uri=sqlite:///{disk}/mlflow.db"]
+        run = Drill(place / "run", [*command_for(module, 1, logger="[csv,tensorboard,wandb,mlflow]"), *more])
         for name in ("tensorboard", "wandb"):
             (disk / name).mkdir()
             (run.folder / run_dir).mkdir(parents=True, exist_ok=True)
@@ -198,7 +198,7 @@ def steps_of(run: Drill) -> int:
     return int(results(run.runs[0])["steps"])
 
 
-def read_only(place: Path, task: str, whole: Drill) -> Told:
+def read_only(place: Path, module: str, whole: Drill) -> Told:
     disk = place / "disk"
     if not mount(disk, "size=1m,ro"):
         return False, "only root mounts a disk: not done"

@@ -29,7 +29,7 @@ COMMON = [
 TASKS = {
     "images": [
         *("experiment=demo", "data.num_train=320", "data.num_val=512", "data.num_test=64", "data.batch_size=32"),
-        *("data.max_batch_per_device=8", "schedule=one_cycle"),
+        *("data.max_batch_per_device=8", "scheduler=one_cycle"),
     ],
     "text": [
         *("experiment=demo_tagger", "data.num_train=160", "data.num_val=128", "data.num_test=32", "data.batch_size=16"),
@@ -38,10 +38,10 @@ TASKS = {
 }
 
 
-def command_for(task: str, processes: int, tracker: str = "csv") -> list[str]:
+def command_for(module: str, processes: int, tracker: str = "csv") -> list[str]:
     """The overrides of a drill: accumulation, early stopping and weight averaging are on."""
     placing = ["strategy=ddp_cpu", f"trainer.devices={processes}"] if processes > 1 else ["trainer.devices=1"]
-    return [*TASKS[task], *COMMON, *placing, f"tracker={tracker}"]
+    return [*TASKS[module], *COMMON, *placing, f"logger={tracker}"]
 
 
 class Forked:

@@ -37,7 +37,7 @@ started, and must end it with 128 + the signal's number.
 """
 
 
-def facts() -> dict[str, Any]:
+def hardware_info() -> dict[str, Any]:
     """Of the machine and of what was run."""
     names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -84,7 +84,7 @@ def stops(records: list[dict[str, Any]]) -> Iterator[str]:
     counted: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
     stopped = [record for record in records if record["kind"] == "stop" and record["run"] in ends]
     for record in stopped:
-        found = counted[record["signal"], record["processes"], record["task"], record["moment"]]
+        found = counted[record["signal"], record["processes"], record["module"], record["moment"]]
         found["stops"] += 1
         found["equal"] += not ends[record["run"]]["different"]
         found["statuses"] += record["status_is_right"]

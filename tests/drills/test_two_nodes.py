@@ -29,7 +29,7 @@ SETTINGS = [
     "optimizer.lr=0.01",
     "trainer.accelerator=cpu",
     "callbacks=none",
-    "tracker=csv",
+    "logger=csv",
     "hardware.timeout_s=30",
 ]
 # how soon a machine that is silent counts as lost, and how long the others wait for more than the fewest

@@ -34,7 +34,7 @@ from arclight.errors import InputError
 from arclight.runs import build
 from arclight.text.columns import Sentence
 from project.data.synthetic_images import SHAPES, draw
-from project.data.synthetic_text import Phrases
+from project.data.synthetic_text import SyntheticText
 
 SIZES = (1, 4, 16)
 NUM_SAMPLES = {"images": 1024, "text": 512}  # in one times the data
@@ -76,12 +76,12 @@ def measure_growth(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
         InputError: for a wish that this machine or the config cannot fulfil.
         RuntimeError: when a run fails, with what it said.
     """
-    facts, device = hardware.probe(), choose_device(wish.device)
+    hardware_info, device = hardware.probe(), choose_device(wish.device)
     tell("what the machine can do at most")
-    machine = measure_machine(device, facts)
+    machine = measure_machine(device, hardware_info)
     per_size = wish.num_samples or NUM_SAMPLES[wish.task]
     with tempfile.TemporaryDirectory(prefix="arclight-growth-") as folder:
-        plan = build.plan_for(compose(overrides_for(wish, Path(folder))), facts)
+        plan = build.plan_for(compose(overrides_for(wish, Path(folder))), hardware_info)
         rounds = dict.fromkeys(wish.sizes, 0)
 
         def once(size: int) -> Callable[[], dict[str, float]]:
@@ -90,7 +90,9 @@ def measure_growth(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
                 own = Path(folder, f"{size}-{rounds[size]}")
                 tell(f"{size} times the data: {size * per_size} samples")
                 make_files(own, wish.task, size * per_size, seed=rounds[size])
-                return measure_size(overrides_for(wish, own), device, facts.num_cores, num_workers=plan["workers"].value)
+                return measure_size(
+                    overrides_for(wish, own), device, hardware_info.num_cores, num_workers=plan["workers"].value
+                )
 
             return measured
 
@@ -116,7 +118,7 @@ def make_files(folder: Path, task: str, num_train: int, *, seed: int) -> None:
             write_images(folder / {"valid": "val"}.get(split, split), count, seed=(seed, number))
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            phrases = Phrases(num_train=count, num_val=1, num_test=1, data_seed=10 * seed + number)
+            phrases = SyntheticText(num_train=count, num_val=1, num_test=1, data_seed=10 * seed + number)
             write_columns(folder / f"{split}.txt", phrases.read("train"))
 
 
@@ -153,7 +155,7 @@ def measure_size(overrides: list[str], device: torch.device, num_threads: int, *
         "trainer.limit_val_batches=1",
         "trainer.limit_test_batches=1",
         "callbacks=none",
-        "tracker=none",
+        "logger=none",
     )
     results = train([*overrides, *cut], num_threads=num_threads).results
     numbers = {"prepare": prepared - began, "load": loaded - prepared, "train": float(results["time/fit_s"])}

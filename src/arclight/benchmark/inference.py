@@ -25,10 +25,10 @@ from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.precision import NUM_FIRST, limits
 from arclight.benchmark.training_step import Sample, made_data, make_sample, on_device, with_defaults, with_layout
 from arclight.callbacks.flops import without_numbers
-from arclight.checkpoint.contents import build_task
+from arclight.checkpoint.contents import build_module
 from arclight.errors import InputError, first_line
-from arclight.images.info import ImageBatch, ImageSpec
-from arclight.modules.supervised import Task
+from arclight.images.info import ImageBatch, ImageInfo
+from arclight.modules.supervised import SupervisedModule
 
 SIZES = (1, 4, 16, 64, 256)
 PACKINGS = ("none", "buckets", "rows")
@@ -72,17 +72,17 @@ def measure_inference(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     Raises:
         InputError: for an unknown model or override, or a device that is not here.
     """
-    device, facts = choose_device(wish.device), hardware.probe()
+    device, hardware_info = choose_device(wish.device), hardware.probe()
     defaults = {**made_data(wish.model), "data.num_train": str(max(2048, *wish.sizes))}
     tell("what the machine can do at most")
-    machine = measure_machine(device, facts)
-    reasons = precisions(device, facts)
+    machine = measure_machine(device, hardware_info)
+    reasons = precisions(device, hardware_info)
     settings: dict[str, Any] = {}
     measured: dict[str, Callable[[], list[float]]] = {}
     described: dict[str, tuple[Backend, Sample, str, float]] = {}
     missing: list[Case] = []
     for size in wish.sizes:
-        for packing in PACKINGS if made_data(wish.model)["data"] == "phrases" else ("",):
+        for packing in PACKINGS if made_data(wish.model)["data"] == "synthetic_text" else ("",):
             own = [f"data.batch_size={size}", *([f"data.packing={packing}"] if packing else [])]
             sample = make_sample([*with_defaults(wish.overrides, defaults), *own])
             settings = sample.settings
@@ -104,13 +104,13 @@ def measure_inference(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     rounds = interleave(measured, wish.num_rounds)
     cases = [to_case(name, *described[name], machine, rounds[name]) for name in described]
     about = {"model": wish.model, "overrides": list(wish.overrides), "batch_sizes": list(wish.sizes)}
-    plan = hardware.plan(facts, hardware.wishes_of(settings))
+    plan = hardware.plan(hardware_info, hardware.requested_settings(settings))
     return Result(f"inference-{wish.model}", gather_facts(machine, plan, about, num_rounds=wish.num_rounds), (*cases, *missing))
 
 
 def backends_for(sample: Sample, skip: Sequence[str]) -> list[Backend]:
     """The switches that make a difference to this kind of data, in the order of BACKENDS."""
-    has_images = isinstance(sample.spec, ImageSpec)
+    has_images = isinstance(sample.data_info, ImageInfo)
     made: list[Backend] = []
     for backend in BACKENDS:
         given = Backend(backend.precision, channels_last=backend.channels_last and has_images, compile=backend.compile)
@@ -124,8 +124,8 @@ class Forward:
 
     def __init__(self, sample: Sample, backend: Backend, device: torch.device) -> None:
         self.backend, self.device = backend, device
-        task = build_task(with_layout(sample.settings, sample.spec, backend), sample.spec).to(device)
-        self.task: Task = task.eval()
+        task = build_module(with_layout(sample.settings, sample.data_info, backend), sample.data_info).to(device)
+        self.task: SupervisedModule = task.eval()
         self.given = inputs_of(on_device(sample.batch, device))
         if backend.compile:
             task.net.compile()
@@ -140,7 +140,7 @@ def inputs_of(batch: Any) -> tuple[Tensor | None, ...]:
     return (batch.images,) if isinstance(batch, ImageBatch) else (batch.input_ids, batch.attention_mask, batch.position_ids)
 
 
-def count_forward(task: Task, sample: Sample) -> float:
+def count_forward(task: SupervisedModule, sample: Sample) -> float:
     """FLOPs of the products and convolutions of a forward pass; of text those of the real subwords, padding is no work."""
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -25,7 +25,7 @@ from arclight.benchmark.raw_loop import batches
 from arclight.benchmark.scaling import TASKS
 from arclight.benchmark.training import run_baseline
 from arclight.benchmark.training_step import compose, with_defaults
-from arclight.checkpoint.contents import build_task
+from arclight.checkpoint.contents import build_module
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
 from arclight.images.info import ImageBatch
@@ -71,21 +71,21 @@ def measure_loader(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
         InputError: for a wish that this machine or the config cannot fulfil.
         RuntimeError: when a baseline fails, with what it said.
     """
-    facts, device = hardware.probe(), choose_device(wish.device)
+    hardware_info, device = hardware.probe(), choose_device(wish.device)
     overrides = with_defaults(wish.overrides, DEFAULTS[wish.task])
     settings = compose(overrides)
     tell("what the machine can do at most")
-    machine = measure_machine(device, facts)
-    plan = build.plan_for(settings, facts)
+    machine = measure_machine(device, hardware_info)
+    plan = build.plan_for(settings, hardware_info)
     tell("data")
     calls: dict[str, Callable[[], dict[str, float]]] = {
         name: told(tell, name, timer(data, prepare, wish.num_batches, device))
         for name, data, prepare in sources(overrides, wish.task, num_workers=plan["workers"].value)
     }
     ours = next(iter(calls))
-    for number in (wish.workers or (0, facts.num_cores)) if wish.against_dataloader else ():
+    for number in (wish.workers or (0, hardware_info.num_cores)) if wish.against_dataloader else ():
         name = f"DataLoader, {number} workers"
-        calls[name] = told(tell, name, baseline(wish, overrides, number, facts.num_cores))
+        calls[name] = told(tell, name, baseline(wish, overrides, number, hardware_info.num_cores))
     cases = to_cases(interleave(calls, wish.num_rounds), machine, ours=ours)
     described = {"task": wish.task, "overrides": list(overrides), "num_batches": wish.num_batches}
     facts_of_it = gather_facts(machine, plan, described, num_rounds=wish.num_rounds)
@@ -110,8 +110,8 @@ def sources(overrides: list[str], task: str, *, num_workers: int) -> Iterator[tu
         data = build.build_data(settings, workers=num_workers)
         data.prepare_data()
         data.setup("fit")
-        assert data.spec is not None
-        built = build_task(settings, data.spec) if task == "images" else None
+        assert data.data_info is not None
+        built = build_module(settings, data.data_info) if task == "images" else None
         yield name, data, normalised(built) if isinstance(built, ImageClassifier) else nothing_more
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from arclight.benchmark.backend import PRECISIONS, Backend, applied
 from arclight.errors import InputError
-from arclight.hardware import Facts
+from arclight.hardware import HardwareInfo
 
 VOLTA, AMPERE = (7, 0), (8, 0)  # compute capabilities from which there are tensor cores for fp16, and for bf16 and TF32
 NUM_BLOCKS = 5
@@ -51,9 +51,9 @@ def choose_device(wish: str) -> torch.device:
     return torch.device("cuda" if wish == "cuda" or (wish == "auto" and torch.cuda.is_available()) else "cpu")
 
 
-def measure_machine(device: torch.device, facts: Facts) -> Machine:
+def measure_machine(device: torch.device, hardware_info: HardwareInfo) -> Machine:
     """The limits of this machine, in a few seconds."""
-    there = [name for name, reason in precisions(device, facts).items() if reason is None]
+    there = [name for name, reason in precisions(device, hardware_info).items() if reason is None]
     return Machine(
         device=device.type,
         name=device_name(device),
@@ -63,7 +63,7 @@ def measure_machine(device: torch.device, facts: Facts) -> Machine:
     )
 
 
-def precisions(device: torch.device, facts: Facts) -> dict[str, str | None]:
+def precisions(device: torch.device, hardware_info: HardwareInfo) -> dict[str, str | None]:
     """Every precision, with the reason why this device has not got it; None where it has."""
     if device.type == "cpu":
         capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -71,7 +71,7 @@ def precisions(device: torch.device, facts: Facts) -> dict[str, str | None]:
         return {
             "fp32": None,
             "tf32": "a mode of NVIDIA's tensor cores",
-            "bf16": None if facts.has_fast_bf16_cpu else "this CPU emulates it, hundreds of times slower than fp32",
+            "bf16": None if hardware_info.has_fast_bf16_cpu else "this CPU emulates it, hundreds of times slower than fp32",
             "fp16": None if has_fp16 else "this CPU emulates it, many times slower than fp32",
         }
     capability = torch.cuda.get_device_capability(device)

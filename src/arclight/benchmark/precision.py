@@ -21,7 +21,7 @@ from arclight.benchmark.machine import Machine, choose_device, measure_machine, 
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
 from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.training_step import Sample, TrainingStep, made_data, make_sample, with_defaults
-from arclight.images.info import ImageSpec
+from arclight.images.info import ImageInfo
 
 PLAIN = Backend()
 NUM_FIRST = 3  # steps before anything is measured: compilers, allocators and cuDNN's search
@@ -58,13 +58,13 @@ def measure_precision(
         InputError: for an unknown model or override, a device that is not here, or less than one round.
     """
     check_counts({"--repeats": num_rounds})
-    device, facts = choose_device(device_wish), hardware.probe()
+    device, hardware_info = choose_device(device_wish), hardware.probe()
     # a learning rate of 0, so that every step does the same work: a net that has learned its batch works with denormal numbers
     defaults = {**made_data(model), "optimizer.lr": "0"} | ({} if batch_size is None else {"data.batch_size": str(batch_size)})
     sample = make_sample(with_defaults(overrides, defaults))
     tell("what the machine can do at most")
-    machine = measure_machine(device, facts)
-    missing = not_here(precisions(device, facts), device, has_images=isinstance(sample.spec, ImageSpec), skip=skip)
+    machine = measure_machine(device, hardware_info)
+    missing = not_here(precisions(device, hardware_info), device, has_images=isinstance(sample.data_info, ImageInfo), skip=skip)
     cases = measure_backends(sample, machine, device, missing, num_rounds=num_rounds, round_s=round_s, tell=tell)
     settings = {
         "model": model,
@@ -73,7 +73,7 @@ def measure_precision(
         "flops_per_step": sample.flops,
         **sample.work._asdict(),
     }
-    plan = hardware.plan(facts, hardware.wishes_of(sample.settings))
+    plan = hardware.plan(hardware_info, hardware.requested_settings(sample.settings))
     return Result(f"precision-{model}", gather_facts(machine, plan, settings, num_rounds=num_rounds), tuple(cases))
 
 

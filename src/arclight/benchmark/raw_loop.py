@@ -19,10 +19,10 @@ from arclight import hardware
 from arclight.benchmark.machine import synchronize
 from arclight.benchmark.training_step import compose, loss_of, on_device
 from arclight.callbacks.throughput import NUM_FIRST
-from arclight.checkpoint.contents import build_task
+from arclight.checkpoint.contents import build_module
 from arclight.data.datamodule import DataModule
 from arclight.images.loader import ArrayLoader
-from arclight.modules.supervised import Task
+from arclight.modules.supervised import SupervisedModule
 from arclight.optim.param_groups import parameter_groups, read_rates
 from arclight.runs import build
 from arclight.text.datamodule import TokenLoader
@@ -32,20 +32,20 @@ from arclight.text.info import TokenBatch
 def run(num_steps: int, overrides: list[str]) -> dict[str, float]:
     """Samples, real tokens and steps a second, named as in results.json."""
     settings = compose(overrides)
-    choices = build.plan_for(settings, hardware.probe())
-    hardware.put_into_effect(choices)
+    decisions = build.plan_for(settings, hardware.probe())
+    hardware.apply_backend_settings(decisions)
     torch.manual_seed(settings["seed"])
-    data = build.build_data(settings, workers=choices["workers"].value)
+    data = build.build_data(settings, workers=decisions["workers"].value)
     data.prepare_data()
     data.setup("fit")
-    assert data.spec is not None
-    task = build_task(settings, data.spec, channels_last=choices["channels_last"].value)
-    device = torch.device("cuda" if choices["accelerator"].value == "cuda" else "cpu")
-    return measure(task.to(device).train(), data, str(choices["precision"].value), settings["trainer"], num_steps, device)
+    assert data.data_info is not None
+    task = build_module(settings, data.data_info, channels_last=decisions["channels_last"].value)
+    device = torch.device("cuda" if decisions["accelerator"].value == "cuda" else "cpu")
+    return measure(task.to(device).train(), data, str(decisions["precision"].value), settings["trainer"], num_steps, device)
 
 
 def measure(
-    task: Task, data: DataModule, precision: str, trainer: dict[str, Any], num_steps: int, device: torch.device
+    task: SupervisedModule, data: DataModule, precision: str, trainer: dict[str, Any], num_steps: int, device: torch.device
 ) -> dict[str, float]:
     """The loop."""
     optimizer = make_optimizer(task)
@@ -75,7 +75,7 @@ def measure(
     return {f"train/{name}": value for name, value in numbers.items()}
 
 
-def make_optimizer(task: Task) -> torch.optim.Optimizer:
+def make_optimizer(task: SupervisedModule) -> torch.optim.Optimizer:
     """The task's own, fused where it can be, as training has it."""
     lr, weight_decay = read_rates(task.make_optimizer)
     groups = parameter_groups(task.net, lr=lr, weight_decay=weight_decay, layer_decay=task.layer_decay)

@@ -32,17 +32,20 @@ def measure_resume(overrides: Sequence[str], *, num_rounds: int = 5, tell: Tell 
         InputError: for a mistake in the overrides, or less than one round.
     """
     settings = compose(["experiment=demo", *overrides])
-    facts = hardware.probe()
+    hardware_info = hardware.probe()
     every_minutes = settings["checkpoint"]["every_minutes"]
     measured = interleave(
-        {task: train_twice(task, (*recipe, *FIRST, *overrides), facts.num_cores, tell) for task, recipe in TASKS.items()},
+        {
+            task: train_twice(task, (*recipe, *FIRST, *overrides), hardware_info.num_cores, tell)
+            for task, recipe in TASKS.items()
+        },
         num_rounds,
     )
     cases = tuple(
         Case(task, {"every_minutes": every_minutes}, to_figures(rounds, every_minutes)) for task, rounds in measured.items()
     )
-    machine = measure_machine(choose_device("auto"), facts)
-    plan = hardware.plan(facts, hardware.wishes_of(settings))
+    machine = measure_machine(choose_device("auto"), hardware_info)
+    plan = hardware.plan(hardware_info, hardware.requested_settings(settings))
     return Result("resume", gather_facts(machine, plan, {"overrides": list(overrides)}, num_rounds=num_rounds), cases)
 
 

@@ -81,15 +81,15 @@ def measure_scaling(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     Raises:
         InputError: for a wish that this machine or the config cannot fulfil.
     """
-    facts, device = hardware.probe(), choose_device(wish.device)
+    hardware_info, device = hardware.probe(), choose_device(wish.device)
     batch_size = wish.batch_size or int(TASKS[wish.task]["data.batch_size"])
-    jobs = plan_jobs(wish, is_cpu=device.type == "cpu", facts=facts, batch_size=batch_size)
+    jobs = plan_jobs(wish, is_cpu=device.type == "cpu", hardware_info=hardware_info, batch_size=batch_size)
     common = common_overrides(wish, max(job.batch_size for job in jobs))
     one = next(job for job in jobs if job.kind == "one")
     settings = compose([*untouched(common, one), *one.overrides])  # tells mistakes before anything is started
     sample = make_sample([*common, f"data.batch_size={batch_size}"]) if is_made(common) else None
     tell("what the machine can do at most")
-    machine = measure_machine(device, facts)
+    machine = measure_machine(device, hardware_info)
 
     def run(job: Job) -> Callable[[], Trained]:
         def once() -> Trained:
@@ -99,22 +99,22 @@ def measure_scaling(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
         return once
 
     measured = interleave({job.name: run(job) for job in jobs}, wish.num_rounds)
-    precision = str(hardware.plan(facts, hardware.wishes_of(settings))["precision"].value)
+    precision = str(hardware.plan(hardware_info, hardware.requested_settings(settings))["precision"].value)
     cases = to_cases(jobs, measured, flops=flops_of(sample), machine=machine, precision=precision)
     described = {"task": wish.task, "overrides": common, "num_steps": wish.num_steps}
-    plan = hardware.plan(facts, hardware.wishes_of(compose(common)))
+    plan = hardware.plan(hardware_info, hardware.requested_settings(compose(common)))
     name = "overhead" if wish.only_overhead else "scaling"
     return Result(f"{name}-{settings['name']}", gather_facts(machine, plan, described, num_rounds=wish.num_rounds), cases)
 
 
-def plan_jobs(wish: Wish, *, is_cpu: bool, facts: hardware.Facts, batch_size: int) -> list[Job]:
+def plan_jobs(wish: Wish, *, is_cpu: bool, hardware_info: hardware.HardwareInfo, batch_size: int) -> list[Job]:
     """The cases: one device (on the CPU with all cores, and with as many as each of several processes has), then several.
 
     Raises:
         InputError: when there are not that many devices, or the batch does not divide over them.
     """
-    counts = device_counts(wish, is_cpu=is_cpu, facts=facts)
-    cores = facts.num_cores
+    counts = device_counts(wish, is_cpu=is_cpu, hardware_info=hardware_info)
+    cores = hardware_info.num_cores
     place, one, several = (
         ("cpu", "strategy=single", "strategy=ddp_cpu") if is_cpu else ("gpu", "strategy=single", "strategy=ddp")
     )
@@ -151,16 +151,16 @@ def plan_jobs(wish: Wish, *, is_cpu: bool, facts: hardware.Facts, batch_size: in
     return jobs
 
 
-def device_counts(wish: Wish, *, is_cpu: bool, facts: hardware.Facts) -> tuple[int, ...]:
+def device_counts(wish: Wish, *, is_cpu: bool, hardware_info: hardware.HardwareInfo) -> tuple[int, ...]:
     """How many devices each case has.
 
     Raises:
         InputError: for a number out of range, or nothing to compare.
     """
-    num_gpus = len(facts.gpus)
+    num_gpus = len(hardware_info.gpus)
     counts = wish.devices or ((1, 2) if is_cpu else tuple(range(1, num_gpus + 1)))
-    most = facts.num_cores * MOST_PROCESSES_PER_CORE if is_cpu else num_gpus
-    there = f"{facts.num_cores} cores carry at most {most} processes" if is_cpu else f"this machine has {num_gpus} GPUs"
+    most = hardware_info.num_cores * MOST_PROCESSES_PER_CORE if is_cpu else num_gpus
+    there = f"{hardware_info.num_cores} cores carry at most {most} processes" if is_cpu else f"this machine has {num_gpus} GPUs"
     for count in counts:
         if not 1 <= count <= most:
             raise InputError(f"--devices {count}: {there}; take 1 to {most}")
@@ -177,7 +177,7 @@ def common_overrides(wish: Wish, largest_batch: int) -> list[str]:
         "data.num_train": str(num_samples),
         "data.num_val": "64",
         "data.num_test": "64",
-        "tracker": "none",
+        "logger": "none",
         "callbacks": "none",
         "trainer.max_epochs": "1",
         "trainer.limit_train_batches": str(wish.num_steps + NUM_FIRST),
@@ -195,7 +195,7 @@ def untouched(common: Sequence[str], job: Job) -> list[str]:
 
 def is_made(overrides: Sequence[str]) -> bool:
     """Whether the data is made on the spot, so that building it once more costs nothing."""
-    return bool({"data=shapes", "data=phrases"} & set(overrides))
+    return bool({"data=synthetic_images", "data=synthetic_text"} & set(overrides))
 
 
 def flops_of(sample: Sample | None) -> tuple[str, float]:

@@ -42,10 +42,11 @@ def measure_start(overrides: Sequence[str], *, num_rounds: int = 5, tell: Tell =
         InputError: for a mistake in the overrides, or less than one round.
     """
     settings = compose(["experiment=demo", *overrides])
-    facts = hardware.probe()
+    hardware_info = hardware.probe()
     cases: dict[str, Callable[[], float]] = {name: answer(name, arguments, tell) for name, arguments in ANSWERS.items()}
     cases |= {
-        name: first_step(name, (*recipe, *ONE_STEP, *overrides), facts.num_cores, tell) for name, recipe in FIRST_STEPS.items()
+        name: first_step(name, (*recipe, *ONE_STEP, *overrides), hardware_info.num_cores, tell)
+        for name, recipe in FIRST_STEPS.items()
     }
     measured = interleave(cases, num_rounds)
     made = []
@@ -55,8 +56,8 @@ def measure_start(overrides: Sequence[str], *, num_rounds: int = 5, tell: Tell =
             beyond = (whole - imports for whole, imports in zip(seconds, measured[IMPORTS], strict=True))
             figures["beyond"] = Figure(tuple(beyond), "s")
         made.append(Case(name, {}, figures))
-    machine = measure_machine(choose_device("auto"), facts)
-    plan = hardware.plan(facts, hardware.wishes_of(settings))
+    machine = measure_machine(choose_device("auto"), hardware_info)
+    plan = hardware.plan(hardware_info, hardware.requested_settings(settings))
     described = {"overrides": list(overrides)}
     return Result("start", gather_facts(machine, plan, described, num_rounds=num_rounds), tuple(made))
 

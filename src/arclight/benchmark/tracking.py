@@ -40,7 +40,7 @@ class Wish:
 
     def __post_init__(self) -> None:
         check_counts({"--repeats": self.num_rounds, "--steps": self.num_steps})
-        if chosen := [override for override in self.overrides if override.lstrip("+~").startswith("tracker")]:
+        if chosen := [override for override in self.overrides if override.lstrip("+~").startswith("logger")]:
             raise InputError(f"{chosen[0]}: this benchmark goes through the trackers itself; leave it out")
 
 
@@ -51,29 +51,31 @@ def measure_tracking(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
         InputError: for a wish that this machine or the config cannot fulfil.
         RuntimeError: when a run fails, with what it said.
     """
-    facts, device = hardware.probe(), choose_device(wish.device)
+    hardware_info, device = hardware.probe(), choose_device(wish.device)
     overrides = with_defaults(wish.overrides, TASKS[wish.task])
     settings = compose(overrides)
     tell("what the machine can do at most")
-    machine = measure_machine(device, facts)
+    machine = measure_machine(device, hardware_info)
 
     def once(name: str, chosen: tuple[str, ...]) -> Callable[[], dict[str, float]]:
         def measured() -> dict[str, float]:
             tell(name)
-            results = train([*steady(overrides, wish.num_steps), *tracked_by(chosen)], num_threads=facts.num_cores).results
+            results = train(
+                [*steady(overrides, wish.num_steps), *tracked_by(chosen)], num_threads=hardware_info.num_cores
+            ).results
             return {"step": results["train/step_ms"], "share": results["train/logging_share"]}
 
         return measured
 
-    measured = interleave({name: once(name, chosen) for name, chosen in choices().items()}, wish.num_rounds)
-    plan = hardware.plan(facts, hardware.wishes_of(settings))
+    measured = interleave({name: once(name, chosen) for name, chosen in decisions().items()}, wish.num_rounds)
+    plan = hardware.plan(hardware_info, hardware.requested_settings(settings))
     described = {"task": wish.task, "overrides": overrides, "num_steps": wish.num_steps, "target": TARGET}
     described["log_every_n_steps"] = settings["trainer"]["log_every_n_steps"]
     known = gather_facts(machine, plan, described, num_rounds=wish.num_rounds)
     return Result(f"tracking-{settings['name']}", known, tuple(to_cases(measured)))
 
 
-def choices() -> dict[str, tuple[str, ...]]:
+def decisions() -> dict[str, tuple[str, ...]]:
     """The trackers of each case."""
     there = tuple(name for name in ALONE if name != "mlflow" or importlib.util.find_spec("mlflow") is not None)
     return {NONE: (), **{name: (name,) for name in there}, ALL: there}
@@ -81,8 +83,8 @@ def choices() -> dict[str, tuple[str, ...]]:
 
 def tracked_by(chosen: tuple[str, ...]) -> list[str]:
     """Overrides for these trackers."""
-    offline = ["tracker.wandb.mode=offline"] if "wandb" in chosen else []
-    return [f"tracker=[{','.join(chosen)}]" if chosen else "tracker=none", *offline]
+    offline = ["logger.wandb.mode=offline"] if "wandb" in chosen else []
+    return [f"logger=[{','.join(chosen)}]" if chosen else "logger=none", *offline]
 
 
 def to_cases(measured: Mapping[str, list[dict[str, float]]]) -> list[Case]:
@@ -92,7 +94,7 @@ def to_cases(measured: Mapping[str, list[dict[str, float]]]) -> list[Case]:
     for name, step in steps.items():
         share = Figure(tuple(numbers["share"] for numbers in measured[name]), "")
         factor = {} if name == NONE else {"factor": ratio(step, steps[NONE])}
-        trackers: dict[str, Any] = {"trackers": list(choices().get(name, ()))}
+        trackers: dict[str, Any] = {"trackers": list(decisions().get(name, ()))}
         cases.append(Case(name, trackers, {"step": step, "logging_share": share, **factor}))
     return cases
 

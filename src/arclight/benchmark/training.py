@@ -95,15 +95,15 @@ def measure_training(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
         InputError: for a wish that this machine or the config cannot fulfil.
         RuntimeError: when a program that is measured fails, with what it said.
     """
-    facts, device = hardware.probe(), choose_device(wish.device)
+    hardware_info, device = hardware.probe(), choose_device(wish.device)
     overrides = with_defaults(
         wish.overrides, {**TASKS[wish.task], "data.num_train": "4096"} if is_made(wish) else TASKS[wish.task]
     )
     settings = compose(overrides)
     sample = make_sample(overrides)
     tell("what the machine can do at most")
-    machine = measure_machine(device, facts)
-    num_threads = facts.num_cores
+    machine = measure_machine(device, hardware_info)
+    num_threads = hardware_info.num_cores
 
     def once(name: str) -> Callable[[], dict[str, float]]:
         def measured() -> dict[str, float]:
@@ -118,14 +118,14 @@ def measure_training(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     ours = (OURS, OURS_FP32) if wish.with_fp32 else (OURS,)
     names = (*ours, *(wish.against or UNASKED[wish.task]))
     measured = interleave({name: once(name) for name in names}, wish.num_rounds)
-    plan = hardware.plan(facts, hardware.wishes_of(settings))
+    plan = hardware.plan(hardware_info, hardware.requested_settings(settings))
     used = {name: precision_of(name, plan, device_type=device.type, task=wish.task) for name in names}
     cases = to_cases(measured, sample, machine, precisions=used)
     described = {"task": wish.task, "overrides": overrides, "num_steps": wish.num_steps, "flops_per_step": sample.flops}
     return Result(f"train-{settings['name']}", gather_facts(machine, plan, described, num_rounds=wish.num_rounds), tuple(cases))
 
 
-def precision_of(name: str, plan: Mapping[str, hardware.Choice], *, device_type: str, task: str) -> str:
+def precision_of(name: str, plan: Mapping[str, hardware.Decision], *, device_type: str, task: str) -> str:
     """What the products of this way to train are made in, a key of PRECISIONS, as far as it has a peak to be measured by."""
     if name in (OURS, RAW):
         chosen = str(plan["precision"].value)
@@ -220,7 +220,8 @@ def to_cases(
 def to_table(result: Result) -> Table:
     """A row for each way to train."""
     table = Table(
-        title=f"{result.benchmark} on {result.facts['device']}, n = {result.facts['num_rounds']}", title_justify="left"
+        title=f"{result.benchmark} on {result.facts['device']}, n = {result.facts['num_rounds']}",
+        title_justify="left",
     )
     shown = {key: heading for key, heading in FIGURES.items() if any(key in case.figures for case in result.cases)}
     for heading in ("", "precision", *shown.values()):

@@ -16,20 +16,20 @@ from torch import Tensor
 
 from arclight.benchmark.backend import Backend, applied, autocast
 from arclight.callbacks.flops import count_flops
-from arclight.checkpoint.contents import build_task
-from arclight.config.compose import composed_by_hydra, mistakes_named, to_composed
+from arclight.checkpoint.contents import build_module
+from arclight.config.compose import compose_with_hydra, explain_config_errors, to_run_config
 from arclight.config.instantiate import build, find_target
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
-from arclight.images.info import ImageBatch, ImageSpec
+from arclight.images.info import ImageBatch, ImageInfo
 from arclight.interfaces import DataInfo
-from arclight.modules.supervised import Task
+from arclight.modules.supervised import SupervisedModule
 from arclight.text.info import TokenBatch
 
 # By the kind of data a model learns from: data made on the spot, and what else makes a net of a usual size without a download.
-MADE_IMAGES = {"data": "shapes", "data.batch_size": "64"}
+MADE_IMAGES = {"data": "synthetic_images", "data.batch_size": "64"}
 MADE_TEXT = {
-    "data": "phrases",
+    "data": "synthetic_text",
     "data.batch_size": "16",
     "optimizer": "adamw",
     "model.checkpoint": "null",
@@ -57,7 +57,7 @@ class Sample:
 
     overrides: tuple[str, ...]
     settings: dict[str, Any]
-    spec: DataInfo
+    data_info: DataInfo
     batch: ImageBatch | TokenBatch
     work: Work
     flops: float
@@ -81,8 +81,8 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: for a mistake in the overrides.
     """
-    with mistakes_named(overrides), composed_by_hydra(overrides) as config:
-        return to_composed(config, Path(), started=0.0).settings
+    with explain_config_errors(overrides), compose_with_hydra(overrides) as config:
+        return to_run_config(config, Path(), started=0.0).settings
 
 
 def made_data(model: str) -> dict[str, str]:
@@ -92,8 +92,8 @@ def made_data(model: str) -> dict[str, str]:
         InputError: when there is no such model.
     """
     settings = compose([f"model={model}"])
-    kind = find_target(settings["task"]["_target_"], "task").spec_type
-    return {"model": model, **(MADE_IMAGES if kind is ImageSpec else MADE_TEXT)}
+    kind = find_target(settings["module"]["_target_"], "module").info_type
+    return {"model": model, **(MADE_IMAGES if kind is ImageInfo else MADE_TEXT)}
 
 
 def make_sample(overrides: Sequence[str]) -> Sample:
@@ -111,14 +111,14 @@ def make_sample(overrides: Sequence[str]) -> Sample:
     batches = itertools.islice(data.train_dataloader(), NUM_BATCHES)
     by_length = sorted(batches, key=lambda batch: batch.input_ids.numel() if isinstance(batch, TokenBatch) else 0)
     batch: ImageBatch | TokenBatch = by_length[len(by_length) // 2]  # neither the longest sentences nor the shortest
-    assert data.spec is not None
+    assert data.data_info is not None
     if isinstance(batch, TokenBatch):
         work = Work(len(batch.indices), batch.num_tokens, batch.input_ids.numel())
     else:
         work = Work(len(batch.indices), 0, 0)
-    flops = count_flops(build_task(settings, data.spec), batch)
+    flops = count_flops(build_module(settings, data.data_info), batch)
     real_share = work.tokens / work.positions if work.positions else 1.0
-    return Sample(tuple(overrides), settings, data.spec, batch, work, flops * real_share)
+    return Sample(tuple(overrides), settings, data.data_info, batch, work, flops * real_share)
 
 
 def on_device(batch: Any, device: torch.device) -> Any:
@@ -126,7 +126,7 @@ def on_device(batch: Any, device: torch.device) -> Any:
     return batch._make(part.to(device) if isinstance(part, Tensor) else part for part in batch)
 
 
-def loss_of(task: Task, batch: Any) -> Tensor:
+def loss_of(task: SupervisedModule, batch: Any) -> Tensor:
     """The loss of a training step."""
     loss = task.training_step(batch)
     assert isinstance(loss, Tensor)
@@ -145,8 +145,8 @@ class TrainingStep:
     def __init__(self, sample: Sample, backend: Backend, device: torch.device) -> None:
         self.backend, self.device = backend, device
         seed_everything(sample.settings["seed"], verbose=False)
-        task = build_task(with_layout(sample.settings, sample.spec, backend), sample.spec).to(device)
-        self.task: Task = task.train()
+        task = build_module(with_layout(sample.settings, sample.data_info, backend), sample.data_info).to(device)
+        self.task: SupervisedModule = task.train()
         if backend.compile:
             task.net.compile()
         self.batch = on_device(sample.batch, device)
@@ -166,10 +166,10 @@ class TrainingStep:
             self.optimizer.zero_grad(set_to_none=True)
 
 
-def with_layout(settings: dict[str, Any], spec: DataInfo, backend: Backend) -> dict[str, Any]:
+def with_layout(settings: dict[str, Any], data_info: DataInfo, backend: Backend) -> dict[str, Any]:
     """The settings with the backend's memory layout, for images."""
-    if not isinstance(spec, ImageSpec):
+    if not isinstance(data_info, ImageInfo):
         return settings
     changed = copy.deepcopy(settings)
-    changed["task"]["channels_last"] = backend.channels_last
+    changed["module"]["channels_last"] = backend.channels_last
     return changed

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
-from arclight.modules.supervised import Task
+from arclight.modules.supervised import SupervisedModule
 
 
 class GradientOrder(Callback):
@@ -25,7 +25,7 @@ class GradientOrder(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.world_size < 3 or not isinstance(trainer.strategy, DDPStrategy):
             return
-        assert isinstance(pl_module, Task)
+        assert isinstance(pl_module, SupervisedModule)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         batch = next(iter(data.train_dataloader()))  # of a loader of its own: the run's keeps its place
         before = [buffer.clone() for buffer in pl_module.buffers()]

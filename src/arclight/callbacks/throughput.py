@@ -18,7 +18,7 @@ from arclight.callbacks.flops import count_useful
 from arclight.hardware.energy import EnergyMeter
 from arclight.hardware.peaks import peak_flops
 from arclight.images.info import ImageBatch
-from arclight.modules.supervised import Task
+from arclight.modules.supervised import SupervisedModule
 from arclight.text.info import TokenBatch
 
 NUM_FIRST = 10  # parts whose time is left out of the steady state: caches, allocators and compilers warm up in them
@@ -252,8 +252,10 @@ class Throughput(Callback):
 
     def _flops(self, trainer: Trainer, samples: float, tokens: float, pairs: float) -> float | None:
         """FLOP/s of the useful work; None where it cannot be counted."""
-        task = trainer.lightning_module
-        counted = count_useful(task, self._batch) if isinstance(task, Task) and self._batch is not None else None
+        module = trainer.lightning_module
+        counted = (
+            count_useful(module, self._batch) if isinstance(module, SupervisedModule) and self._batch is not None else None
+        )
         return None if counted is None else counted.of(samples, tokens, pairs) / self._window().total_s
 
     def _window(self) -> Window:

@@ -18,11 +18,11 @@ from arclight.data.info import from_plain, to_plain
 from arclight.errors import InputError, first_line, nearest
 from arclight.hardware import is_main_process
 from arclight.interfaces import DataInfo
-from arclight.modules.supervised import Task
+from arclight.modules.supervised import SupervisedModule
 
 VERSION = 1
-OURS = ("settings", "options", "spec", "blueprint")  # what a checkpoint of this version holds besides it
-REBUILT_FROM = ("data", "model", "task", "optimizer", "schedule")  # settings without which there is no model
+OURS = ("settings", "options", "data_info", "blueprint")  # what a checkpoint of this version holds besides it
+REBUILT_FROM = ("data", "model", "module", "optimizer", "scheduler")  # settings without which there is no model
 
 log = logging.getLogger(__name__)
 
@@ -36,59 +36,59 @@ class CheckpointContents(Callback):
         self.options = {"data": data, "model": model}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        assert isinstance(pl_module, Task)
+        assert isinstance(pl_module, SupervisedModule)
         checkpoint["arclight"] = {
             "version": VERSION,
             "settings": self.settings,
             "options": self.options,
-            "spec": to_plain(pl_module.spec),
+            "data_info": to_plain(pl_module.data_info),
             "blueprint": getattr(pl_module.net, "blueprint", {}),
         }
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A trained model and what it was trained with; `task` is the LightningModule, in eval mode."""
+    """A trained model and what it was trained with; `module` is the LightningModule, in eval mode."""
 
-    task: Task
-    spec: DataInfo
+    module: SupervisedModule
+    data_info: DataInfo
     settings: dict[str, Any]
     data: str
     model: str
     path: Path
 
 
-def build_task(
+def build_module(
     settings: Mapping[str, Any],
-    spec: DataInfo,
+    data_info: DataInfo,
     *,
     blueprint: Mapping[str, Any] | None = None,
     channels_last: bool | None = None,
-) -> Task:
+) -> SupervisedModule:
     """The LightningModule of a config, its net built for the data's facts.
 
     Args:
         settings: the whole config.
-        spec: the data's facts.
+        data_info: the data's facts.
         blueprint: what overrides the net's settings when its weights come from a checkpoint.
         channels_last: the plan's choice, for a task that asks for it; None leaves it to the task.
 
     Raises:
         InputError: when any setting is wrong.
     """
-    if channels_last is not None and "channels_last" in settings["task"]:
-        raise InputError("task.channels_last is set by the plan for the hardware; write hardware.channels_last instead")
-    net = build({**settings["model"], **(blueprint or {})}, "model", {"spec": spec})
+    if channels_last is not None and "channels_last" in settings["module"]:
+        raise InputError("module.channels_last is set by the plan for the hardware; write hardware.channels_last instead")
+    net = build({**settings["model"], **(blueprint or {})}, "model", {"data_info": data_info})
     given: dict[str, Any] = {
-        "spec": spec,
+        "data_info": data_info,
         "net": net,
         "make_optimizer": build(settings["optimizer"], "optimizer"),
-        "schedule": build(settings["schedule"], "schedule"),
+        "scheduler": build(settings["scheduler"], "scheduler"),
     }
-    if channels_last is not None and "channels_last" in parameters_of(settings["task"]["_target_"], "task"):
+    if channels_last is not None and "channels_last" in parameters_of(settings["module"]["_target_"], "module"):
         given["channels_last"] = channels_last
-    task: Task = build(settings["task"], "task", given)
-    return task
+    module: SupervisedModule = build(settings["module"], "module", given)
+    return module
 
 
 def restore(run: str | Path) -> Restored:
@@ -101,7 +101,7 @@ def restore(run: str | Path) -> Restored:
     contents = read(path)
     ours = ours_in(contents, path)
     try:
-        spec, settings, blueprint = from_plain(ours["spec"]), dict(ours["settings"]), dict(ours["blueprint"])
+        data_info, settings, blueprint = from_plain(ours["data_info"]), dict(ours["settings"]), dict(ours["blueprint"])
         data, model = str(ours["options"]["data"]), str(ours["options"]["model"])
         state = {str(name): value for name, value in contents["state_dict"].items() if isinstance(value, torch.Tensor)}
         if absent := [group for group in REBUILT_FROM if not isinstance(settings.get(group), dict)]:
@@ -109,23 +109,23 @@ def restore(run: str | Path) -> Restored:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is no whole checkpoint of arclight ({type(error).__name__}: {first_line(error)})") from error
     try:
-        task = build_task(settings, spec, blueprint=blueprint)
-    except InputError as mistake:
-        raise InputError(f"{path}: {mistake}") from mistake
+        module = build_module(settings, data_info, blueprint=blueprint)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     try:
-        task.load_state_dict(state)
+        module.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(f"{path} holds the weights of another net than its config describes: {first_line(error)}") from error
-    task.eval()
-    return Restored(task, spec, settings, data, model, path)
+    module.eval()
+    return Restored(module, data_info, settings, data, model, path)
 
 
-def load_weights(task: Task, path: Path) -> None:
+def load_weights(module: SupervisedModule, path: Path) -> None:
     """Gives a task the weights of a checkpoint, whole or spread over processes as the task's own are; raises as `read`."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
     state: dict[str, Any] = read(path)["state_dict"]
-    set_model_state_dict(task, state, options=StateDictOptions(full_state_dict=True))
+    set_model_state_dict(module, state, options=StateDictOptions(full_state_dict=True))
 
 
 def ours_in(contents: Any, path: Path) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def last_checkpoint(folder: Path) -> Path:
     return folder / "checkpoints" / atomic_write.LAST
 
 
-def newest_whole(folder: Path) -> Path | None:
+def newest_intact(folder: Path) -> Path | None:
     """The checkpoint that the run of this folder goes on from: the last, else the newest of those before; None of a new run.
 
     A damaged one is told and put aside under another name, so that the good one is not overwritten with it.
@@ -157,7 +157,7 @@ def newest_whole(folder: Path) -> Path | None:
     Raises:
         InputError: when there are some, but all of them are damaged, or the newest whole one is of another version.
     """
-    path, problems = look_through(folder)
+    path, problems = find_intact(folder)
     for damaged, told in problems.items():
         log.warning("%s; the run goes on from %s", told, path)
         if is_main_process() and damaged.exists():
@@ -167,7 +167,7 @@ def newest_whole(folder: Path) -> Path | None:
     return path
 
 
-def look_through(folder: Path) -> tuple[Path | None, dict[Path, str]]:
+def find_intact(folder: Path) -> tuple[Path | None, dict[Path, str]]:
     """As `newest_whole`, and what is wrong with those that are newer; all stay as they are."""
     last = last_checkpoint(folder)
     there = [path for path in (last, *atomic_write.earlier(last)) if path.exists()]
@@ -191,14 +191,14 @@ def steps_done(path: Path | None) -> int:
     return 0 if path is None else int(read(path)["global_step"])
 
 
-def check_fits(task: Task, path: Path) -> None:
+def check_fits(module: SupervisedModule, path: Path) -> None:
     """Looks whether the weights of a checkpoint are those of this task's net.
 
     Raises:
         InputError: naming the first weights that differ.
     """
     saved, wanted = (
-        {name: tuple(value.shape) for name, value in state.items()} for state in (read(path)["state_dict"], task.state_dict())
+        {name: tuple(value.shape) for name, value in state.items()} for state in (read(path)["state_dict"], module.state_dict())
     )
     different = [name for name in sorted({*saved, *wanted}) if saved.get(name) != wanted.get(name)]
     if different:

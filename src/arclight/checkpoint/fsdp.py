@@ -36,9 +36,9 @@ from arclight.checkpoint.atomic_write import (
     write,
 )
 from arclight.checkpoint.sharded import Stored, commit, own_rows, read, take_apart
-from arclight.checkpoint.single_file import tell_unwritten
+from arclight.checkpoint.single_file import warn_not_written
 from arclight.distributed.signals import Interrupted
-from arclight.modules.supervised import Task
+from arclight.modules.supervised import SupervisedModule
 
 log = logging.getLogger(__name__)
 
@@ -116,11 +116,11 @@ class ShardedStrategy(ModelParallelStrategy):
 
     def _nets(self) -> list[nn.Module]:
         """The net, and the average of its weights over the steps where a callback keeps one."""
-        task = self.lightning_module
-        assert isinstance(task, Task)
-        callbacks = task.trainer.callbacks  # type: ignore[attr-defined]
+        module = self.lightning_module
+        assert isinstance(module, SupervisedModule)
+        callbacks = module.trainer.callbacks  # type: ignore[attr-defined]
         averages = [callback._average_model for callback in callbacks if isinstance(callback, WeightAveraging)]
-        return [task.net, *(average.get_submodule("module.net") for average in averages if average is not None)]
+        return [module.net, *(average.get_submodule("module.net") for average in averages if average is not None)]
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         assert self.lightning_module is not None
@@ -166,7 +166,7 @@ class ShardedStrategy(ModelParallelStrategy):
         if problem := self.broadcast(problem):  # on one process or all: none has the new one then
             for part in build.glob(f"{save}-{self.global_rank:05}-*"):
                 part.unlink()
-            tell_unwritten(folder, problem)
+            warn_not_written(folder, problem)
 
     def _write_parts(self, folder: Path, save: str, rows: dict[str, Tensor]) -> tuple[dict[str, str], str]:
         """Each process's rows in a file of its own; their names with their SHA-256, and what went wrong on any of them."""

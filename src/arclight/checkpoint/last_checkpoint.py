@@ -80,7 +80,7 @@ class LastCheckpoint(Checkpoint):
         self._decide(trainer)
         if self.every_steps and trainer.global_step % self.every_steps == 0:
             self._is_due = True
-        if (self._is_due or self._number) and step_follows(trainer):
+        if (self._is_due or self._number) and is_followed_by_step(trainer):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -136,7 +136,7 @@ def cost_of_saves(trainer: Trainer) -> dict[str, float]:
     return {"checkpoint/num_saves": last.num_saves, "checkpoint/save_s": last.seconds}
 
 
-def step_follows(trainer: Trainer) -> bool:
+def is_followed_by_step(trainer: Trainer) -> bool:
     """Whether, after this whole step, another one comes next: no validation, no end of an epoch or of the training."""
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     assert fetcher is not None

@@ -28,7 +28,7 @@ SPARE = 1.02  # what a file takes beyond its tensors
 log = logging.getLogger(__name__)
 
 
-def tell_unwritten(path: Path, problem: str) -> None:
+def warn_not_written(path: Path, problem: str) -> None:
     """Warns that the last checkpoint stays what it was, and lets the training go on; any other ends the run.
 
     Raises:
@@ -63,7 +63,7 @@ class CheckpointFiles(TorchCheckpointIO):
         try:
             self._save(checkpoint, file)
         except NotWrittenError as error:
-            tell_unwritten(file, str(error))
+            warn_not_written(file, str(error))
 
     def _save(self, checkpoint: dict[str, Any], file: Path) -> None:
         num_bytes = int(count_bytes(checkpoint) * SPARE)

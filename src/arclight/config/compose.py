@@ -36,7 +36,7 @@ PREFLIGHTS = ("quick", "full", "none")
 
 
 @dataclass(frozen=True)
-class Composed:
+class RunConfig:
     """One run's config: every interpolation resolved, plain dicts, lists, numbers and strings only.
 
     `data` and `model` are the options chosen in those groups; `folder` is where the run is to live; `started` is when it began,
@@ -60,25 +60,25 @@ class Composed:
         return json.dumps({**asdict(self), "folder": str(self.folder)})
 
     @classmethod
-    def from_json(cls, text: str) -> Composed:
+    def from_json(cls, text: str) -> RunConfig:
         """What `to_json` wrote."""
         plain = json.loads(text)
         return cls(**{**plain, "folder": Path(plain["folder"]), "overrides": tuple(plain["overrides"])})
 
 
-def compose(overrides: Sequence[str]) -> Composed:
+def compose(overrides: Sequence[str]) -> RunConfig:
     """The config that `python train.py OVERRIDES...` runs with.
 
     Raises:
         InputError: when a name or value in the overrides is wrong, or a mandatory value is missing.
     """
-    with mistakes_named(overrides), composed_by_hydra(overrides) as config:
+    with explain_config_errors(overrides), compose_with_hydra(overrides) as config:
         wanted = OUTPUTS / str(config.name) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-        return to_composed(config, wanted, started=time.monotonic())
+        return to_run_config(config, wanted, started=time.monotonic())
 
 
 @contextmanager
-def composed_by_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
+def compose_with_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
     """Hydra's config of these overrides, with its `hydra` node, as `hydra.main` would hand it over.
 
     Inside, HydraConfig holds it, from which `name` reads the chosen options; afterwards it is as it was: Lightning takes a
@@ -108,23 +108,23 @@ def hydra_set_aside() -> Iterator[None]:
         GlobalHydra.instance().hydra = before
 
 
-def in_grid() -> bool:
+def in_multirun() -> bool:
     """Whether this job is one of several of a `-m`."""
     return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
 
 
-def from_hydra(config: DictConfig) -> Composed:
+def from_hydra(config: DictConfig) -> RunConfig:
     """The config that `hydra.main` composed, and the folder it made for this job."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    with mistakes_named(list(hydra.overrides.task)), empty_folder_removed(folder):
-        age_s = 0.0 if in_grid() else max(0.0, time.time() - psutil.Process().create_time())
+    with explain_config_errors(list(hydra.overrides.task)), remove_empty_run_dir(folder):
+        age_s = 0.0 if in_multirun() else max(0.0, time.time() - psutil.Process().create_time())
         started = time.monotonic() - age_s
-        return to_composed(config, folder, started=started)
+        return to_run_config(config, folder, started=started)
 
 
 @contextmanager
-def empty_folder_removed(folder: Path) -> Iterator[None]:
+def remove_empty_run_dir(folder: Path) -> Iterator[None]:
     """Inside, a mistake takes the folder with it that Hydra made for the run."""
     try:
         yield
@@ -135,7 +135,7 @@ def empty_folder_removed(folder: Path) -> Iterator[None]:
         raise
 
 
-def to_composed(config: DictConfig, folder: Path, *, started: float) -> Composed:
+def to_run_config(config: DictConfig, folder: Path, *, started: float) -> RunConfig:
     """Resolves everything; with `resume=RUN`, the overrides that RUN was started with come before those of now.
 
     Raises:
@@ -154,8 +154,8 @@ def to_composed(config: DictConfig, folder: Path, *, started: float) -> Composed
                 f"give it again: {hidden[0]}=..."
             )
         if len(whole) > len(overrides):
-            with composed_by_hydra(whole) as config:
-                return to_composed(config, folder, started=started)
+            with compose_with_hydra(whole) as config:
+                return to_run_config(config, folder, started=started)
     tasks_own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     settings = OmegaConf.to_container(tasks_own, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
@@ -165,7 +165,7 @@ def to_composed(config: DictConfig, folder: Path, *, started: float) -> Composed
     if plain["preflight"] not in PREFLIGHTS:
         raise InputError(f"preflight={plain['preflight']} is none of {', '.join(PREFLIGHTS)}")
     choices = hydra.runtime.choices
-    return Composed(
+    return RunConfig(
         settings={key: value for key, value in plain.items() if key not in HOW_TO_START},
         overrides=tuple(override for override in overrides if override.partition("=")[0] not in HOW_TO_START),
         data=str(choices["data"]),
@@ -217,7 +217,7 @@ def merged(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def mistakes_named(overrides: Sequence[str]) -> Iterator[None]:
+def explain_config_errors(overrides: Sequence[str]) -> Iterator[None]:
     """Inside, what Hydra and OmegaConf say of a wrong config becomes an InputError that names all mistakes and the way out."""
     try:
         yield
@@ -228,24 +228,24 @@ def mistakes_named(overrides: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def mistakes_told() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Inside, a mistake of the user ends the program with one message and exit status 2, a process that died with status 1.
 
     With ARCLIGHT_DEBUG=1 the traceback is shown. Everything else keeps it: it is a bug, and its trace is wanted.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra.main hands errors on instead of printing them its own way
     try:
-        with mistakes_named(sys.argv[1:]), unwritable_told():
+        with explain_config_errors(sys.argv[1:]), report_unwritable_outputs():
             yield
-    except (InputError, ProcessError) as mistake:
+    except (InputError, ProcessError) as error:
         if os.environ.get("ARCLIGHT_DEBUG") == "1":
             raise
-        tell(mistake)
-        sys.exit(2 if isinstance(mistake, InputError) else 1)
+        tell(error)
+        sys.exit(2 if isinstance(error, InputError) else 1)
 
 
 @contextmanager
-def unwritable_told() -> Iterator[None]:
+def report_unwritable_outputs() -> Iterator[None]:
     """Inside, a folder for runs that cannot be made, by Hydra or by us, becomes an InputError."""
     try:
         yield
@@ -257,16 +257,16 @@ def unwritable_told() -> Iterator[None]:
         ) from error
 
 
-def tell(mistake: Exception) -> None:
+def tell(error: Exception) -> None:
     """Prints what went wrong; of several processes, the first needs no name."""
     rank = detect_launch(os.environ).rank
-    print(f"{f'process {rank}: ' if rank else ''}error: {mistake}", file=sys.stderr)
+    print(f"{f'process {rank}: ' if rank else ''}error: {error}", file=sys.stderr)
 
 
-def leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """The values of nested settings by dotted key."""
     if isinstance(settings, Mapping) and settings:
         for key, value in settings.items():
-            yield from leaves(value, f"{path}.{key}" if path else str(key))
+            yield from flatten(value, f"{path}.{key}" if path else str(key))
     else:
         yield path, settings

@@ -73,38 +73,38 @@ def check(settings: Mapping[str, Any], path: str, given: Mapping[str, Any]) -> N
     Raises:
         InputError: as `build`, naming every mistake.
     """
-    if mistakes := find_mistakes(settings, path, given):
-        raise InputError("\n".join(mistakes))
+    if errors := find_errors(settings, path, given):
+        raise InputError("\n".join(errors))
 
 
-def find_mistakes(settings: Mapping[str, Any], path: str, given: Mapping[str, Any]) -> list[str]:
+def find_errors(settings: Mapping[str, Any], path: str, given: Mapping[str, Any]) -> list[str]:
     """Everything that `build` would trip over, one message each; arguments as of `build`."""
     if not isinstance(settings, Mapping) or "_target_" not in settings:
         return [f"{path} needs a _target_: the dotted name of what to build"]
     target = str(settings["_target_"])
     try:
         parameters = parameters_of(target, path)
-    except InputError as mistake:
-        return [str(mistake)]
+    except InputError as error:
+        return [str(error)]
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     arguments = {key: value for key, value in settings.items() if key not in ("_target_", "_partial_")}
     name = target.rpartition(".")[2]
-    mistakes = []
+    errors = []
     for key, value in arguments.items():
         if key in SPECIAL_KEYS or (key not in parameters and not open_ended):
-            mistakes.append(f"{path}.{key}: {name} takes no '{key}'. {nearest(key, parameters)}")
+            errors.append(f"{path}.{key}: {name} takes no '{key}'. {nearest(key, parameters)}")
         elif nested := list(nested_targets(value, f"{path}.{key}")):
             for place, inner in nested:
-                mistakes += find_mistakes(inner, place, {})
+                errors += find_errors(inner, place, {})
         elif key in parameters:
-            mistakes += wrong_type(value, parameters[key].annotation, f"{path}.{key}")
+            errors += wrong_type(value, parameters[key].annotation, f"{path}.{key}")
     if not settings.get("_partial_", False):
-        mistakes += [
+        errors += [
             f"{path}: {name} needs {key}; add {path}.{key}=... to the command"
             for key, parameter in parameters.items()
             if parameter.default is parameter.empty and parameter.kind in NAMED and key not in {*arguments, *given}
         ]
-    return mistakes
+    return errors
 
 
 def nested_targets(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

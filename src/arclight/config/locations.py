@@ -37,7 +37,7 @@ CONF = find_conf()
 
 
 @functools.lru_cache
-def free_folder(wanted: str) -> str:
+def unique_dir(wanted: str) -> str:
     """`wanted`, or the first of `wanted_2`, `wanted_3`, ... that is not there yet; within one process always the same.
 
     Of processes that something else started together (torchrun, srun), the first chooses; the others get a place to forget.
@@ -55,7 +55,7 @@ def alternatives(wanted: Path) -> Iterator[Path]:
         yield wanted.with_name(f"{wanted.name}_{number}")
 
 
-OmegaConf.register_new_resolver("free_folder", free_folder, use_cache=True)  # with the config, a job elsewhere gets the value
+OmegaConf.register_new_resolver("unique_dir", unique_dir, use_cache=True)  # with the config, a job elsewhere gets the value
 
 
 def find_run(run: str, outputs: Path = OUTPUTS) -> Path:

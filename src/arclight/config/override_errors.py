@@ -23,7 +23,7 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from arclight.config import compose, locations
 from arclight.config.known_names import groups_there, keys_at_top, names_there, options_of
 from arclight.config.signatures import names_taken
-from arclight.errors import listed, nearest
+from arclight.errors import join_errors, nearest
 
 SIGNS = {OverrideType.ADD: "+", OverrideType.FORCE_ADD: "++", OverrideType.DEL: "~"}
 # Hydra's own options that have a value after them
@@ -31,7 +31,7 @@ WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "
 
 
 @dataclass(frozen=True)
-class Mistake:
+class OverrideError:
     """What is wrong with an override (or with a key that no override sets), and the override that was probably meant."""
 
     told: str
@@ -46,10 +46,10 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
         error: of Hydra or OmegaConf.
         arguments: the command line, or overrides alone.
     """
-    mistakes = find_mistakes(overrides_in(arguments))
-    if not mistakes:
+    errors = find_errors(overrides_in(arguments))
+    if not errors:
         return first_words(error)
-    return listed([mistake.told for mistake in mistakes], command_meant(mistakes, arguments))
+    return join_errors([error.told for error in errors], command_meant(errors, arguments))
 
 
 def overrides_in(arguments: Sequence[str]) -> list[str]:
@@ -64,37 +64,37 @@ def overrides_in(arguments: Sequence[str]) -> list[str]:
     return own
 
 
-def find_mistakes(overrides: Sequence[str]) -> list[Mistake]:
+def find_errors(overrides: Sequence[str]) -> list[OverrideError]:
     """Unknown groups, options and keys, values that cannot be read, references to nothing, and what must be given."""
-    mistakes, parsed = [], []
+    errors, parsed = [], []
     for text in overrides:
         try:
             parsed.append(OverridesParser.create().parse_override(text))
         except HydraException as error:
-            mistakes.append(Mistake(explain_form(text, error), text, None))
+            errors.append(OverrideError(explain_form(text, error), text, None))
     chosen: list[str] = []
     values: list[Override] = []
     for override in parsed:
         if group := group_of(override):
-            mistake = check_options(override, group)
-            mistakes += [mistake] if mistake else []
-            right = written(override) if mistake is None else mistake.meant
+            problem = check_options(override, group)
+            errors += [problem] if problem else []
+            right = written(override) if problem is None else problem.meant
             chosen += [] if right is None else [first_of(right)]
         else:
             values.append(override)
     try:
-        with compose.composed_by_hydra(chosen) as composed:
+        with compose.compose_with_hydra(chosen) as composed:
             found = [check_key(composed, override) for override in values]
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        return [*mistakes, Mistake(first_words(error))]
-    mistakes += [mistake for mistake in found if mistake]
-    right_ones = [written(override) for override, mistake in zip(values, found, strict=True) if mistake is None]
+        return [*errors, OverrideError(first_words(error))]
+    errors += [problem for problem in found if problem]
+    right_ones = [written(override) for override, problem in zip(values, found, strict=True) if problem is None]
     try:
-        with compose.composed_by_hydra([*chosen, *(first_of(text) for text in right_ones)]) as composed:
-            mistakes += [Mistake(told) for told in unresolved(composed)]
+        with compose.compose_with_hydra([*chosen, *(first_of(text) for text in right_ones)]) as composed:
+            errors += [OverrideError(told) for told in unresolved(composed)]
     except (HydraException, OmegaConfBaseException) as error:
-        mistakes.append(Mistake(first_words(error)))
-    return mistakes
+        errors.append(OverrideError(first_words(error)))
+    return errors
 
 
 def explain_form(text: str, error: Exception) -> str:
@@ -118,7 +118,7 @@ def group_of(override: Override) -> str:
     return close[0] if close and close[0] in groups_there() else ""
 
 
-def check_options(override: Override, group: str) -> Mistake | None:
+def check_options(override: Override, group: str) -> OverrideError | None:
     """What is wrong with an override that chooses from this group."""
     if group.startswith("hydra/"):
         return None  # packages add to these, and Hydra lists them
@@ -137,7 +137,7 @@ def check_options(override: Override, group: str) -> Mistake | None:
         return None
     sign = SIGNS.get(override.type, "")
     package = f"@{override.package}" if override.package else ""
-    return Mistake("\n".join(told), text, f"{sign}{group}{package}={meant}" if meant else None)
+    return OverrideError("\n".join(told), text, f"{sign}{group}{package}={meant}" if meant else None)
 
 
 def written(override: Override) -> str:
@@ -157,7 +157,7 @@ def options_in(override: Override) -> list[str]:
     return [str(option) for option in named if option is not None and not str(option).startswith("[")]
 
 
-def check_key(composed: DictConfig, override: Override) -> Mistake | None:
+def check_key(composed: DictConfig, override: Override) -> OverrideError | None:
     """What is wrong with the key of an override, in a config that is composed without it."""
     text, key = written(override), override.key_or_group
     if key.startswith("hydra."):
@@ -172,7 +172,7 @@ def check_key(composed: DictConfig, override: Override) -> Mistake | None:
             return None  # Hydra knows which places there are
         where = f"{'.'.join(right)} has" if right else "the config has"
         if not isinstance(node, DictConfig):
-            return Mistake(f"{text}: {'.'.join(right)} is {node!r}, which holds no keys", text)
+            return OverrideError(f"{text}: {'.'.join(right)} is {node!r}, which holds no keys", text)
         if part not in node:
             is_last = depth == len(parts) - 1
             known = names_there(node)
@@ -180,7 +180,9 @@ def check_key(composed: DictConfig, override: Override) -> Mistake | None:
                 return check_added(node, override, right)
             close = difflib.get_close_matches(part, known, n=1, cutoff=0.6)
             if not close:
-                return Mistake(f"{text}: {where} no key '{part}'. {more_of(node, key, part, known, is_last=is_last)}", text)
+                return OverrideError(
+                    f"{text}: {where} no key '{part}'. {more_of(node, key, part, known, is_last=is_last)}", text
+                )
             told = told or f"{text}: {where} no key '{part}'."
             part = close[0]
         right.append(part)
@@ -190,13 +192,15 @@ def check_key(composed: DictConfig, override: Override) -> Mistake | None:
     meant = ".".join(right)
     if told:
         only_last = right[:-1] == parts[:-1]
-        return Mistake(f"{told} Did you mean '{right[-1] if only_last else meant}'?", text, renamed(text, key, meant))
+        return OverrideError(f"{told} Did you mean '{right[-1] if only_last else meant}'?", text, renamed(text, key, meant))
     if override.type is OverrideType.ADD:
-        return Mistake(f"{text}: {key} stands in the config already: write it without the +", text, text.removeprefix("+"))
+        return OverrideError(
+            f"{text}: {key} stands in the config already: write it without the +", text, text.removeprefix("+")
+        )
     return None
 
 
-def check_added(node: DictConfig, override: Override, right: list[str]) -> Mistake | None:
+def check_added(node: DictConfig, override: Override, right: list[str]) -> OverrideError | None:
     """What is wrong with a key that an override adds to what the config has."""
     text, key, name = written(override), override.key_or_group, override.key_or_group.rpartition(".")[2]
     taken = names_taken(str(node["_target_"])) if "_target_" in node else None
@@ -208,7 +212,7 @@ def check_added(node: DictConfig, override: Override, right: list[str]) -> Mista
     if close:
         meant = renamed(text, key, f"{place}.{close[0]}")
         meant = meant.lstrip("+") if close[0] in node else meant
-    return Mistake(f"{text}: {target} takes no '{name}'. {nearest(name, taken)}", text, meant)
+    return OverrideError(f"{text}: {target} takes no '{name}'. {nearest(name, taken)}", text, meant)
 
 
 def more_of(node: DictConfig, key: str, name: str, known: list[str], *, is_last: bool) -> str:
@@ -254,13 +258,13 @@ def nodes(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
-def command_meant(mistakes: Sequence[Mistake], arguments: Sequence[str]) -> str:
+def command_meant(errors: Sequence[OverrideError], arguments: Sequence[str]) -> str:
     """The whole command as it was probably meant; empty where that is not known of every mistake, or does not compose."""
-    if any(mistake.meant is None for mistake in mistakes):
+    if any(error.meant is None for error in errors):
         return ""
-    meant = {mistake.override: str(mistake.meant) for mistake in mistakes}
+    meant = {error.override: str(error.meant) for error in errors}
     mended = [meant.get(argument, argument) for argument in arguments]
-    return "" if find_mistakes(overrides_in(mended)) else command_of(mended, arguments)
+    return "" if find_errors(overrides_in(mended)) else command_of(mended, arguments)
 
 
 def command_of(mended: Sequence[str], arguments: Sequence[str]) -> str:

@@ -15,8 +15,8 @@ from hydra.types import RunMode
 
 from arclight.config import compose, locations
 from arclight.config.known_names import unknown_keys
-from arclight.config.override_errors import command_of, find_mistakes
-from arclight.errors import listed
+from arclight.config.override_errors import command_of, find_errors
+from arclight.errors import join_errors
 
 HEAD = re.compile(r"([A-Za-z_][\w.]*)(?==|: | (?:needs|must be given))")  # the key that a message begins with
 NEAR = re.compile(r"Did you mean '([^']+)'\?")
@@ -125,8 +125,8 @@ class Provenance:
         if len(meant) == len(messages):
             mended = [meant.get(override, override) for override in self.overrides]
             plain = [text.lstrip("+") if text in meant.values() else text for text in mended]  # what conf/ has wants no plus
-            command = next((command_of(each, self.overrides) for each in (plain, mended) if not find_mistakes(each)), "")
-        return listed([self.placed(message) for message in messages], command)
+            command = next((command_of(each, self.overrides) for each in (plain, mended) if not find_errors(each)), "")
+        return join_errors([self.placed(message) for message in messages], command)
 
 
 def is_within(key: str, name: str) -> bool:

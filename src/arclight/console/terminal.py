@@ -109,7 +109,7 @@ class StderrHandler(logging.StreamHandler[Any]):
 
 
 @contextmanager
-def lightning_hushed(harmless: Sequence[str] = ()) -> Iterator[None]:
+def silence_lightning(harmless: Sequence[str] = ()) -> Iterator[None]:
     """Inside, Lightning tells warnings and errors only: no lists of devices, no tips.
 
     Args:

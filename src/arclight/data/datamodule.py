@@ -16,7 +16,7 @@ from arclight.interfaces import DataInfo
 
 
 class DataModule(LightningDataModule):
-    """Train, validation and test batches of one data set, and the facts (`spec`) that a model is built from.
+    """Train, validation and test batches of one data set, and the facts (`data_info`) that a model is built from.
 
     A subclass writes `prepare`, `load` and the three loaders. Data comes in two halves: `load("fit")` gives the training and
     validation split, `load("test")` the test split; fit never asks for the second.
@@ -28,7 +28,7 @@ class DataModule(LightningDataModule):
         seed: of shuffling and augmentation; the train/validation split has its own.
     """
 
-    spec_type: ClassVar[type[DataInfo]]  # the kind of facts that this data promises
+    info_type: ClassVar[type[DataInfo]]  # the kind of facts that this data promises
 
     def __init__(self, *, root: str | None, batch_size: int, max_batch_per_device: int | None = None, seed: int = 0) -> None:
         super().__init__()
@@ -41,7 +41,9 @@ class DataModule(LightningDataModule):
         self.batch_size = batch_size
         self.max_batch_per_device = max_batch_per_device
         self.seed = seed
-        self.spec: DataInfo | None = None  # set by load, or before it by whoever restores a model that was built for this spec
+        self.data_info: DataInfo | None = (
+            None  # set by load, or before it by whoever restores a model that was built for this spec
+        )
         self._prepared = False
         self._loaded: set[str] = set()
 
@@ -51,7 +53,7 @@ class DataModule(LightningDataModule):
 
     @abstractmethod
     def load(self, part: str) -> None:
-        """Reads the splits of `part` ("fit" or "test") into memory; "fit" sets `spec` unless it is set."""
+        """Reads the splits of `part` ("fit" or "test") into memory; "fit" sets `data_info` unless it is set."""
 
     @property
     @abstractmethod
@@ -67,7 +69,7 @@ class DataModule(LightningDataModule):
         """What the samples in these rows look like, as plain data for the report; nothing of data that has no look."""
         return [{} for _ in rows]
 
-    def portrait(self) -> dict[str, Any]:
+    def dataset_summary(self) -> dict[str, Any]:
         """What the splits that are loaded look like, as plain data that the report shows: see data/examples.py."""
         return {}
 

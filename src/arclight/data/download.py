@@ -77,11 +77,11 @@ def _fetch_from(url: str, part: Path, check: Callable[[Path], None]) -> str | No
             continue
         try:
             check(part)
-        except InputError as mistake:
+        except InputError as error:
             part.unlink()
             if before == 0:
-                return str(mistake)
-            reason = str(mistake)  # the old beginning may belong to another file: once more from the start
+                return str(error)
+            reason = str(error)  # the old beginning may belong to another file: once more from the start
             continue
         return None
     return reason

@@ -23,14 +23,14 @@ T = TypeVar("T")
 AUGMENTATION, SPLIT, DROPOUT, SIDES, SAMPLE = 1, 2, 3, 4, 5
 
 
-def stream(key: tuple[int, ...]) -> int:
+def derive_seed(key: tuple[int, ...]) -> int:
     """A seed that depends on all numbers of the key, 0 or more each, so that no two uses of one seed share a stream."""
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) & (2**63 - 1)
 
 
 def generator(seed: int, epoch: int = 0, step: int = 0, purpose: int = 0) -> torch.Generator:
     """A generator on the CPU with the `stream` of these four numbers."""
-    return torch.Generator().manual_seed(stream((seed, epoch, step, purpose)))
+    return torch.Generator().manual_seed(derive_seed((seed, epoch, step, purpose)))
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Shard:
         return self.world_size * self.accumulation
 
 
-class Rows(NamedTuple):
+class BatchIndices(NamedTuple):
     """What one process takes of one batch."""
 
     indices: Tensor  # int64 (B,), rows of the split, -1 on rows that only fill the batch
@@ -57,7 +57,7 @@ class Rows(NamedTuple):
     position: int = 0  # parts taken in this epoch once this one is
 
 
-class TrainOrder:
+class TrainSampler:
     """Shuffled anew each epoch, cut into global batches; the rows of a last, incomplete batch wait for another epoch.
 
     Lightning calls `set_epoch`, and `state_dict` when it saves inside an epoch: the position is all there is to save. With
@@ -114,12 +114,12 @@ class TrainOrder:
     def __len__(self) -> int:
         return self.num_steps * self.shard.accumulation
 
-    def __iter__(self) -> Iterator[Rows]:
+    def __iter__(self) -> Iterator[BatchIndices]:
         for rows in self.upcoming():
             self.take(rows)
             yield rows
 
-    def upcoming(self) -> Iterator[Rows]:
+    def upcoming(self) -> Iterator[BatchIndices]:
         """The parts of this pass, for who looks ahead and calls `take` as they are given out."""
         batches = self.batches()
         rows_per_part = self.batch_size // self.shard.num_parts
@@ -127,9 +127,9 @@ class TrainOrder:
         for position in range(start, len(self)):
             step, part = divmod(position, self.shard.accumulation)
             offset = (part * self.shard.world_size + self.shard.rank) * rows_per_part
-            yield Rows(batches[step, offset : offset + rows_per_part], batches[step], offset, step, position + 1)
+            yield BatchIndices(batches[step, offset : offset + rows_per_part], batches[step], offset, step, position + 1)
 
-    def take(self, rows: Rows) -> None:
+    def take(self, rows: BatchIndices) -> None:
         """Counts a part as taken: a run that stops now goes on with the next."""
         self.position = rows.position
 
@@ -142,7 +142,7 @@ class TrainOrder:
         self.start, self.start_epoch = state["position"], state["epoch"]
 
 
-class EvalOrder:
+class EvalSampler:
     """Every row once, in the given order; all processes get equally many batches, filled up with -1.
 
     Equally many, because validation inside fit is wrapped by ddp, where a process that runs out of batches makes the others
@@ -157,13 +157,13 @@ class EvalOrder:
     def __len__(self) -> int:
         return -(-len(self.rows) // (self.batch_size * self.shard.world_size))
 
-    def __iter__(self) -> Iterator[Rows]:
+    def __iter__(self) -> Iterator[BatchIndices]:
         return self.upcoming()
 
-    def take(self, rows: Rows) -> None:
+    def take(self, rows: BatchIndices) -> None:
         """Nothing: no run goes on inside an evaluation."""
 
-    def upcoming(self) -> Iterator[Rows]:
+    def upcoming(self) -> Iterator[BatchIndices]:
         """The batches of a pass, for who looks ahead."""
         whole_size = self.batch_size * self.shard.world_size
         for step in range(len(self)):
@@ -171,15 +171,17 @@ class EvalOrder:
             rows_per_process = -(-len(whole) // self.shard.world_size)
             whole = torch.nn.functional.pad(whole, (0, rows_per_process * self.shard.world_size - len(whole)), value=-1)
             offset = self.shard.rank * rows_per_process
-            yield Rows(whole[offset : offset + rows_per_process], whole, offset, step)
+            yield BatchIndices(whole[offset : offset + rows_per_process], whole, offset, step)
 
 
-def look_ahead(order: TrainOrder | EvalOrder, begin: Callable[[Rows], T], depth: int) -> Iterator[tuple[Rows, T]]:
+def prefetch(
+    order: TrainSampler | EvalSampler, begin: Callable[[BatchIndices], T], depth: int
+) -> Iterator[tuple[BatchIndices, T]]:
     """The parts of a pass, each with what `begin` gave for it, which is called for up to `depth` parts more than are given out.
 
     The position that a checkpoint holds counts what has been given out, not what has been begun.
     """
-    begun: deque[tuple[Rows, T]] = deque()
+    begun: deque[tuple[BatchIndices, T]] = deque()
     upcoming = order.upcoming()
     while True:
         begun.extend((rows, begin(rows)) for rows in islice(upcoming, depth + 1 - len(begun)))

@@ -74,7 +74,7 @@ class Peers:
 
 
 @contextmanager
-def met(launch: Launch, *, backend: str, timeout_s: float) -> Iterator[Peers]:
+def join(launch: Launch, *, backend: str, timeout_s: float) -> Iterator[Peers]:
     """Inside, the processes that this one was started with can reach each other; torch.distributed's group is there.
 
     Args:

@@ -6,21 +6,22 @@ No module of this room imports torch before a function needs it: who starts the 
 from __future__ import annotations
 
 from arclight.distributed.environment import Launch, detect_launch
-from arclight.hardware.backend import GRAPH_MODES, put_into_effect
+from arclight.hardware.backend import GRAPH_MODES, apply_backend_settings
 from arclight.hardware.batch import accumulation
-from arclight.hardware.decision import Choice
+from arclight.hardware.decision import Decision
 from arclight.hardware.devices import count_devices
-from arclight.hardware.hardware_info import Facts, Gpu, is_main_process, probe
+from arclight.hardware.hardware_info import Gpu, HardwareInfo, is_main_process, probe
 from arclight.hardware.limits import usable_cores
-from arclight.hardware.plan import check_settings, for_trainer, plan, wishes_of
+from arclight.hardware.plan import check_settings, for_trainer, plan, requested_settings
 
 __all__ = [
     "GRAPH_MODES",
-    "Choice",
-    "Facts",
+    "Decision",
     "Gpu",
+    "HardwareInfo",
     "Launch",
     "accumulation",
+    "apply_backend_settings",
     "check_settings",
     "count_devices",
     "detect_launch",
@@ -28,7 +29,6 @@ __all__ = [
     "is_main_process",
     "plan",
     "probe",
-    "put_into_effect",
+    "requested_settings",
     "usable_cores",
-    "wishes_of",
 ]

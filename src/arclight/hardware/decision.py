@@ -10,7 +10,7 @@ AS_SAID = "as you said"
 
 
 @dataclass(frozen=True)
-class Choice:
+class Decision:
     """One setting and why; `is_wish` when the user set it and nothing was chosen."""
 
     value: Any
@@ -18,12 +18,12 @@ class Choice:
     is_wish: bool = False
 
 
-def wish_for(wishes: Mapping[str, Any], name: str) -> Any:
+def requested_value(requested: Mapping[str, Any], name: str) -> Any:
     """What the user wants of `name`; None when it is left to the plan, by "auto", by null or by silence."""
-    wish = wishes.get(name)
+    wish = requested.get(name)
     return None if wish == "auto" else wish
 
 
-def granted(value: Any, remark: str = "") -> Choice:
+def granted(value: Any, remark: str = "") -> Decision:
     """A wish that is kept, with a remark if it costs something."""
-    return Choice(value, f"{AS_SAID}, {remark}" if remark else AS_SAID, is_wish=True)
+    return Decision(value, f"{AS_SAID}, {remark}" if remark else AS_SAID, is_wish=True)

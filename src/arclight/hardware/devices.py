@@ -6,43 +6,43 @@ from collections.abc import Mapping
 from typing import Any
 
 from arclight.errors import InputError, nearest
-from arclight.hardware.decision import Choice, granted, wish_for
-from arclight.hardware.hardware_info import Facts
+from arclight.hardware.decision import Decision, granted, requested_value
+from arclight.hardware.hardware_info import HardwareInfo
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 MAX_PROCESSES_PER_CORE = 8
 ALL = (-1, "-1")
 
 
-def choose_accelerator(facts: Facts, wishes: Mapping[str, Any]) -> Choice:
+def choose_accelerator(hardware_info: HardwareInfo, requested: Mapping[str, Any]) -> Decision:
     """Where the arithmetic runs: a CUDA device before Apple's, before the CPU. ROCm's devices go by the name of CUDA."""
-    wish = wish_for(wishes, "accelerator")
+    wish = requested_value(requested, "accelerator")
     if wish is not None and wish not in ACCELERATORS:
         raise InputError(f"trainer.accelerator={wish} is no accelerator of Lightning. {nearest(str(wish), ACCELERATORS)}")
-    if (wish == "cuda" and not facts.gpus) or (wish == "gpu" and not facts.gpus and not facts.has_mps):
-        because = f" ({'; '.join(facts.problems)})" if facts.problems else ""
+    if (wish == "cuda" and not hardware_info.gpus) or (wish == "gpu" and not hardware_info.gpus and not hardware_info.has_mps):
+        because = f" ({'; '.join(hardware_info.problems)})" if hardware_info.problems else ""
         raise InputError(f"trainer.accelerator={wish}: this machine has no GPU that torch can use{because}; take trainer=cpu")
-    if wish == "mps" and not facts.has_mps:
+    if wish == "mps" and not hardware_info.has_mps:
         raise InputError("trainer.accelerator=mps: this machine has no Apple GPU that torch can use; take trainer=cpu")
     if wish == "gpu":
-        return granted("cuda" if facts.gpus else "mps")
+        return granted("cuda" if hardware_info.gpus else "mps")
     if wish is not None:
         return granted(wish)
-    if facts.gpus:
-        names = sorted({gpu.name for gpu in facts.gpus})
-        return Choice("cuda", f"{len(facts.gpus)} x {' and '.join(names)}")
-    if facts.has_mps:
-        return Choice("mps", "Apple GPU")
-    return Choice("cpu", f"no GPU here; {facts.num_cores} cores")
+    if hardware_info.gpus:
+        names = sorted({gpu.name for gpu in hardware_info.gpus})
+        return Decision("cuda", f"{len(hardware_info.gpus)} x {' and '.join(names)}")
+    if hardware_info.has_mps:
+        return Decision("mps", "Apple GPU")
+    return Decision("cpu", f"no GPU here; {hardware_info.num_cores} cores")
 
 
-def choose_devices(facts: Facts, accelerator: str, wishes: Mapping[str, Any]) -> Choice:
+def choose_devices(hardware_info: HardwareInfo, accelerator: str, requested: Mapping[str, Any]) -> Decision:
     """Processes on this node: as many as the launcher started; else one for each GPU; else one, whose threads use the cores."""
-    wish = wish_for(wishes, "devices")
+    wish = requested_value(requested, "devices")
     is_open = wish is None or wish in ALL
-    launch = facts.launch
+    launch = hardware_info.launch
     if not is_open:
-        check_number(facts, accelerator, wish)
+        check_number(hardware_info, accelerator, wish)
     if launch.fixes_processes:
         count = launch.local_world_size
         if not is_open and count_devices(wish) != count:
@@ -50,31 +50,31 @@ def choose_devices(facts: Facts, accelerator: str, wishes: Mapping[str, Any]) ->
                 f"trainer.devices={wish}, but {launch.kind} has started {count} processes on this node; "
                 f"leave trainer.devices at auto, or let {launch.kind} start {count_devices(wish)}"
             )
-        check_number(facts, accelerator, count)
-        return granted(wish) if not is_open else Choice(count, f"{launch.kind} has started so many processes on this node")
+        check_number(hardware_info, accelerator, count)
+        return granted(wish) if not is_open else Decision(count, f"{launch.kind} has started so many processes on this node")
     if not is_open:
         return granted(wish)
     if accelerator == "cuda":
-        return Choice(len(facts.gpus), "every GPU" if len(facts.gpus) > 1 else "one GPU")
+        return Decision(len(hardware_info.gpus), "every GPU" if len(hardware_info.gpus) > 1 else "one GPU")
     if accelerator == "cpu":
-        return Choice(1, f"one process, whose threads use the {facts.num_cores} cores")
-    return Choice(1, "one device")
+        return Decision(1, f"one process, whose threads use the {hardware_info.num_cores} cores")
+    return Decision(1, "one device")
 
 
-def check_number(facts: Facts, accelerator: str, devices: Any) -> None:
+def check_number(hardware_info: HardwareInfo, accelerator: str, devices: Any) -> None:
     """Raises InputError when there are not so many devices, or none of that index."""
     count = count_devices(devices)
     if count < 1:
         raise InputError(f"trainer.devices={devices} must be 1 or more, or auto")
     indices = indices_of(devices)
-    num_gpus, launch = len(facts.gpus), facts.launch
+    num_gpus, launch = len(hardware_info.gpus), hardware_info.launch
     if accelerator == "cpu":
         if isinstance(devices, list | tuple) or "," in str(devices):
             raise InputError(f"trainer.devices={devices}: cores have no indices; give the number of processes")
-        if count > MAX_PROCESSES_PER_CORE * facts.num_cores:
+        if count > MAX_PROCESSES_PER_CORE * hardware_info.num_cores:
             raise InputError(
-                f"trainer.devices={devices}: {facts.num_cores} cores would carry {count} processes; "
-                f"take at most {MAX_PROCESSES_PER_CORE} for each core, {MAX_PROCESSES_PER_CORE * facts.num_cores} here"
+                f"trainer.devices={devices}: {hardware_info.num_cores} cores would carry {count} processes; "
+                f"take at most {MAX_PROCESSES_PER_CORE} for each core, {MAX_PROCESSES_PER_CORE * hardware_info.num_cores} here"
             )
     elif accelerator == "mps" and count > 1:
         raise InputError(f"trainer.devices={devices}: there is one Apple GPU; take trainer.devices=1")
@@ -91,10 +91,10 @@ def check_number(facts: Facts, accelerator: str, devices: Any) -> None:
         )
 
 
-def choose_num_nodes(facts: Facts, wishes: Mapping[str, Any]) -> Choice:
+def choose_num_nodes(hardware_info: HardwareInfo, requested: Mapping[str, Any]) -> Decision:
     """As many machines as the launcher has started processes on."""
-    wish = wish_for(wishes, "num_nodes")
-    launch = facts.launch
+    wish = requested_value(requested, "num_nodes")
+    launch = hardware_info.launch
     if launch.fixes_processes and launch.local_world_size * launch.num_nodes != launch.world_size:
         raise InputError(
             f"{launch.kind} has started {launch.world_size} processes on {launch.num_nodes} nodes, "
@@ -109,7 +109,7 @@ def choose_num_nodes(facts: Facts, wishes: Mapping[str, Any]) -> Choice:
                 f"leave trainer.num_nodes at auto, or let {launch.kind} start {wish}"
             )
         return granted(wish)
-    return Choice(launch.num_nodes, "this machine alone" if launch.kind == "none" else f"as {launch.kind} says")
+    return Decision(launch.num_nodes, "this machine alone" if launch.kind == "none" else f"as {launch.kind} says")
 
 
 def used_indices(accelerator: str, devices: Any) -> list[int]:

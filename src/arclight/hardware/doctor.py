@@ -28,8 +28,8 @@ WANDB_HOST = "api.wandb.ai"
 class Findings:
     """All that the doctor found; `missing` holds what is not there, each with what it is for or the way out."""
 
-    facts: hardware.Facts
-    plan: dict[str, hardware.Choice]
+    hardware_info: hardware.HardwareInfo
+    plan: dict[str, hardware.Decision]
     trials: tuple[Trial, ...]
     missing: tuple[str, ...]
 
@@ -44,34 +44,34 @@ def examine(environment: Mapping[str, str] = os.environ) -> Findings:
     Raises:
         InputError: when a variable of the launcher that should be a number is none.
     """
-    facts = hardware.probe(environment)
-    missing = list(find_missing(facts, environment))
-    choices: dict[str, hardware.Choice] = {}
+    hardware_info = hardware.probe(environment)
+    missing = list(find_missing(hardware_info, environment))
+    decisions: dict[str, hardware.Decision] = {}
     try:
-        choices = hardware.plan(facts, {})
-    except InputError as mistake:
-        missing.append(f"no plan: {mistake}")
-    accelerator = choices["accelerator"].value if choices else "cpu"
-    trials = run_trials(facts, accelerator)
+        decisions = hardware.plan(hardware_info, {})
+    except InputError as error:
+        missing.append(f"no plan: {error}")
+    accelerator = decisions["accelerator"].value if decisions else "cpu"
+    trials = run_trials(hardware_info, accelerator)
     missing += [f"{trial.name}: {trial.problem}" for trial in trials if not trial.is_right]
-    return Findings(facts, choices, tuple(trials), tuple(missing))
+    return Findings(hardware_info, decisions, tuple(trials), tuple(missing))
 
 
-def find_missing(facts: hardware.Facts, environment: Mapping[str, str]) -> Iterator[str]:
+def find_missing(hardware_info: hardware.HardwareInfo, environment: Mapping[str, str]) -> Iterator[str]:
     """What a training run could want and does not find here."""
-    yield from facts.problems
-    if not facts.has_compiler:
+    yield from hardware_info.problems
+    if not hardware_info.has_compiler:
         yield "no C++ compiler, or no headers of Python: hardware.compile=true will not work (Debian: g++ and python3-dev)"
-    if facts.gpus and not facts.has_triton:
+    if hardware_info.gpus and not hardware_info.has_triton:
         yield "no package triton: hardware.compile=true will not work on the GPU (pip install triton)"
     if not is_logged_in_to_wandb(environment):
-        yield "not logged in to W&B: runs are kept offline, in their folders (wandb login; or tracker=csv)"
+        yield "not logged in to W&B: runs are kept offline, in their folders (wandb login; or logger=csv)"
     if shutil.which("git", path=environment.get("PATH")) is None:
         yield "no git: environment.json will not say which code a run was made with"
     elif not is_in_repository(CONF.parent):
         yield f"{CONF.parent} is no git repository: environment.json will not say which code a run was made with (git init)"
     port = environment.get("MASTER_PORT", str(DEFAULT_PORT))
-    if facts.launch.kind == "none" and not is_free(port):
+    if hardware_info.launch.kind == "none" and not is_free(port):
         yield f"port {port} is taken, on which the processes of torchrun meet (MASTER_PORT names another)"
     if SHARED_MEMORY.is_dir() and (size := shutil.disk_usage(SHARED_MEMORY).total) < ENOUGH_SHARED_MEMORY_BYTES:
         yield f"{SHARED_MEMORY} holds {size / 1e6:.0f} MB, little for processes that share memory (docker run --shm-size=8g)"
@@ -123,11 +123,11 @@ def to_text(findings: Findings) -> str:
         trial.name: f"{trial.value:,.1f} {trial.unit}" if trial.is_right else f"FAILED: {trial.problem}"
         for trial in findings.trials
     }
-    plan = {name: f"{choice.value} ({choice.reason})" for name, choice in findings.plan.items()}
+    plan = {name: f"{decision.value} ({decision.reason})" for name, decision in findings.plan.items()}
     return "\n".join(
         [
             "Machine",
-            *columns(describe(findings.facts)),
+            *columns(describe(findings.hardware_info)),
             "",
             "Plan: what `auto` takes",
             *columns(plan or {"none": "see what is missing"}),
@@ -147,28 +147,29 @@ def columns(lines: Mapping[str, str]) -> Iterable[str]:
     return [f"  {name:{width}}  {text}" for name, text in lines.items()]
 
 
-def describe(facts: hardware.Facts) -> dict[str, str]:
+def describe(hardware_info: hardware.HardwareInfo) -> dict[str, str]:
     """The facts in words."""
-    launch = facts.launch
+    launch = hardware_info.launch
     lines = {
-        "system": facts.system,
-        "CPU": f"{facts.cpu_name}, {facts.num_cores} usable cores, {', '.join(facts.instruction_sets) or 'no vectors'}",
-        "memory": f"{facts.memory_bytes / 1e9:.1f} GB",
-        "torch": f"built for {facts.torch_build}",
-        "GPUs": "Apple" if facts.has_mps else "none",
+        "system": hardware_info.system,
+        "CPU": f"{hardware_info.cpu_name}, {hardware_info.num_cores} usable cores, "
+        f"{', '.join(hardware_info.instruction_sets) or 'no vector instructions'}",
+        "memory": f"{hardware_info.memory_bytes / 1e9:.1f} GB",
+        "torch": f"built for {hardware_info.torch_build}",
+        "GPUs": "Apple" if hardware_info.has_mps else "none",
     }
-    if facts.gpus:
-        lines["GPUs"] = str(len(facts.gpus))
-    for index, gpu in enumerate(facts.gpus):
+    if hardware_info.gpus:
+        lines["GPUs"] = str(len(hardware_info.gpus))
+    for index, gpu in enumerate(hardware_info.gpus):
         support = [name for name in ("fp16", "bf16", "tf32") if getattr(gpu, f"has_{name}")]
         kind = gpu.architecture or f"capability {gpu.capability[0]}.{gpu.capability[1]}"
         lines[f"GPU {index}"] = f"{gpu.name}, {gpu.memory_bytes / 1e9:.0f} GB, {kind}, {', '.join(support) or 'fp32 only'}"
-    if len(facts.gpus) > 1:
-        links = ", ".join(f"{first}-{second}" for first, second in facts.peer_links)
+    if len(hardware_info.gpus) > 1:
+        links = ", ".join(f"{first}-{second}" for first, second in hardware_info.peer_links)
         lines["peer links"] = links or "none: gradients go through the host's memory"
-    lines["torch.compile"] = "compiler found" if facts.has_compiler else "no compiler"
-    if facts.omp_num_threads:
-        lines["OMP_NUM_THREADS"] = str(facts.omp_num_threads)
+    lines["torch.compile"] = "compiler found" if hardware_info.has_compiler else "no compiler"
+    if hardware_info.omp_num_threads:
+        lines["OMP_NUM_THREADS"] = str(hardware_info.omp_num_threads)
     if launch.kind == "none":
         lines["launcher"] = "none: this process starts the others of a run itself"
     else:

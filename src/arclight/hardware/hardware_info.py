@@ -59,7 +59,7 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Facts:
+class HardwareInfo:
     """What there is; plain data, so that `dataclasses.asdict` goes into a JSON file.
 
     Args:
@@ -100,7 +100,7 @@ class Facts:
         return self.system == "Linux" and any(name in self.instruction_sets for name in FAST_BF16)
 
 
-def probe(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> Facts:
+def probe(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> HardwareInfo:
     """The machine that this process runs on. A driver that fails costs its own fact only, and is named among `problems`.
 
     Args:
@@ -124,7 +124,7 @@ def probe(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> Fac
         apple |= ask_apple()
     build, launch = torch_build(), detect_launch(environment)
     problems += find_contradictions(environment, root, build, launch)
-    return Facts(
+    return HardwareInfo(
         num_cores=usable_cores(root),
         memory_bytes=usable_memory(psutil.virtual_memory().total, root),
         system=platform.system(),

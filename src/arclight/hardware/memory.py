@@ -19,7 +19,7 @@ WAYS_OUT = (
 
 
 @contextmanager
-def out_of_memory_told() -> Iterator[None]:
+def report_out_of_memory() -> Iterator[None]:
     """Inside, a training step that the device's memory does not hold becomes an InputError with the ways out."""
     try:
         yield

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from arclight.errors import InputError, nearest
-from arclight.hardware.decision import Choice, granted, wish_for
-from arclight.hardware.hardware_info import VOLTA, Facts, Gpu
+from arclight.hardware.decision import Decision, granted, requested_value
+from arclight.hardware.hardware_info import VOLTA, Gpu, HardwareInfo
 
 # Lightning's spellings, and the shorter ones that it also takes
 PRECISIONS = {
@@ -21,41 +21,41 @@ EMULATED = "this CPU emulates bf16, hundreds of times slower than fp32"
 
 
 def choose_precision(
-    facts: Facts, accelerator: str, gpus: tuple[Gpu, ...], wishes: Mapping[str, Any], *, is_sharded: bool
-) -> Choice:
+    hardware_info: HardwareInfo, accelerator: str, gpus: tuple[Gpu, ...], requested: Mapping[str, Any], *, is_sharded: bool
+) -> Decision:
     """bf16 where there are instructions for it, fp16 with a scaler on older GPUs, else fp32.
 
     Args:
-        facts: what there is.
+        hardware_info: what there is.
         accelerator: "cpu", "cuda" or "mps".
         gpus: those that the run uses; the oldest decides.
-        wishes: as of `plan`.
+        requested: as of `plan`.
         is_sharded: whether the strategy is one that knows no scaler.
     """
-    wish = wish_for(wishes, "precision")
+    wish = requested_value(requested, "precision")
     if wish is not None:
-        check_precision(facts, accelerator, gpus, wish, is_sharded)
-        is_emulated = accelerator == "cpu" and precision_name(wish).startswith("bf16") and not facts.has_fast_bf16_cpu
+        check_precision(hardware_info, accelerator, gpus, wish, is_sharded)
+        is_emulated = accelerator == "cpu" and precision_name(wish).startswith("bf16") and not hardware_info.has_fast_bf16_cpu
         return granted(wish, f"though {EMULATED}" if is_emulated else "")
     if gpus:
         return precision_of_gpus(gpus, is_sharded)
-    if accelerator == "cpu" and facts.has_fast_bf16_cpu:
-        return Choice("bf16-mixed", "this CPU has bf16 instructions")
+    if accelerator == "cpu" and hardware_info.has_fast_bf16_cpu:
+        return Decision("bf16-mixed", "this CPU has bf16 instructions")
     if accelerator == "cpu":
-        return Choice("32-true", EMULATED)
-    return Choice("32-true", "exact everywhere")
+        return Decision("32-true", EMULATED)
+    return Decision("32-true", "exact everywhere")
 
 
-def precision_of_gpus(gpus: tuple[Gpu, ...], is_sharded: bool) -> Choice:
+def precision_of_gpus(gpus: tuple[Gpu, ...], is_sharded: bool) -> Decision:
     """What the oldest of the GPUs multiplies fastest."""
     name = generation(min(gpus, key=lambda gpu: gpu.capability))
     if all(gpu.has_bf16 for gpu in gpus):
-        return Choice("bf16-mixed", f"{name} has tensor cores for bf16")
+        return Decision("bf16-mixed", f"{name} has tensor cores for bf16")
     if not all(gpu.has_fp16 for gpu in gpus):
-        return Choice("32-true", f"{name} has no tensor cores")
+        return Decision("32-true", f"{name} has no tensor cores")
     if is_sharded:
-        return Choice("32-true", f"{name} has no bf16, and fp16 wants a scaler, which a sharded net has not")
-    return Choice("16-mixed", f"{name} has tensor cores for fp16 and none for bf16")
+        return Decision("32-true", f"{name} has no bf16, and fp16 wants a scaler, which a sharded net has not")
+    return Decision("16-mixed", f"{name} has tensor cores for fp16 and none for bf16")
 
 
 def generation(gpu: Gpu) -> str:
@@ -75,7 +75,7 @@ def precision_name(wish: Any) -> str:
     return name
 
 
-def check_precision(facts: Facts, accelerator: str, gpus: tuple[Gpu, ...], wish: Any, is_sharded: bool) -> None:
+def check_precision(hardware_info: HardwareInfo, accelerator: str, gpus: tuple[Gpu, ...], wish: Any, is_sharded: bool) -> None:
     """Raises InputError for a precision that the device or the strategy lacks."""
     name = precision_name(wish)
     told = f"trainer.precision={wish}"
@@ -91,26 +91,30 @@ def check_precision(facts: Facts, accelerator: str, gpus: tuple[Gpu, ...], wish:
         raise InputError(f"{told}: CPUs do not train in fp16; take precision=auto")
     if accelerator == "mps" and name == "64-true":
         raise InputError(f"{told}: Apple's GPU has no fp64; take precision=fp32, or trainer=cpu")
-    if accelerator == "mps" and name.startswith("bf16") and not facts.has_mps_bf16:
+    if accelerator == "mps" and name.startswith("bf16") and not hardware_info.has_mps_bf16:
         raise InputError(f"{told}: bf16 on Apple's GPU wants macOS 14 or newer; take precision=fp32")
     if is_sharded and name not in SHARDED:
         raise InputError(f"{told} does not go with strategy=fsdp, which has {', '.join(SHARDED)}; take precision=auto")
 
 
 def choose_matmul_precision(
-    facts: Facts, accelerator: str, gpus: tuple[Gpu, ...], wishes: Mapping[str, Any], precision: str
-) -> Choice:
+    hardware_info: HardwareInfo, accelerator: str, gpus: tuple[Gpu, ...], requested: Mapping[str, Any], precision: str
+) -> Decision:
     """How exactly fp32 numbers are multiplied: "highest" is fp32, "high" TF32, "medium" bf16; cuDNN's convolutions follow.
 
     TF32 has fp32's range and 10 bits of mantissa. Under mixed precision what is left in fp32 meets numbers of 7 bits (bf16)
     anyway; who asks for fp32 gets it.
     """
-    wish = wish_for(wishes, "matmul_precision")
+    wish = requested_value(requested, "matmul_precision")
     has_tf32 = bool(gpus) and all(gpu.has_tf32 for gpu in gpus)
     if wish is not None:
         if wish not in MATMUL:
             raise InputError(f"hardware.matmul_precision={wish} is none of {', '.join(MATMUL)}, auto")
-        if wish != "highest" and not has_tf32 and not (wish == "medium" and accelerator == "cpu" and facts.has_fast_bf16_cpu):
+        if (
+            wish != "highest"
+            and not has_tf32
+            and not (wish == "medium" and accelerator == "cpu" and hardware_info.has_fast_bf16_cpu)
+        ):
             device = generation(gpus[0]) if gpus else accelerator
             raise InputError(
                 f"hardware.matmul_precision={wish}: TF32 is of GPUs of CUDA from compute capability 8.0 on, and this run is on "
@@ -118,8 +122,8 @@ def choose_matmul_precision(
             )
         return granted(wish)
     if has_tf32 and precision_name(precision).endswith("-mixed"):
-        return Choice("high", "what mixed precision leaves in fp32 runs as TF32, still finer than bf16")
-    return Choice("highest", "fp32 is multiplied as fp32")
+        return Decision("high", "what mixed precision leaves in fp32 runs as TF32, still finer than bf16")
+    return Decision("highest", "fp32 is multiplied as fp32")
 
 
 def uses_tensor_cores(gpus: tuple[Gpu, ...], precision: str, matmul_precision: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arclight.errors import first_line
-from arclight.hardware.hardware_info import Facts
+from arclight.hardware.hardware_info import HardwareInfo
 
 if TYPE_CHECKING:
     import torch
@@ -40,14 +40,16 @@ class Trial:
     problem: str = ""
 
 
-def run_trials(facts: Facts, accelerator: str) -> list[Trial]:
+def run_trials(hardware_info: HardwareInfo, accelerator: str) -> list[Trial]:
     """Everything that can be tried on this machine; a few seconds."""
     names = [
-        name for name in PRECISIONS if name != "tf32" or (accelerator == "cuda" and any(gpu.has_tf32 for gpu in facts.gpus))
+        name
+        for name in PRECISIONS
+        if name != "tf32" or (accelerator == "cuda" and any(gpu.has_tf32 for gpu in hardware_info.gpus))
     ]
     trials = [try_product(name, accelerator) for name in names]
     trials.append(try_all_reduce("gloo"))
-    if len(facts.gpus) > 1:
+    if len(hardware_info.gpus) > 1:
         trials.append(try_all_reduce("nccl"))
     return trials
 

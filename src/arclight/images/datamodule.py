@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from arclight.data.datamodule import DataModule
-from arclight.data.samplers import SAMPLE, EvalOrder, TrainOrder, generator
+from arclight.data.samplers import SAMPLE, EvalSampler, TrainSampler, generator
 from arclight.errors import InputError
 from arclight.hardware.memory import free_device_bytes
 from arclight.images.augment import Augment
 from arclight.images.image_file import ImageFile
-from arclight.images.info import ImageSpec
+from arclight.images.info import ImageInfo
 from arclight.images.loader import ArrayLoader
-from arclight.images.previews import picture, portrait_of_images
+from arclight.images.previews import picture, summarize_images
 
 _log = logging.getLogger(__name__)
 
@@ -50,10 +50,10 @@ class ArrayDataModule(DataModule):
 
     Raises:
         InputError: when `eval_batch_size` or `memory_share` is out of its range; from `load`, when the data does not fit the
-            model behind `spec`.
+            model behind `data_info`.
     """
 
-    spec_type = ImageSpec
+    info_type = ImageInfo
 
     def __init__(
         self,
@@ -83,13 +83,13 @@ class ArrayDataModule(DataModule):
     def load(self, part: str) -> None:
         arrays, classes = self.read(part)
         images = next(iter(arrays.values())).images
-        if self.spec is not None:
+        if self.data_info is not None:
             self._compare_classes(classes)
             self._compare_shape(images)
         elif part == "fit":
             _, channels, height, width = images.shape
             mean, std = self.statistics(arrays["train"].images)
-            self.spec = ImageSpec(channels=channels, height=height, width=width, classes=classes, mean=mean, std=std)
+            self.data_info = ImageInfo(channels=channels, height=height, width=width, classes=classes, mean=mean, std=std)
         if self.augment is not None and max(self.augment.crop, self.augment.cutout) >= min(images.shape[2:]):
             raise InputError(
                 f"data.augment.crop={self.augment.crop} and cutout={self.augment.cutout} must be smaller than the images of "
@@ -102,22 +102,22 @@ class ArrayDataModule(DataModule):
         return channel_statistics(images)
 
     def _compare_classes(self, classes: tuple[str, ...]) -> None:
-        """Refuses classes that the model behind `spec` was not made for."""
-        if not isinstance(self.spec, ImageSpec):
+        """Refuses classes that the model behind `data_info` was not made for."""
+        if not isinstance(self.data_info, ImageInfo):
             raise InputError(f"the model was trained on text, this data set ({type(self).__name__}) holds images")
-        if classes != self.spec.classes:
+        if classes != self.data_info.classes:
             raise InputError(
-                f"the model knows the classes {', '.join(self.spec.classes)}; this data set has {', '.join(classes)}: "
+                f"the model knows the classes {', '.join(self.data_info.classes)}; this data set has {', '.join(classes)}: "
                 "names and their order must be the same"
             )
 
     def _compare_shape(self, images: Tensor | ImageFile) -> None:
-        assert isinstance(self.spec, ImageSpec)
-        shape, wanted = tuple(images.shape[1:]), (self.spec.channels, self.spec.height, self.spec.width)
+        assert isinstance(self.data_info, ImageInfo)
+        shape, wanted = tuple(images.shape[1:]), (self.data_info.channels, self.data_info.height, self.data_info.width)
         if shape != wanted:
             raise InputError(
                 f"the model was trained on images of {_shape(wanted)}, these are {_shape(shape)}; set data.image_size to "
-                f"{self.spec.height} where the data set has it"
+                f"{self.data_info.height} where the data set has it"
             )
 
     @property
@@ -137,12 +137,12 @@ class ArrayDataModule(DataModule):
     def examples(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
         return [{"image": picture(self.arrays[split].images[row])} for row in rows]
 
-    def portrait(self) -> dict[str, Any]:
-        assert isinstance(self.spec, ImageSpec)
-        return portrait_of_images(self.arrays, self.spec.classes)
+    def dataset_summary(self) -> dict[str, Any]:
+        assert isinstance(self.data_info, ImageInfo)
+        return summarize_images(self.arrays, self.data_info.classes)
 
     def train_dataloader(self) -> ArrayLoader:
-        order = TrainOrder(self.num_train, self.batch_size, seed=self.seed, shard=self.shard, is_fixed=self.is_fixed)
+        order = TrainSampler(self.num_train, self.batch_size, seed=self.seed, shard=self.shard, is_fixed=self.is_fixed)
         images, labels = self._on_device("train")
         return ArrayLoader(images, labels, order, augment=self.augment, seed=self.seed)
 
@@ -154,7 +154,7 @@ class ArrayDataModule(DataModule):
 
     def _whole(self, split: str) -> ArrayLoader:
         images, labels = self._on_device(split)
-        return ArrayLoader(images, labels, EvalOrder(torch.arange(len(labels)), self.eval_batch_size, shard=self.eval_shard))
+        return ArrayLoader(images, labels, EvalSampler(torch.arange(len(labels)), self.eval_batch_size, shard=self.eval_shard))
 
     def _on_device(self, split: str) -> Arrays:
         images, labels = self.arrays[split]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSpec(DataInfo):
+class ImageInfo(DataInfo):
     """Facts of an image data set; every image has the same shape.
 
     `mean` and `std` are per channel, over the training split, of pixels scaled to 0..1.

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from arclight.data.samplers import AUGMENTATION, SIDES, EvalOrder, Rows, TrainOrder, generator, look_ahead
+from arclight.data.samplers import AUGMENTATION, SIDES, BatchIndices, EvalSampler, TrainSampler, generator, prefetch
 from arclight.images.augment import Augment, Draws, alternate
 from arclight.images.image_file import ImageFile
 from arclight.images.info import ImageBatch
-from arclight.interfaces import IGNORED
+from arclight.interfaces import IGNORE_INDEX
 
 NUM_AHEAD = 4  # batches that are fetched while one is in use, each by a thread of its own
 
@@ -26,7 +26,7 @@ class ArrayLoader:
     Args:
         images: uint8 (N, C, H, W); a tensor on the device of the labels or in host memory, or a file.
         labels: int64 (N,), on the device that batches are wanted on.
-        order: which rows; a TrainOrder when there is augmentation.
+        order: which rows; a TrainSampler when there is augmentation.
         augment: changes to training images.
         seed: of the augmentation.
     """
@@ -35,12 +35,12 @@ class ArrayLoader:
         self,
         images: Tensor | ImageFile,
         labels: Tensor,
-        order: TrainOrder | EvalOrder,
+        order: TrainSampler | EvalSampler,
         *,
         augment: Augment | None = None,
         seed: int = 0,
     ) -> None:
-        assert augment is None or isinstance(order, TrainOrder), "only training images are augmented"
+        assert augment is None or isinstance(order, TrainSampler), "only training images are augmented"
         self.images = images
         self.labels = labels
         self.sampler = order  # the name under which Lightning looks for `set_epoch`
@@ -62,7 +62,7 @@ class ArrayLoader:
             return
         pool = ThreadPoolExecutor(NUM_AHEAD, thread_name_prefix="images")
         try:
-            for rows, fetched in look_ahead(self.sampler, lambda rows: pool.submit(self._fetch, rows), NUM_AHEAD):
+            for rows, fetched in prefetch(self.sampler, lambda rows: pool.submit(self._fetch, rows), NUM_AHEAD):
                 # torch keeps pinned memory until what is sent from it has arrived
                 images, indices = (
                     tensor.to(self.labels.device, non_blocking=True) for tensor in (fetched.result(), rows.indices)
@@ -71,7 +71,7 @@ class ArrayLoader:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _fetch(self, rows: Rows) -> Tensor:
+    def _fetch(self, rows: BatchIndices) -> Tensor:
         """The images of a part, uint8 (B, C, H, W) in host memory, as a GPU reads it fastest."""
         indices = rows.indices.clamp(min=0)
         shape = (len(indices), *self.images.shape[1:])
@@ -84,7 +84,7 @@ class ArrayLoader:
 
     def _draw(self) -> Draws | None:
         """What chance decides in this epoch, for all its global batches in a row: a generator for each would be slow."""
-        if self.augment is None or not isinstance(self.sampler, TrainOrder):
+        if self.augment is None or not isinstance(self.sampler, TrainSampler):
             return None
         num_samples = self.sampler.num_steps * self.sampler.batch_size
         draws = self.augment.draw(num_samples, generator=generator(self.seed, self.sampler.epoch, 0, AUGMENTATION))
@@ -92,16 +92,16 @@ class ArrayLoader:
             draws = draws._replace(flips=alternate(self._sides, self.sampler.batches().flatten(), self.sampler.epoch))
         return draws
 
-    def _batch(self, rows: Rows, images: Tensor, indices: Tensor, draws: Draws | None) -> ImageBatch:
+    def _batch(self, rows: BatchIndices, images: Tensor, indices: Tensor, draws: Draws | None) -> ImageBatch:
         """The batch of these raw images (B, C, H, W) of the rows `indices` (B,), all on the device."""
-        labels = self.labels.index_select(0, indices.clamp(min=0)).masked_fill(indices < 0, IGNORED)
+        labels = self.labels.index_select(0, indices.clamp(min=0)).masked_fill(indices < 0, IGNORE_INDEX)
         if self.augment is not None and draws is not None:
             images = self.augment.apply(images, draws.part(rows.step * len(rows.whole) + rows.offset, len(indices)))
         return ImageBatch(images, labels, indices)
 
     def state_dict(self) -> dict[str, int]:
-        return self.sampler.state_dict() if isinstance(self.sampler, TrainOrder) else {}
+        return self.sampler.state_dict() if isinstance(self.sampler, TrainSampler) else {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        if isinstance(self.sampler, TrainOrder):
+        if isinstance(self.sampler, TrainSampler):
             self.sampler.load_state_dict(state)

@@ -34,7 +34,7 @@ def rows_of_each(labels: Tensor, num_classes: int) -> list[int]:
     return rows
 
 
-def portrait_of_images(splits: Mapping[str, tuple[Any, Tensor]], classes: Sequence[str]) -> dict[str, Any]:
+def summarize_images(splits: Mapping[str, tuple[Any, Tensor]], classes: Sequence[str]) -> dict[str, Any]:
     """Counts of each class by split, and pictures of the training split.
 
     Args:

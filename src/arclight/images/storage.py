@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, get_args
 
 from arclight.errors import InputError
 
-Residence = Literal["auto", "memory", "disk"]
+Storage = Literal["auto", "memory", "disk"]
 NO_CACHE = "none"
 
 
@@ -22,14 +22,14 @@ class Place(NamedTuple):
     told: str
 
 
-def check(residence: str, cache: str) -> None:
+def check(storage: str, cache: str) -> None:
     """Raises InputError for values of the two settings that say nothing, or contradict each other."""
-    if residence not in get_args(Residence):
-        raise InputError(f"data.residence={residence} must be auto, memory or disk")
+    if storage not in get_args(Storage):
+        raise InputError(f"data.storage={storage} must be auto, memory or disk")
     if not cache:
         raise InputError("data.cache is empty; it must be auto, none or a folder")
-    if residence == "disk" and cache == NO_CACHE:
-        raise InputError("data.residence=disk reads decoded images from data.cache, which is none; take data.cache=auto")
+    if storage == "disk" and cache == NO_CACHE:
+        raise InputError("data.storage=disk reads decoded images from data.cache, which is none; take data.cache=auto")
 
 
 def obstacle(folder: Path | None, missing: int, *, already: int = 0) -> str:
@@ -58,7 +58,7 @@ def choose(
     free: int,
     share: float,
     num_processes: int,
-    wish: Residence,
+    wish: Storage,
     folder: Path | None,
     obstacle: str,
 ) -> Place:
@@ -89,15 +89,13 @@ def choose(
     way_out = f"data.image_size={fitting} would fit" if fitting else "free some memory"
     kept = f"not kept for the next start: {obstacle}" if obstacle else f"kept in {folder} for the next start"
     if wish == "disk" and obstacle:
-        raise InputError(
-            f"data.residence=disk: decoded images cannot be kept: {obstacle}; data.cache=FOLDER names another place"
-        )
+        raise InputError(f"data.storage=disk: decoded images cannot be kept: {obstacle}; data.cache=FOLDER names another place")
     if wish == "disk":
         return Place(True, True, f"images are read from disk as they are wanted, decoded and {kept}")
     if needed <= allowed:
         return Place(False, not obstacle, f"images are in memory ({needed / 1e9:.2f} GB), decoded and {kept}")
     if wish == "memory":
-        raise InputError(f"data.residence=memory: {sizes}; {way_out}, and data.residence=disk reads them from disk")
+        raise InputError(f"data.storage=memory: {sizes}; {way_out}, and data.storage=disk reads them from disk")
     if obstacle:
         raise InputError(f"{sizes}; reading them from disk wants data.cache=FOLDER with room for them ({obstacle}); {way_out}")
     return Place(True, True, f"{sizes}: they are read from disk as they are wanted, decoded and {kept}; {way_out} in memory")

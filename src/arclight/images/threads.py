@@ -24,8 +24,8 @@ def for_each(work: Callable[[int], None], num_rows: int, *, num_threads: int, ti
         for row in range(start, min(start + ROWS_PER_TASK, num_rows)):
             try:
                 work(row)
-            except InputError as mistake:
-                problems.append(str(mistake))
+            except InputError as error:
+                problems.append(str(error))
         return problems
 
     problems: list[str] = []

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from arclight import hardware
-from arclight.config.compose import Composed, in_grid
+from arclight.config.compose import RunConfig, in_multirun
 from arclight.distributed import rendezvous
 from arclight.errors import InputError, ProcessError
-from arclight.launch.signal_forwarding import TO_BE_STOPPED, Forwarded
+from arclight.launch.signal_forwarding import TO_BE_STOPPED, SignalForwarder
 from arclight.runs import resume
 from arclight.runs.run_directory import Run, mark_ended, results_of, status_of
 
@@ -38,50 +38,52 @@ MISTAKE = 2  # exit status of a process that a mistake of the user ended
 SHUTDOWN_S = 30  # that the other processes have to end once one has died
 
 
-def run(composed: Composed) -> Run:
+def run(run_config: RunConfig) -> Run:
     """Trains and tests, in as many processes as the config asks for; with `preflight=full`, tries both on one batch.
 
     Raises:
         InputError: for a mistake in the config or the data.
         ProcessError: when a process of the run died.
     """
-    if composed.preflight == "full":
+    if run_config.preflight == "full":
         from arclight.runs.dry_run import temporary  # lightning loads here
 
-        with temporary(composed) as rehearsed:
+        with temporary(run_config) as rehearsed:
             return run_where_told(rehearsed)
-    return run_where_told(composed)
+    return run_where_told(run_config)
 
 
-def run_where_told(composed: Composed) -> Run:
+def run_where_told(run_config: RunConfig) -> Run:
     """As `run`, in the folder that the config names."""
     try:
-        hardware.check_settings(composed.settings["hardware"])
-        facts = hardware.probe()
-        plan = hardware.plan(facts, hardware.wishes_of(composed.settings))
-        here = Node.of(facts.launch, plan, composed.settings["hardware"])
-        is_one_of_many = facts.launch.world_size > 1 and not here.starts_processes
-        if is_one_of_many and in_grid() and SUBMITTED not in os.environ:
-            raise InputError(f"a grid starts processes itself: `python train.py -m ...` without {facts.launch.kind} before it")
-        if here.rank == 0 and facts.launch.rank == 0:
-            composed = resume.settle(composed, facts.launch)
-        if in_grid() and (done := finished(composed.folder)):
+        hardware.check_settings(run_config.settings["hardware"])
+        hardware_info = hardware.probe()
+        plan = hardware.plan(hardware_info, hardware.requested_settings(run_config.settings))
+        here = Node.of(hardware_info.launch, plan, run_config.settings["hardware"])
+        is_one_of_many = hardware_info.launch.world_size > 1 and not here.starts_processes
+        if is_one_of_many and in_multirun() and SUBMITTED not in os.environ:
+            raise InputError(
+                f"a grid starts processes itself: `python train.py -m ...` without {hardware_info.launch.kind} before it"
+            )
+        if here.rank == 0 and hardware_info.launch.rank == 0:
+            run_config = resume.resolve_run_dir(run_config, hardware_info.launch)
+        if in_multirun() and (done := finished(run_config.folder)):
             return done
-        check_batch(composed.settings["data"], here)
-    except InputError as mistake:
-        resume.discard(composed.folder)
+        check_batch(run_config.settings["data"], here)
+    except InputError as error:
+        resume.discard(run_config.folder)
         from arclight.preflight import with_all_others  # lightning loads here
 
-        raise with_all_others(mistake, composed) from mistake
-    if here.starts_processes or (in_grid() and not is_one_of_many):
+        raise with_all_others(error, run_config) from error
+    if here.starts_processes or (in_multirun() and not is_one_of_many):
         try:
-            return start(composed, here, num_threads=plan["threads"].value)
+            return start(run_config, here, num_threads=plan["threads"].value)
         except InputError:  # the processes have looked at everything
-            resume.discard(composed.folder)
+            resume.discard(run_config.folder)
             raise
     from arclight.runs.experiment import run as train  # torch and lightning load here
 
-    return train(composed)
+    return train(run_config)
 
 
 def check_batch(data: Mapping[str, Any], node: Node) -> None:
@@ -110,7 +112,7 @@ class Node:
     run_id: str = ""  # the name of the launch that started this process, by which a run that was started again finds its folder
 
     @classmethod
-    def of(cls, launch: hardware.Launch, plan: Mapping[str, hardware.Choice], settings: Mapping[str, Any]) -> Node:
+    def of(cls, launch: hardware.Launch, plan: Mapping[str, hardware.Decision], settings: Mapping[str, Any]) -> Node:
         """The share that the plan asks for, on a machine where `launch` has started this process.
 
         Raises:
@@ -145,7 +147,7 @@ class Node:
         return f"{given['MASTER_ADDR']}:{given['MASTER_PORT']}", int(str(given["NODE_RANK"]))
 
 
-def start(composed: Composed, node: Node, *, num_threads: int) -> Run:
+def start(run_config: RunConfig, node: Node, *, num_threads: int) -> Run:
     """Makes the run in processes of its own and waits for their end; arguments and errors as of `run`."""
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -167,28 +169,28 @@ def start(composed: Composed, node: Node, *, num_threads: int) -> Run:
         shutdown_timeout=SHUTDOWN_S,
     )
     command = ["-u", "-m", "arclight.launch.launcher"]
-    signals = Forwarded()
+    signals = SignalForwarder()
     try:
         with (
-            handed_over(composed, num_threads=num_threads),
+            handed_over(run_config, num_threads=num_threads),
             signals.taken(),
             tempfile.TemporaryDirectory(prefix="arclight-") as logs,
         ):
             config.logs_specs = DefaultLogsSpecs(log_dir=logs)  # where processes leave why they failed
             elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
-        mark_unless_told(composed.folder, "interrupted" if signals.number else "failed")
+        mark_unless_told(run_config.folder, "interrupted" if signals.number else "failed")
         if signals.number:
             raise Interrupted(signals.number) from None
         tell(error, node)
     except SignalException as stopped:
-        mark_unless_told(composed.folder, "interrupted")
+        mark_unless_told(run_config.folder, "interrupted")
         raise Interrupted(stopped.sigval) from stopped
-    results = results_of(composed.folder)
+    results = results_of(run_config.folder)
     if number := signals.number or signal_of(results):
-        mark_unless_told(composed.folder, "interrupted")
+        mark_unless_told(run_config.folder, "interrupted")
         raise Interrupted(number)
-    return Run(results, composed.folder, lambda: load(composed.folder))
+    return Run(results, run_config.folder, lambda: load(run_config.folder))
 
 
 def signal_of(results: Mapping[str, Any]) -> int:
@@ -198,10 +200,10 @@ def signal_of(results: Mapping[str, Any]) -> int:
 
 
 @contextmanager
-def handed_over(composed: Composed, *, num_threads: int) -> Iterator[None]:
+def handed_over(run_config: RunConfig, *, num_threads: int) -> Iterator[None]:
     """Inside, processes that are started find the config in their environment, and what this process can import."""
     given = {
-        COMPOSED: composed.to_json(),
+        COMPOSED: run_config.to_json(),
         "PYTHONPATH": os.pathsep.join([sys.path[0] or str(Path.cwd()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(num_threads)),
     }
@@ -251,7 +253,7 @@ def load(folder: Path) -> Any:
     """The LightningModule of a run with its best weights."""
     from arclight.checkpoint.contents import restore
 
-    return restore(folder).task
+    return restore(folder).module
 
 
 def work() -> None:
@@ -267,12 +269,12 @@ def work() -> None:
     from arclight.runs.experiment import run as train
 
     try:
-        train(Composed.from_json(os.environ[COMPOSED]))
+        train(RunConfig.from_json(os.environ[COMPOSED]))
     except Interrupted:
         pass  # all have ended together, as they were told; another status would make torch's agent start them again
-    except InputError as mistake:
-        mistake_file.write_text(str(mistake), encoding="utf-8")
-        leave_message(str(mistake))
+    except InputError as error:
+        mistake_file.write_text(str(error), encoding="utf-8")
+        leave_message(str(error))
         sys.exit(MISTAKE)
     except Exception as error:
         leave_message(f"{type(error).__name__}: {error}")

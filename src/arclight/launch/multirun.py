@@ -13,7 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.table import Table
 
-from arclight.config.compose import in_grid, overrides_of, tell
+from arclight.config.compose import in_multirun, overrides_of, tell
 from arclight.console.terminal import open_console, say, show
 from arclight.errors import InputError, ProcessError
 from arclight.runs.run_directory import mark_ended, results_of
@@ -26,14 +26,14 @@ def job() -> Iterator[None]:
     """Inside, what ends one run of a grid is told and marked in its folder, and the others go on; elsewhere it is nothing."""
     try:
         yield
-    except (InputError, ProcessError) as mistake:
-        if not in_grid():
+    except (InputError, ProcessError) as error:
+        if not in_multirun():
             raise
-        tell(mistake)
-        mark_ended(Path(HydraConfig.get().runtime.output_dir), "failed", str(mistake))
+        tell(error)
+        mark_ended(Path(HydraConfig.get().runtime.output_dir), "failed", str(error))
 
 
-class GridTable(Callback):
+class MultirunTable(Callback):
     """Prints the runs of a grid once all have ended, here or elsewhere; exit status 1 when one of them failed."""
 
     def on_job_start(self, config: DictConfig, task_function: Any = None) -> None:  # type: ignore[override]

@@ -15,7 +15,7 @@ import psutil
 TO_BE_STOPPED = "ARCLIGHT_TO_BE_STOPPED"  # the number of the signal that the run was sent before this process had started
 
 
-class Forwarded:
+class SignalForwarder:
     """Signals to this process, handed to the processes of the run, which end together; a second Ctrl-C kills them."""
 
     def __init__(self) -> None:

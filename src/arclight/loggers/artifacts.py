@@ -27,7 +27,7 @@ MOST_ROWS = 10_000  # of a table; W&B shows no more
 Rows = tuple[list[str], list[list[Any]]]  # names of the columns, and a list for each row
 
 
-def hand_over_to_wandb(logger: Any, folder: Path) -> None:
+def upload_to_wandb(logger: Any, folder: Path) -> None:
     """Fills the summary of a W&B run, then hands over what was asked for of `logger.artifacts`."""
     import wandb
 
@@ -54,7 +54,7 @@ def hand_over_to_wandb(logger: Any, folder: Path) -> None:
         run.log({f"test/{wanted}": shown})
 
 
-def hand_over_to_mlflow(logger: Any, folder: Path) -> None:
+def upload_to_mlflow(logger: Any, folder: Path) -> None:
     """Adds to an MLflow run the numbers that it lacks, then the files that were asked for by `logger.artifacts`."""
     client, run_id = logger.experiment, logger.run_id
     known = client.get_run(run_id).data.metrics
@@ -71,7 +71,7 @@ def hand_over_to_mlflow(logger: Any, folder: Path) -> None:
             client.log_image(run_id, image, f"mistakes/{number:02}_{'_'.join(filter(str.isalnum, caption.split()))}.png")
 
 
-def hand_over_to_tensorboard(logger: Any, folder: Path) -> None:
+def upload_to_tensorboard(logger: Any, folder: Path) -> None:
     """Gives TensorBoard how the run ended and, where they are asked for, the mistakes: images, or sentences as text."""
     import numpy as np
 
@@ -150,12 +150,12 @@ def as_lines(mistake: dict[str, Any]) -> str:
     return " ".join(word if true == said else f"{word} [{true}, predicted {said}]" for word, true, said in places)
 
 
-def hand_over(logger: Logger, folder: Path) -> None:
+def upload_artifacts(logger: Logger, folder: Path) -> None:
     """To a tracker that takes such things."""
     kinds = {
-        "TrackedByWandb": hand_over_to_wandb,
-        "TrackedByMlflow": hand_over_to_mlflow,
-        "TrackedByTensorboard": hand_over_to_tensorboard,
+        "TrackedByWandb": upload_to_wandb,
+        "TrackedByMlflow": upload_to_mlflow,
+        "TrackedByTensorboard": upload_to_tensorboard,
     }
     if (give := kinds.get(type(logger).__name__)) is not None:
         give(logger, folder)

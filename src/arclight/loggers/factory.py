@@ -16,9 +16,9 @@ from arclight.config.instantiate import build, check, parameters_of
 from arclight.config.redaction import hidden_arguments, hide, without_secrets
 from arclight.errors import InputError, first_line
 from arclight.hardware import is_main_process
-from arclight.loggers.artifacts import Artifact, hand_over
+from arclight.loggers.artifacts import Artifact, upload_artifacts
 from arclight.loggers.csv import NAME, MetricsFile, rows_until
-from arclight.loggers.fault_tolerant import Guarded
+from arclight.loggers.fault_tolerant import FaultTolerantLogger
 from arclight.loggers.run_ids import facts_of, group_of, name_of
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def tensorboard(folder: Path, *, artifacts: Sequence[Literal["mistakes"]] = (), 
         artifacts: what is handed over at the end; "mistakes", as images.
         after_step: of a run that goes on, the optimizer steps that it has behind it.
     """
-    from arclight.loggers.tensorboard import TrackedByTensorboard
+    from arclight.loggers.tensorboard import ResumableTensorBoardLogger
 
-    return TrackedByTensorboard(folder, artifacts=artifacts, after_step=after_step)
+    return ResumableTensorBoardLogger(folder, artifacts=artifacts, after_step=after_step)
 
 
 def wandb(
@@ -86,13 +86,13 @@ def wandb(
     Raises:
         InputError: when an account is wanted and there is none.
     """
-    from arclight.loggers.wandb import TrackedByWandb, start_run
+    from arclight.loggers.wandb import ResumableWandbLogger, start_run
 
     own = {"name": name_of(folder, name), "group": hide(group or group_of(folder, name))}
     described = {**own, "project": project, "entity": entity}
     with hidden_arguments():
         run = start_run(folder, described, mode=mode, after_step=after_step, all_processes=all_processes)
-    return TrackedByWandb(name=name, save_dir=folder, project=project, experiment=run, artifacts=artifacts)
+    return ResumableWandbLogger(name=name, save_dir=folder, project=project, experiment=run, artifacts=artifacts)
 
 
 def mlflow(
@@ -120,8 +120,8 @@ def mlflow(
         InputError: when MLflow is not installed.
     """
     if importlib.util.find_spec("mlflow") is None:
-        raise InputError("tracker=mlflow: MLflow is not installed; pip install 'arclight[mlflow]', or take another tracker")
-    from arclight.loggers.mlflow import TrackedByMlflow, start_run
+        raise InputError("logger=mlflow: MLflow is not installed; pip install 'arclight[mlflow]', or take another tracker")
+    from arclight.loggers.mlflow import ResumableMLFlowLogger, start_run
 
     if not is_main_process():
         return DummyLogger()
@@ -133,10 +133,10 @@ def mlflow(
         uri=uri,
         after_step=after_step,
     )
-    return TrackedByMlflow(experiment_name=experiment, tracking_uri=store, run_id=run_id, artifacts=artifacts)
+    return ResumableMLFlowLogger(experiment_name=experiment, tracking_uri=store, run_id=run_id, artifacts=artifacts)
 
 
-def build_trackers(chosen: Mapping[str, Any], folder: Path, name: str, *, after_step: int = 0) -> list[Logger]:
+def build_loggers(chosen: Mapping[str, Any], folder: Path, name: str, *, after_step: int = 0) -> list[Logger]:
     """The loggers of the config, each behind a guard; the CSV file is written along with any other.
 
     A tracker that cannot be started is told and left out; a mistake in its settings is not.
@@ -155,9 +155,9 @@ def build_trackers(chosen: Mapping[str, Any], folder: Path, name: str, *, after_
     # a run that was killed goes on after the rows of its checkpoint: they must be there when it is saved
     loggers = start(lambda: csv(folder, after_step=after_step), "csv", folder, in_background=False)
     for key, settings in chosen.items():
-        path = f"tracker.{key}"
+        path = f"logger.{key}"
         if not isinstance(settings, Mapping):
-            raise InputError(f"{path}={settings!r} must hold a _target_ and its arguments; tracker=none tracks nothing")
+            raise InputError(f"{path}={settings!r} must hold a _target_ and its arguments; logger=none tracks nothing")
         if key == "csv":
             continue
         offered = {"folder": folder, "name": name, "after_step": after_step}
@@ -171,7 +171,7 @@ def build_trackers(chosen: Mapping[str, Any], folder: Path, name: str, *, after_
 def start(make: Callable[[], Logger], key: str, folder: Path, *, in_background: bool) -> list[Logger]:
     """The logger behind its guard; none, and a warning, when it cannot be made. Raises InputError as `make` does."""
     try:
-        return [Guarded(make(), key, folder, in_background=in_background)]
+        return [FaultTolerantLogger(make(), key, folder, in_background=in_background)]
     except InputError:
         raise
     except Exception as error:
@@ -185,12 +185,12 @@ def record_facts(loggers: list[Logger], facts: Mapping[str, Any]) -> None:
     That is the config, the number of parameters, the overrides, the state of git, hardware and versions.
     """
     for logger in loggers:
-        assert isinstance(logger, Guarded)
+        assert isinstance(logger, FaultTolerantLogger)
         if not isinstance(logger.logger, CSVLogger):  # config.yaml and environment.json lie beside its file already
             logger.log_hyperparams({**without_secrets(dict(facts)), **facts_of(logger.folder)})
 
 
-def close_trackers(loggers: list[Logger], *, status: str) -> None:
+def close_loggers(loggers: list[Logger], *, status: str) -> None:
     """Hands over what belongs to the end and ends the trackers' runs with the status of the run.
 
     Args:
@@ -198,15 +198,15 @@ def close_trackers(loggers: list[Logger], *, status: str) -> None:
         status: "finished", "interrupted" or "failed".
     """
     for logger in loggers:
-        assert isinstance(logger, Guarded)
+        assert isinstance(logger, FaultTolerantLogger)
         own: Any = logger.logger
-        logger.send(functools.partial(hand_over, own, logger.folder))
+        logger.send(functools.partial(upload_artifacts, own, logger.folder))
         logger.finalize("success" if status == "finished" else "failed")
         if hasattr(type(own), "end"):  # of its class: Lightning's DummyLogger has every attribute
             (logger.send if is_main_process() else logger.attempt)(functools.partial(own.end, status))
     for logger in loggers:  # each has begun to end
-        assert isinstance(logger, Guarded)
+        assert isinstance(logger, FaultTolerantLogger)
         own = logger.logger
         logger.close()
         if logger.is_broken and hasattr(type(own), "abandon"):
-            own.abandon()
+            own.teardown()

@@ -22,7 +22,7 @@ PATIENCE_S = 20.0  # at the end, for a tracker that has not taken everything; on
 log = logging.getLogger(__name__)
 
 
-class Guarded(Logger):
+class FaultTolerantLogger(Logger):
     """A logger behind a guard. What Lightning asks of a logger goes on to it, until one answer is an error.
 
     A tracker's process that was killed, a full disk, a server that is gone or never answers: the run goes on, and the log says
@@ -38,7 +38,7 @@ class Guarded(Logger):
     def __init__(self, logger: Logger, name: str, folder: Path, *, in_background: bool = False) -> None:
         super().__init__()
         self.logger = logger
-        self.tracker = name
+        self.logger_name = name
         self.folder = folder
         self.is_broken = False
         self._background = Background(f"tracker {name}") if in_background else None
@@ -53,7 +53,7 @@ class Guarded(Logger):
     def _give_up(self, why: str) -> None:
         if not self.is_broken:
             self.is_broken = True
-            log.warning("%s %s: it records nothing from here on; the run goes on", self.tracker, why)
+            log.warning("%s %s: it records nothing from here on; the run goes on", self.logger_name, why)
 
     def attempt(self, do: Callable[[], Any], otherwise: Any = None) -> Any:
         """What `do` gives; `otherwise` when the tracker is broken, or breaks."""

@@ -10,22 +10,22 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from arclight.console.terminal import near
-from arclight.loggers.fault_tolerant import Guarded
+from arclight.loggers.fault_tolerant import FaultTolerantLogger
 
 
 def links(loggers: Sequence[Logger]) -> list[tuple[str, str]]:
     """Name and place of each tracker, in the order of the loggers; of one that has failed, that it has."""
     found = []
     for logger in loggers:
-        if isinstance(logger, Guarded):
+        if isinstance(logger, FaultTolerantLogger):
             place = logger.attempt(functools.partial(place_of, logger), "")
-            found.append((logger.tracker, "has failed: see train.log" if logger.is_broken else place))
+            found.append((logger.logger_name, "has failed: see train.log" if logger.is_broken else place))
         else:
             found.append((type(logger).__name__, str(logger.save_dir or "")))
     return found
 
 
-def place_of(guarded: Guarded) -> str:
+def place_of(guarded: FaultTolerantLogger) -> str:
     """Where a tracker that is known here shows the run; where another one writes."""
     logger: Any = guarded.logger
     kind = type(logger).__name__

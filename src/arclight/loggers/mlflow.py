@@ -25,7 +25,7 @@ ENDS = {"finished": "FINISHED", "interrupted": "KILLED"}
 log = logging.getLogger(__name__)
 
 
-class TrackedByMlflow(MLFlowLogger):
+class ResumableMLFlowLogger(MLFlowLogger):
     """Lightning's logger around a run that was started here; `artifacts` are handed over at the end."""
 
     def __init__(

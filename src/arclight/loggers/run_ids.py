@@ -12,7 +12,7 @@ from arclight.config.compose import overrides_of
 from arclight.hardware import is_main_process
 
 LONGEST_NAME = 120  # characters
-WITHOUT_MEANING = ("tracker", "experiment", "data", "model", "name", "hydra", "hardware", "debug", "local")
+WITHOUT_MEANING = ("logger", "experiment", "data", "model", "name", "hydra", "hardware", "debug", "local")
 IDS = "trackers.json"
 SWEEP = "WANDB_SWEEP_ID"  # the variable by which `wandb agent` tells a run which sweep it belongs to
 
@@ -25,7 +25,7 @@ def name_of(folder: Path, name: str) -> str:
         if (
             equals
             and key not in WITHOUT_MEANING
-            and not key.startswith(("tracker.", "hydra.", "hardware.", "checkpoint.", "data.root"))
+            and not key.startswith(("logger.", "hydra.", "hardware.", "checkpoint.", "data.root"))
         ):
             told.append(f"{key.rpartition('.')[2]}={value}")
     return " ".join([name, *told])[:LONGEST_NAME]
@@ -35,8 +35,8 @@ def group_of(folder: Path, name: str) -> str:
     """What stands together there: the runs of a sweep or a grid, else those of the same data and model."""
     if sweep := os.environ.get(SWEEP):
         return f"sweep {sweep}"
-    in_grid = folder.absolute().parent.parent.name == "grid"
-    return f"grid {folder.absolute().parent.name}" if in_grid else name
+    in_multirun = folder.absolute().parent.parent.name == "grid"
+    return f"grid {folder.absolute().parent.name}" if in_multirun else name
 
 
 def id_of(folder: Path, tracker: str) -> str | None:

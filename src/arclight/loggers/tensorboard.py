@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from arclight.config.compose import leaves
+from arclight.config.compose import flatten
 
 Images = Literal["mistakes"]  # of the artifacts, what TensorBoard shows
 
 
-class TrackedByTensorboard(TensorBoardLogger):
+class ResumableTensorBoardLogger(TensorBoardLogger):
     """Lightning's logger with the config as a text, and at the end as a row of the page HPARAMS with the scores beside it.
 
     Args:
@@ -46,7 +46,7 @@ class TrackedByTensorboard(TensorBoardLogger):
         from torch.utils.tensorboard.summary import hparams
 
         self.experiment.add_text("status", str(results.get("status", "")))
-        settings = {key: plain(value) for key, value in leaves(self.hparams) if not key.startswith(("hardware", "packages"))}
+        settings = {key: plain(value) for key, value in flatten(self.hparams) if not key.startswith(("hardware", "packages"))}
         scores = {key: value for key, value in results.items() if key.startswith(("val/", "test/")) and value is not None}
         for summary in hparams({**settings, "status": str(results.get("status", ""))}, scores):
             self.experiment.file_writer.add_summary(summary)

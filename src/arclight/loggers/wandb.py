@@ -36,7 +36,7 @@ READ_S = 60.0  # for W&B to read what an offline run has recorded
 WRITE_S = 5.0  # for W&B to write the end of one
 
 
-class TrackedByWandb(WandbLogger):
+class ResumableWandbLogger(WandbLogger):
     """Lightning's logger around a run that was started here; `artifacts` are handed over at the end."""
 
     patience_s = UPLOAD_S + MORE_S  # W&B itself gives up before
@@ -54,7 +54,7 @@ class TrackedByWandb(WandbLogger):
                 wandb.termlog(f"Look at this run in the terminal: wandb leet {Path(str(self.save_dir), 'wandb')}")
                 tell_loss(Path(self._experiment.settings.sync_file))
 
-    def abandon(self) -> None:
+    def teardown(self) -> None:
         """Lets go of a W&B process that is gone, so that the next run in this process gets a new one."""
         with contextlib.suppress(Exception):
             wandb.teardown()
@@ -92,8 +92,8 @@ def start_run(
         return start_first(folder, described, mode=mode, after_step=after_step) if is_main_process() else None
     if mode == "offline":
         raise InputError(
-            "tracker.wandb.all_processes=true needs W&B online: processes come together in one run on its server only; "
-            "take tracker.wandb.mode=auto, or leave it out"
+            "logger.wandb.all_processes=true needs W&B online: processes come together in one run on its server only; "
+            "take logger.wandb.mode=auto, or leave it out"
         )
     run, run_id = None, ""
     try:
@@ -101,7 +101,7 @@ def start_run(
             run = start_first(folder, described, mode=mode, after_step=after_step, all_processes=True)
             run_id = run.id if run.settings.mode == "shared" else ""
             if not run_id:
-                log.warning("tracker.wandb.all_processes=true has no effect offline: the first process alone is recorded")
+                log.warning("logger.wandb.all_processes=true has no effect offline: the first process alone is recorded")
     finally:
         run_id = said_by_first(run_id)  # also when it has failed: the others wait for its word
     if run is None and run_id:
@@ -193,8 +193,8 @@ def is_online(mode: Mode) -> bool:
         return False
     if mode == "online":
         raise InputError(
-            "tracker.wandb.mode=online: this machine is not logged in to W&B; run `wandb login`, set WANDB_API_KEY, or take "
-            "tracker.wandb.mode=auto"
+            "logger.wandb.mode=online: this machine is not logged in to W&B; run `wandb login`, set WANDB_API_KEY, or take "
+            "logger.wandb.mode=auto"
         )
     return False
 

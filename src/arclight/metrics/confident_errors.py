@@ -9,9 +9,9 @@ from arclight.metrics.prediction_file import ImagePrediction, Prediction
 MOST = 24  # that a run keeps to look at
 
 
-def most_confident(predictions: Iterable[Prediction], num: int = MOST) -> list[Prediction]:
+def most_confident_errors(predictions: Iterable[Prediction], num: int = MOST) -> list[Prediction]:
     """The wrong ones by falling confidence of what is wrong in them; of equally sure ones the first in the split come first."""
-    wrong = [(sureness(prediction), prediction) for prediction in predictions if prediction_is_wrong(prediction)]
+    wrong = [(confidence_of(prediction), prediction) for prediction in predictions if prediction_is_wrong(prediction)]
     return [prediction for _, prediction in sorted(wrong, key=lambda pair: (-pair[0], pair[1].index))[:num]]
 
 
@@ -22,7 +22,7 @@ def prediction_is_wrong(prediction: Prediction) -> bool:
     return prediction.labels != prediction.predicted
 
 
-def sureness(prediction: Prediction) -> float:
+def confidence_of(prediction: Prediction) -> float:
     """The highest confidence of a label that is wrong, 0..1; 0 where it has none."""
     if isinstance(prediction, ImagePrediction):
         return prediction.confidence or 0.0

@@ -17,10 +17,10 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from arclight.interfaces import IGNORED
+from arclight.interfaces import IGNORE_INDEX
 from arclight.metrics.prediction_file import ImagePrediction, Prediction, SentencePrediction, read_predictions
 
-__all__ = ["ImagePrediction", "KeptPredictions", "Prediction", "Predictions", "SentencePrediction", "read_predictions"]
+__all__ = ["ImagePrediction", "Prediction", "PredictionCollector", "Predictions", "SentencePrediction", "read_predictions"]
 
 TOLD_ROWS = 10  # that one message lists
 DIGITS = 6  # of a confidence
@@ -36,7 +36,7 @@ class Flat(NamedTuple):
     confidence: Tensor  # float32 (M,), nan where there is none
 
 
-class KeptPredictions:
+class PredictionCollector:
     """Takes what this process predicts, batch by batch, and gives what all processes predicted; waits for no device before.
 
     Args:
@@ -108,13 +108,13 @@ class Predictions:
 
 
 def flatten(batches: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> Flat:
-    """Batches as `KeptPredictions.add` takes them, without rows that fill up and places where no word is; on the CPU."""
+    """Batches as `PredictionCollector.add` takes them, without rows that fill up and places where no word is; on the CPU."""
     integers, floats = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
     parts = [Flat(integers, integers, integers, integers, floats)]
     for indices, labels, predicted, confidence in batches:
         rows = indices.cpu() >= 0
         table = [values.cpu()[rows].unsqueeze(-1).flatten(1) for values in (labels, predicted, confidence)]
-        is_entry = table[0] != IGNORED
+        is_entry = table[0] != IGNORE_INDEX
         entries = [values[is_entry] for values in table]
         parts.append(Flat(indices.cpu()[rows], is_entry.sum(1), entries[0].long(), entries[1].long(), entries[2]))
     return Flat(*(torch.cat(column) for column in zip(*parts, strict=True)))

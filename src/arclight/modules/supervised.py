@@ -15,14 +15,14 @@ from torch.optim import Optimizer
 from torchmetrics import Metric, SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from arclight.data.samplers import DROPOUT, stream
+from arclight.data.samplers import DROPOUT, derive_seed
 from arclight.errors import InputError
-from arclight.interfaces import IGNORED, DataInfo
-from arclight.metrics.predictions import KeptPredictions, Predictions
+from arclight.interfaces import IGNORE_INDEX, DataInfo
+from arclight.metrics.predictions import PredictionCollector, Predictions
 from arclight.metrics.tables import Table
 from arclight.modules.compiled_loss import CompiledLoss
-from arclight.optim.param_groups import LrRule, MakeOptimizer, Schedule, configure, lr_factor, read_rates
-from arclight.text.info import TokenSpec
+from arclight.optim.param_groups import LrRule, LRSchedule, MakeOptimizer, configure, lr_factor, read_rates
+from arclight.text.info import TokenInfo
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,18 @@ class Scores:
         }
 
 
-class Task(LightningModule):
+class SupervisedModule(LightningModule):
     """A net in training. A subclass says how a batch becomes a loss, what is counted, and which scores the counts give.
 
     Scores come of sums over all samples and processes, never of means over batches. `scores` are those of the last pass,
     `predictions` those of the last test, of all processes; `compiled` is the loss once `compile_loss` was called.
 
     Args:
-        spec: the data's facts.
+        data_info: the data's facts.
         net: tensors in, logits out.
         labels: what each column of the logits stands for.
         make_optimizer: wants the parameter groups.
-        schedule: (step, total_steps) -> factor on the learning rate.
+        scheduler: (step, total_steps) -> factor on the learning rate.
         label_smoothing: share of each target spread over all labels, 0 or more and below 1.
         layer_decay: factor on the learning rate from each layer of the net to the one below; 1 is none.
         lr_rule: how the learning rate follows the global batch: "none", "linear" or "sqrt" of its quotient by `lr_batch_size`.
@@ -76,18 +76,18 @@ class Task(LightningModule):
         InputError: when `label_smoothing` is out of its range, or a rule lacks the batch that it starts from.
     """
 
-    spec_type: ClassVar[type[DataInfo]]  # the kind of data that it learns from
+    info_type: ClassVar[type[DataInfo]]  # the kind of data that it learns from
     monitor: ClassVar[Monitor]
     reduction: ClassVar[Literal["mean", "sum"]] = "mean"  # of the losses of a batch
 
     def __init__(
         self,
-        spec: DataInfo,
+        data_info: DataInfo,
         *,
         net: nn.Module,
         labels: tuple[str, ...],
         make_optimizer: MakeOptimizer,
-        schedule: Schedule,
+        scheduler: LRSchedule,
         label_smoothing: float,
         layer_decay: float = 1.0,
         lr_rule: LrRule = "none",
@@ -95,12 +95,12 @@ class Task(LightningModule):
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise InputError(f"task.label_smoothing={label_smoothing} must be 0 or more and below 1")
+            raise InputError(f"module.label_smoothing={label_smoothing} must be 0 or more and below 1")
         lr_factor(lr_rule, 1, lr_batch_size)  # tells what is wrong with them before anything is trained
-        self.spec = spec
+        self.data_info = data_info
         self.net = net
         self.make_optimizer = make_optimizer
-        self.schedule = schedule
+        self.scheduler = scheduler
         self.label_smoothing = label_smoothing
         self.layer_decay = layer_decay
         self.lr_rule: LrRule = lr_rule
@@ -109,15 +109,15 @@ class Task(LightningModule):
         # drops its weights when it does not look.
         self.loss_sum = SumMetric(nan_strategy="disable")
         self.num_losses = SumMetric(nan_strategy="disable")
-        self.confusion = MulticlassConfusionMatrix(len(labels), ignore_index=IGNORED, validate_args=False)
+        self.confusion = MulticlassConfusionMatrix(len(labels), ignore_index=IGNORE_INDEX, validate_args=False)
         self.scores: Scores | None = None
         self.predictions: Predictions | None = None
-        self._kept = KeptPredictions(labels, is_per_word=isinstance(spec, TokenSpec))
+        self._collector = PredictionCollector(labels, is_per_word=isinstance(data_info, TokenInfo))
         self.compiled: CompiledLoss | None = None
 
     @abstractmethod
-    def count(self, batch: Any, kept: KeptPredictions | None = None) -> None:
-        """Adds a batch to the metrics, and what is predicted for each of its rows to `kept`."""
+    def count(self, batch: Any, collector: PredictionCollector | None = None) -> None:
+        """Adds a batch to the metrics, and what is predicted for each of its rows to `collector`."""
 
     @abstractmethod
     def score(self) -> Scores:
@@ -143,7 +143,7 @@ class Task(LightningModule):
 
     def configure_optimizers(self) -> Any:
         factor = lr_factor(self.lr_rule, self.trainer.datamodule.batch_size, self.lr_batch_size)  # type: ignore[attr-defined]
-        configured = configure(self, self.net, self.make_optimizer, self.schedule, layer_decay=self.layer_decay, factor=factor)
+        configured = configure(self, self.net, self.make_optimizer, self.scheduler, layer_decay=self.layer_decay, factor=factor)
         configured["optimizer"].register_load_state_dict_post_hook(lay_out_like_parameters)
         return configured
 
@@ -170,7 +170,7 @@ class Task(LightningModule):
         # What dropout draws is a function of seed, epoch, part and process, not of what was drawn before: a run that goes on
         # draws what it would have drawn. Seeds are set on the host, so the device is not waited for.
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        seed = stream((data.seed, self.trainer.current_epoch, batch_idx, DROPOUT, self.trainer.global_rank))
+        seed = derive_seed((data.seed, self.trainer.current_epoch, batch_idx, DROPOUT, self.trainer.global_rank))
         # not torch.manual_seed: it writes down a whole stack trace for every kind of device that is not in use
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
@@ -180,25 +180,25 @@ class Task(LightningModule):
         self.count(batch)
 
     def test_step(self, batch: Any) -> None:
-        self.count(batch, self._kept)
+        self.count(batch, self._collector)
 
     def on_validation_epoch_end(self) -> None:
         self._finish("val")
 
     def on_test_epoch_start(self) -> None:
-        self._kept = KeptPredictions(self._kept.labels, is_per_word=self._kept.is_per_word)
+        self._collector = PredictionCollector(self._collector.labels, is_per_word=self._collector.is_per_word)
 
     def on_test_epoch_end(self) -> None:
         self._finish("test")
         limit = self.trainer.limit_test_batches
         is_whole = isinstance(limit, float) and limit == 1.0  # the number 1 is one batch
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.predictions = self._kept.gather(data.sizes["test"] if is_whole and data is not None else None)
+        self.predictions = self._collector.gather(data.sizes["test"] if is_whole and data is not None else None)
 
     def count_losses(self, logits: Tensor, labels: Tensor) -> None:
         """Adds the losses of logits (N, labels) at labels (N,) to the mean, those at IGNORED left out."""
         self.loss_sum.update(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-        self.num_losses.update((labels != IGNORED).sum())
+        self.num_losses.update((labels != IGNORE_INDEX).sum())
 
     def mean_loss(self) -> float:
         """The mean of the losses counted so far; nan of none."""

@@ -31,10 +31,10 @@ class Muon(Optimizer):
         weight_decay: of the filters: each step shrinks them by lr * weight_decay. Not with `normalize`, which undoes it.
         normalize: brings each bank to the norm sqrt(out) before every step. For filters followed by a normalisation, whose
             scale acts on nothing but the pace of learning.
-        num_rounds: of the iteration that makes updates orthogonal; 3 do for training, 5 come closer.
-        rest_lr: of everything else. A group whose `lr` differs from that above has it multiplied alike.
-        rest_momentum: of everything else, 0 to below 1.
-        rest_weight_decay: of everything else, added to the gradient; not on norms and biases.
+        ns_steps: of the iteration that makes updates orthogonal; 3 do for training, 5 come closer.
+        sgd_lr: of everything else. A group whose `lr` differs from that above has it multiplied alike.
+        sgd_momentum: of everything else, 0 to below 1.
+        sgd_weight_decay: of everything else, added to the gradient; not on norms and biases.
 
     Raises:
         InputError: when a setting is out of its range, `normalize` meets a weight decay, or weights are spread over processes.
@@ -53,24 +53,24 @@ class Muon(Optimizer):
         weight_decay: float = 0.0,
         *,
         normalize: bool = True,
-        num_rounds: int = 3,
-        rest_lr: float = 1.0,
-        rest_momentum: float = 0.85,
-        rest_weight_decay: float = 0.0,
+        ns_steps: int = 3,
+        sgd_lr: float = 1.0,
+        sgd_momentum: float = 0.85,
+        sgd_weight_decay: float = 0.0,
     ) -> None:
         for name, value in {
             "lr": lr,
             "weight_decay": weight_decay,
-            "rest_lr": rest_lr,
-            "rest_weight_decay": rest_weight_decay,
+            "sgd_lr": sgd_lr,
+            "sgd_weight_decay": sgd_weight_decay,
         }.items():
             if not 0 <= value < float("inf"):
                 raise InputError(f"optimizer.{name}={value} must be a finite number of 0 or more")
-        for name, value in {"momentum": momentum, "rest_momentum": rest_momentum}.items():
+        for name, value in {"momentum": momentum, "sgd_momentum": sgd_momentum}.items():
             if not 0 <= value < 1:
                 raise InputError(f"optimizer.{name}={value} must be 0 or more and below 1")
-        if num_rounds < 1:
-            raise InputError(f"optimizer.num_rounds={num_rounds} must be 1 or more")
+        if ns_steps < 1:
+            raise InputError(f"optimizer.ns_steps={ns_steps} must be 1 or more")
         if normalize and weight_decay:
             raise InputError(
                 f"optimizer.weight_decay={weight_decay} has no effect with optimizer.normalize=true, which sets the norm of "
@@ -78,14 +78,14 @@ class Muon(Optimizer):
             )
         groups: list[dict[str, Any]] = []
         for parameters, factor in by_factor(params, lr):
-            rest = {"lr": rest_lr * factor, "momentum": rest_momentum, "orthogonal": False}
+            rest = {"lr": sgd_lr * factor, "momentum": sgd_momentum, "orthogonal": False}
             filters = {"lr": lr * factor, "momentum": momentum, "weight_decay": weight_decay, "orthogonal": True}
             groups += [
                 {"params": [one for one in parameters if one.ndim < 2], **rest, "weight_decay": 0.0},
-                {"params": [one for one in parameters if one.ndim == 2], **rest, "weight_decay": rest_weight_decay},
+                {"params": [one for one in parameters if one.ndim == 2], **rest, "weight_decay": sgd_weight_decay},
                 {"params": [one for one in parameters if one.ndim > 2], **filters},
             ]
-        super().__init__([group for group in groups if group["params"]], {"normalize": normalize, "num_rounds": num_rounds})
+        super().__init__([group for group in groups if group["params"]], {"normalize": normalize, "ns_steps": ns_steps})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -130,15 +130,15 @@ class Muon(Optimizer):
         pairs = sorted(zip(filters, directions, strict=True), key=lambda pair: tuple(pair[0].shape))
         for shape, same in itertools.groupby(pairs, key=lambda pair: pair[0].shape):
             banks, moves = zip(*same, strict=True)
-            stacked = orthogonalize(torch.stack(moves).flatten(2), group["num_rounds"])  # (N, out, in * h * w)
+            stacked = orthogonalize(torch.stack(moves).flatten(2), group["ns_steps"])  # (N, out, in * h * w)
             updates = list(stacked.view(-1, *shape).to(banks[0].dtype).unbind())
             torch._foreach_add_(list(banks), updates, alpha=-group["lr"])
 
 
-def orthogonalize(matrices: Tensor, num_rounds: int) -> Tensor:
+def orthogonalize(matrices: Tensor, ns_steps: int) -> Tensor:
     """Matrices (N, rows, columns) with the same singular vectors and all singular values near 1.
 
-    A polynomial of odd powers, applied `num_rounds` times, moves every singular value into about 0.7 to 1.2; from where the
+    A polynomial of odd powers, applied `ns_steps` times, moves every singular value into about 0.7 to 1.2; from where the
     largest is 1 and the smallest a hundredth, five rounds do that.
 
     Source: Newton-Schulz iteration with the coefficients of Jordan et al. 2024 (see Muon).
@@ -149,7 +149,7 @@ def orthogonalize(matrices: Tensor, num_rounds: int) -> Tensor:
     if is_tall:
         x = x.mT  # the smaller of the two squares is the cheaper one
     x = x / (x.norm(dim=(1, 2), keepdim=True) + EPSILON)  # Frobenius: at least the largest singular value
-    for _ in range(num_rounds):
+    for _ in range(ns_steps):
         square = x @ x.mT  # (N, rows, rows)
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return x.mT if is_tall else x

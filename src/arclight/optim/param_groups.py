@@ -19,7 +19,7 @@ from arclight.optim.schedulers import count_steps
 LrRule = Literal["none", "linear", "sqrt"]
 # A callable that still wants the parameters, and one that still wants (step, total_steps)
 MakeOptimizer = functools.partial[Optimizer]
-Schedule = Callable[[int, int], float]
+LRSchedule = Callable[[int, int], float]
 
 
 def parameter_groups(net: nn.Module, *, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
@@ -51,9 +51,9 @@ def parameter_groups(net: nn.Module, *, lr: float, weight_decay: float, layer_de
 def check_layer_decay(layer_decay: float, net: Any) -> None:
     """Raises InputError for a decay outside 0..1, or one that is not 1 with a kind of net that does not tell its layers."""
     if not 0 < layer_decay <= 1:
-        raise InputError(f"task.layer_decay={layer_decay} must lie above 0 and at most be 1 (1: all layers alike)")
+        raise InputError(f"module.layer_decay={layer_decay} must lie above 0 and at most be 1 (1: all layers alike)")
     if layer_decay != 1 and not hasattr(net, "depth"):
-        raise InputError(f"task.layer_decay={layer_decay} wants a net with numbered layers; {net.__name__} has none")
+        raise InputError(f"module.layer_decay={layer_decay} wants a net with numbered layers; {net.__name__} has none")
 
 
 def lr_factor(rule: LrRule, batch_size: int, lr_batch_size: int | None) -> float:
@@ -74,11 +74,11 @@ def lr_factor(rule: LrRule, batch_size: int, lr_batch_size: int | None) -> float
     warm-up is the schedule's affair.
     """
     if lr_batch_size is not None and lr_batch_size < 1:
-        raise InputError(f"task.lr_batch_size={lr_batch_size} must be 1 or more: the batch that optimizer.lr was chosen for")
+        raise InputError(f"module.lr_batch_size={lr_batch_size} must be 1 or more: the batch that optimizer.lr was chosen for")
     if rule == "none":
         return 1.0
     if lr_batch_size is None:
-        raise InputError(f"task.lr_rule={rule} wants task.lr_batch_size: the global batch that optimizer.lr was chosen for")
+        raise InputError(f"module.lr_rule={rule} wants module.lr_batch_size: the global batch that optimizer.lr was chosen for")
     quotient = batch_size / lr_batch_size
     return math.sqrt(quotient) if rule == "sqrt" else quotient
 
@@ -101,7 +101,7 @@ def configure(
     module: LightningModule,
     net: nn.Module,
     make_optimizer: MakeOptimizer,
-    schedule: Schedule,
+    scheduler: LRSchedule,
     *,
     layer_decay: float = 1.0,
     factor: float = 1.0,
@@ -122,5 +122,5 @@ def configure(
     groups = parameter_groups(net, lr=lr * factor, weight_decay=weight_decay, layer_decay=layer_decay)
     optimizer = make_optimizer(groups, **given)
     total_steps = count_steps(module.trainer, module.trainer.datamodule.steps_per_epoch)  # type: ignore[attr-defined]
-    scheduler = LambdaLR(optimizer, lambda step: schedule(step, total_steps))
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    lambda_lr = LambdaLR(optimizer, lambda step: scheduler(step, total_steps))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lambda_lr, "interval": "step"}}

@@ -22,7 +22,7 @@ def warmup(step: int, total_steps: int, fraction: float) -> tuple[float, float]:
         InputError: when the fraction is outside 0..1.
     """
     if not 0 <= fraction <= 1:
-        raise InputError(f"schedule.warmup_fraction={fraction} must lie between 0 and 1")
+        raise InputError(f"scheduler.warmup_fraction={fraction} must lie between 0 and 1")
     warmup_steps = round(fraction * total_steps)
     if step < warmup_steps:
         return (step + 1) / warmup_steps, 0.0
@@ -71,7 +71,7 @@ def steps(step: int, total_steps: int, *, milestones: list[float], decay: float 
         InputError: when a milestone is outside 0..1.
     """
     if wrong := [milestone for milestone in milestones if not 0 <= milestone <= 1]:
-        raise InputError(f"schedule.milestones holds {wrong[0]}: each is a share of the training, between 0 and 1")
+        raise InputError(f"scheduler.milestones holds {wrong[0]}: each is a share of the training, between 0 and 1")
     passed = sum(step >= milestone * total_steps for milestone in milestones)
     return float(decay**passed)
 

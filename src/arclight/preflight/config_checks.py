@@ -12,43 +12,43 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from arclight import hardware
-from arclight.config.instantiate import build, find_mistakes, find_target, parameters_of
+from arclight.config.instantiate import build, find_errors, find_target, parameters_of
 from arclight.errors import InputError, nearest
 from arclight.hardware.plan import FOR_TRAINER, is_sharded
-from arclight.images.info import ImageSpec
+from arclight.images.info import ImageInfo
 from arclight.interfaces import DataInfo
 from arclight.modules.dropout import check_dropout
 from arclight.optim.muon import Muon
 from arclight.optim.param_groups import check_layer_decay, read_rates
-from arclight.preflight.ranges import trainer_mistakes
+from arclight.preflight.ranges import trainer_errors
 from arclight.runs.build import plan_for
-from arclight.text.info import TokenSpec
+from arclight.text.info import TokenInfo
 from arclight.text.random_encoder import check_heads, check_sizes
 
-KINDS = {ImageSpec: "images", TokenSpec: "tagged text"}
+KINDS = {ImageInfo: "images", TokenInfo: "tagged text"}
 # Facts of no data set, from which nothing is refused that real data would allow: settings are tried on them
 STAND_INS: dict[type[DataInfo], DataInfo] = {
-    ImageSpec: ImageSpec(channels=3, height=1024, width=1024, classes=("a", "b"), mean=(0.5,) * 3, std=(0.5,) * 3),
-    TokenSpec: TokenSpec(labels=("O", "B-A", "I-A"), tokenizer="{}", vocab_size=8, pad_id=0, max_length=8),
+    ImageInfo: ImageInfo(channels=3, height=1024, width=1024, classes=("a", "b"), mean=(0.5,) * 3, std=(0.5,) * 3),
+    TokenInfo: TokenInfo(labels=("O", "B-A", "I-A"), tokenizer="{}", vocab_size=8, pad_id=0, max_length=8),
 }
 GIVEN = {  # objects that YAML cannot hold, by the group whose target gets them
     "data": ("seed",),
-    "model": ("spec",),
-    "task": ("spec", "net", "make_optimizer", "schedule"),
+    "model": ("data_info",),
+    "module": ("data_info", "net", "make_optimizer", "scheduler"),
     "optimizer": (),
-    "schedule": (),
+    "scheduler": (),
     "trainer": (),
     "checkpoint": ("folder", "interruption"),
 }
 KEY = re.compile(r"(?:trainer|hardware)\.(\w+)")
 
 
-def find_mistakes_in(settings: Mapping[str, Any], facts: hardware.Facts) -> list[str]:
+def check_config(settings: Mapping[str, Any], hardware_info: hardware.HardwareInfo) -> list[str]:
     """Everything that is wrong with a config, one message each."""
-    mistakes: list[str] = []
+    errors: list[str] = []
     seed = settings["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        mistakes.append(f"seed={seed} must be a whole number from 0 to {2**32 - 1}")
+        errors.append(f"seed={seed} must be a whole number from 0 to {2**32 - 1}")
         settings = {**settings, "seed": 0}
     # null is Lightning's own default, and the plan for the hardware judges what it chooses
     trainer = {
@@ -57,22 +57,22 @@ def find_mistakes_in(settings: Mapping[str, Any], facts: hardware.Facts) -> list
         if value is not None and (key not in FOR_TRAINER or isinstance(value, Mapping))
     }
     looked_at = {**settings, "trainer": trainer}
-    wrong = {group: find_mistakes(looked_at[group], group, dict.fromkeys(given)) for group, given in GIVEN.items()}
-    mistakes += kinds_that_differ(settings)
+    wrong = {group: find_errors(looked_at[group], group, dict.fromkeys(given)) for group, given in GIVEN.items()}
+    errors += kinds_that_differ(settings)
     for group, found in wrong.items():
-        mistakes += found or list(tried(group, looked_at))
+        errors += found or list(try_instantiate(group, looked_at))
     for name, chosen in settings["callbacks"].items():
-        mistakes += callback_mistakes(f"callbacks.{name}", chosen, settings)
-    for name, chosen in settings["tracker"].items():
-        mistakes += tracker_mistakes(f"tracker.{name}", chosen)
-    return [*mistakes, *hardware_mistakes(settings, facts)]
+        errors += callback_errors(f"callbacks.{name}", chosen, settings)
+    for name, chosen in settings["logger"].items():
+        errors += tracker_errors(f"logger.{name}", chosen)
+    return [*errors, *hardware_errors(settings, hardware_info)]
 
 
 def kinds_that_differ(settings: Mapping[str, Any]) -> Iterator[str]:
     """Tells a model that learns from another kind of data than the data set holds."""
-    wanted, offered = spec_type_of(settings, "task"), spec_type_of(settings, "data")
+    wanted, offered = spec_type_of(settings, "module"), spec_type_of(settings, "data")
     if wanted in KINDS and offered in KINDS and wanted is not offered:
-        data, model = ("data=cifar10", "model=bert_tagger") if wanted is ImageSpec else ("data=conll2003", "model=cnn")
+        data, model = ("data=cifar10", "model=bert_tagger") if wanted is ImageInfo else ("data=conll2003", "model=cnn")
         yield (
             f"model and data are of different tasks: the model learns from {KINDS[wanted]}, the data set holds "
             f"{KINDS[offered]}; take {model} for this data, or {data} for this model"
@@ -82,68 +82,72 @@ def kinds_that_differ(settings: Mapping[str, Any]) -> Iterator[str]:
 def spec_type_of(settings: Mapping[str, Any], group: str) -> Any:
     """The kind of facts that a task or a data set has; None where that cannot be told."""
     try:
-        return getattr(find_target(str(settings[group].get("_target_", "")), group), "spec_type", None)
+        return getattr(find_target(str(settings[group].get("_target_", "")), group), "info_type", None)
     except InputError:
         return None
 
 
-def tried(group: str, settings: Mapping[str, Any]) -> Iterator[str]:
+def try_instantiate(group: str, settings: Mapping[str, Any]) -> Iterator[str]:
     """What the objects of a group refuse: those that cost nothing are made, the net without its numbers."""
     chosen = settings[group]
     if group == "trainer":
-        yield from trainer_mistakes(chosen)
+        yield from trainer_errors(chosen)
     elif group == "data":
-        yield from refusals(group, lambda: build(chosen, group, {"seed": settings["seed"]}))
+        yield from collect_errors(group, lambda: build(chosen, group, {"seed": settings["seed"]}))
     elif group == "model":
         yield from model_refusals(settings)
-    elif group == "task":
-        yield from refusals(group, lambda: stand_in_task(settings))
+    elif group == "module":
+        yield from collect_errors(group, lambda: stand_in_task(settings))
     elif group == "optimizer":
-        yield from refusals(group, lambda: try_optimizer(chosen))
-    elif group == "schedule":
-        yield from refusals(group, lambda: build(chosen, group)(0, 100))
+        yield from collect_errors(group, lambda: try_optimizer(chosen))
+    elif group == "scheduler":
+        yield from collect_errors(group, lambda: build(chosen, group)(0, 100))
     elif group == "checkpoint" and str(chosen["_target_"]).startswith(("arclight.", "project.")):
-        yield from refusals(group, lambda: build(chosen, group, {"folder": Path(), "interruption": None}))
+        yield from collect_errors(group, lambda: build(chosen, group, {"folder": Path(), "interruption": None}))
 
 
-def refusals(path: str, make: Callable[[], Any]) -> Iterator[str]:
+def collect_errors(path: str, make: Callable[[], Any]) -> Iterator[str]:
     """The message of what `make` raises."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             make()
-    except InputError as mistake:
-        yield str(mistake)
+    except InputError as error:
+        yield str(error)
     except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:  # of torch and Lightning, for users
         yield f"{path}: {str(error).splitlines()[0]}"
 
 
 def model_refusals(settings: Mapping[str, Any]) -> Iterator[str]:
     """What a net of ours says to its settings; others may do anything while they are made."""
-    chosen, spec = settings["model"], STAND_INS.get(spec_type_of(settings, "task"))
+    chosen, data_info = settings["model"], STAND_INS.get(spec_type_of(settings, "module"))
     if "checkpoint" in chosen:
         shares = {name: chosen.get(name) for name in ("dropout", "attention_dropout")}
-        yield from refusals("model", lambda: check_dropout(shares))
+        yield from collect_errors("model", lambda: check_dropout(shares))
         sizes = {name: chosen.get(name, 1) for name in ("layers", "width", "heads")}
-        wrong = list(refusals("model", lambda: check_sizes(**sizes)))
+        wrong = list(collect_errors("model", lambda: check_sizes(**sizes)))
         if not wrong and chosen["checkpoint"] is None:
-            wrong = list(refusals("model", lambda: check_heads(width=sizes["width"], heads=sizes["heads"])))
+            wrong = list(collect_errors("model", lambda: check_heads(width=sizes["width"], heads=sizes["heads"])))
         yield from wrong
-    elif isinstance(spec, ImageSpec) and str(chosen["_target_"]).startswith(("arclight.", "project.")):
+    elif isinstance(data_info, ImageInfo) and str(chosen["_target_"]).startswith(("arclight.", "project.")):
         with torch.device("meta"):  # shapes without numbers
-            yield from (told for told in refusals("model", lambda: build(chosen, "model", {"spec": spec})) if "model." in told)
+            yield from (
+                told
+                for told in collect_errors("model", lambda: build(chosen, "model", {"data_info": data_info}))
+                if "model." in told
+            )
 
 
 def stand_in_task(settings: Mapping[str, Any]) -> Any:
     """The task of a config around no net; None where its kind of data is none of ours."""
-    spec = STAND_INS.get(spec_type_of(settings, "task"))
-    if spec is None:
+    data_info = STAND_INS.get(spec_type_of(settings, "module"))
+    if data_info is None:
         return None
-    given = {"spec": spec, "net": torch.nn.Identity(), "make_optimizer": None, "schedule": None}
-    check_layer_decay(settings["task"].get("layer_decay", 1.0), find_target(settings["model"]["_target_"], "model"))
-    if "channels_last" in settings["task"]:
-        raise InputError("task.channels_last is set by the plan for the hardware; write hardware.channels_last instead")
-    return build(settings["task"], "task", given)
+    given = {"data_info": data_info, "net": torch.nn.Identity(), "make_optimizer": None, "scheduler": None}
+    check_layer_decay(settings["module"].get("layer_decay", 1.0), find_target(settings["model"]["_target_"], "model"))
+    if "channels_last" in settings["module"]:
+        raise InputError("module.channels_last is set by the plan for the hardware; write hardware.channels_last instead")
+    return build(settings["module"], "module", given)
 
 
 def try_optimizer(chosen: Mapping[str, Any]) -> None:
@@ -158,74 +162,74 @@ def scores_of(settings: Mapping[str, Any]) -> list[str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            bare = {"_target_": settings["task"]["_target_"]}  # what is wrong with its settings is told elsewhere
-            task = stand_in_task({**settings, "task": bare})
-            return [] if task is None else [f"val/{name}" for name in task.score().numbers]
+            bare = {"_target_": settings["module"]["_target_"]}  # what is wrong with its settings is told elsewhere
+            module = stand_in_task({**settings, "module": bare})
+            return [] if module is None else [f"val/{name}" for name in module.score().numbers]
     except Exception:  # of a task of the user's own, which need not score nothing
         return []
 
 
-def callback_mistakes(path: str, chosen: Any, settings: Mapping[str, Any]) -> list[str]:
+def callback_errors(path: str, chosen: Any, settings: Mapping[str, Any]) -> list[str]:
     """What is wrong with a callback: its arguments, and the score that it looks at."""
     if not isinstance(chosen, Mapping) or "_target_" not in chosen:
         return [f"{path}={chosen!r} must hold a _target_ and its arguments; ~{path} leaves it out"]
     try:
         taken = parameters_of(str(chosen["_target_"]), path)
-    except InputError as mistake:
-        return [str(mistake)]
+    except InputError as error:
+        return [str(error)]
     offered = {
         key: value for key, value in {"monitor": "val/loss", "mode": "min"}.items() if key in taken and key not in chosen
     }
-    mistakes = find_mistakes(chosen, path, offered)
+    errors = find_errors(chosen, path, offered)
     monitor, known = chosen.get("monitor"), scores_of(settings)
     if "monitor" in taken and isinstance(monitor, str) and known and monitor not in known:
-        mistakes.append(f"{path}.monitor={monitor}: the task has no such score. {nearest(monitor, known)}")
-    if mistakes:
-        return mistakes
+        errors.append(f"{path}.monitor={monitor}: the task has no such score. {nearest(monitor, known)}")
+    if errors:
+        return errors
     if str(chosen["_target_"]).startswith(("lightning.", "arclight.", "project.")):
-        return list(refusals(path, lambda: build(chosen, path, offered)))
+        return list(collect_errors(path, lambda: build(chosen, path, offered)))
     return []
 
 
-def tracker_mistakes(path: str, chosen: Any) -> list[str]:
+def tracker_errors(path: str, chosen: Any) -> list[str]:
     """What is wrong with a tracker's arguments."""
     if not isinstance(chosen, Mapping):
-        return [f"{path}={chosen!r} must hold a _target_ and its arguments; tracker=none tracks nothing"]
-    return find_mistakes(chosen, path, dict.fromkeys(("folder", "name", "after_step")))
+        return [f"{path}={chosen!r} must hold a _target_ and its arguments; logger=none tracks nothing"]
+    return find_errors(chosen, path, dict.fromkeys(("folder", "name", "after_step")))
 
 
-def hardware_mistakes(settings: Mapping[str, Any], facts: hardware.Facts) -> list[str]:
+def hardware_errors(settings: Mapping[str, Any], hardware_info: hardware.HardwareInfo) -> list[str]:
     """Wishes that this machine cannot grant, and batches that do not divide over the processes."""
-    mistakes: list[str] = []
+    errors: list[str] = []
     try:
         hardware.check_settings(settings["hardware"])
-    except InputError as mistake:
-        mistakes.append(str(mistake))
+    except InputError as error:
+        errors.append(str(error))
     left = {group: dict(settings[group]) for group in ("trainer", "hardware")}
     for _ in range(sum(map(len, left.values()))):
         try:
-            choices = plan_for({**settings, **left}, facts)
-        except InputError as mistake:
-            mistakes.append(str(mistake))
-            key = KEY.match(str(mistake))  # the plan stops at its first mistake: once more without that wish
-            if key is None or not any(wishes.pop(key[1], None) is not None for wishes in left.values()):
-                return mistakes
+            decisions = plan_for({**settings, **left}, hardware_info)
+        except InputError as error:
+            errors.append(str(error))
+            key = KEY.match(str(error))  # the plan stops at its first mistake: once more without that wish
+            if key is None or not any(requested.pop(key[1], None) is not None for requested in left.values()):
+                return errors
         else:
-            return [*mistakes, *contradictions(settings, choices)]
-    return mistakes
+            return [*errors, *contradictions(settings, decisions)]
+    return errors
 
 
-def contradictions(settings: Mapping[str, Any], choices: Mapping[str, hardware.Choice]) -> Iterator[str]:
+def contradictions(settings: Mapping[str, Any], decisions: Mapping[str, hardware.Decision]) -> Iterator[str]:
     """Settings that are right each by itself."""
     data, trainer = settings["data"], settings["trainer"]
-    world_size = hardware.count_devices(choices["devices"].value) * choices["num_nodes"].value
+    world_size = hardware.count_devices(decisions["devices"].value) * decisions["num_nodes"].value
     sizes = (data.get("batch_size"), data.get("max_batch_per_device"), trainer.get("accumulate_grad_batches", 1))
     if all(size is None or (isinstance(size, int) and size > 0) for size in sizes) and sizes[0] is not None:
         size, most, accumulated = sizes
         try:
             parts = hardware.accumulation(size, world_size, most)
-        except InputError as mistake:
-            yield str(mistake)
+        except InputError as error:
+            yield str(error)
         else:
             parts = parts if parts > 1 else accumulated or 1
             if size % (world_size * parts):
@@ -233,14 +237,14 @@ def contradictions(settings: Mapping[str, Any], choices: Mapping[str, hardware.C
                     f"data.batch_size={size} does not divide over {world_size} processes times "
                     f"trainer.accumulate_grad_batches={parts}; leave the latter out: data.max_batch_per_device sets it"
                 )
-    sharded = is_sharded(choices["strategy"].value)
+    sharded = is_sharded(decisions["strategy"].value)
     optimizer = str(settings["optimizer"].get("_target_"))
     if sharded and optimizer == f"{Muon.__module__}.{Muon.__name__}":
         yield (
             "optimizer=muon wants whole filters on every process, and strategy=fsdp spreads them; take strategy=ddp, or "
             "optimizer=sgd"
         )
-    is_fp16 = choices["precision"].value in ("16-mixed", "16-true")
+    is_fp16 = decisions["precision"].value in ("16-mixed", "16-true")
     if is_fp16 and settings["optimizer"].get("fused") and trainer.get("gradient_clip_val"):
         yield (
             f"optimizer.fused=true does not go with trainer.gradient_clip_val={trainer['gradient_clip_val']} and "

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from arclight.checkpoint.contents import build_task, check_fits, look_through, ours_in, read
-from arclight.config.compose import Composed
+from arclight.checkpoint.contents import build_module, check_fits, find_intact, ours_in, read
+from arclight.config.compose import RunConfig
 from arclight.config.instantiate import parameters_of
 from arclight.data.info import from_plain
 from arclight.errors import InputError, nearest
@@ -38,17 +38,17 @@ OF_TOKENIZER = (("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe
 log = logging.getLogger(__name__)
 
 
-def find_mistakes_around(composed: Composed) -> list[str]:
+def check_environment(run_config: RunConfig) -> list[str]:
     """Everything that this machine lacks for a run, one message each; what may do all the same is a warning."""
-    settings = composed.settings
-    mistakes = [*data_mistakes(settings["data"]), *encoder_mistakes(settings)]
-    mistakes += folder_mistakes(composed)
-    for name, chosen in settings["tracker"].items():
-        mistakes += tracker_mistakes(name, chosen if isinstance(chosen, Mapping) else {})
-    return [*mistakes, *checkpoint_mistakes(composed)]
+    settings = run_config.settings
+    errors = [*data_errors(settings["data"]), *encoder_errors(settings)]
+    errors += folder_errors(run_config)
+    for name, chosen in settings["logger"].items():
+        errors += tracker_errors(name, chosen if isinstance(chosen, Mapping) else {})
+    return [*errors, *checkpoint_errors(run_config)]
 
 
-def data_mistakes(data: Mapping[str, Any]) -> Iterator[str]:
+def data_errors(data: Mapping[str, Any]) -> Iterator[str]:
     """Data that is not there and that nothing would bring, or that has no place to be brought to."""
     root = data.get("root")
     if not isinstance(root, str):
@@ -65,7 +65,7 @@ def data_mistakes(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"data.root={root}: nothing can be downloaded to there, as {parent} is no folder that can be written in"
 
 
-def encoder_mistakes(settings: Mapping[str, Any]) -> Iterator[str]:
+def encoder_errors(settings: Mapping[str, Any]) -> Iterator[str]:
     """A folder of an encoder or a tokenizer that is not there or not whole."""
     checkpoint, tokenizer = settings["model"].get("checkpoint"), settings["data"].get("tokenizer")
     if isinstance(checkpoint, str) and is_path(checkpoint):
@@ -95,20 +95,20 @@ def files_lacking(key: str, name: str, wanted: Sequence[Sequence[str]]) -> Itera
         )
 
 
-def folder_mistakes(composed: Composed) -> Iterator[str]:
+def folder_errors(run_config: RunConfig) -> Iterator[str]:
     """A run folder that cannot be written, or whose disk has no room for a checkpoint."""
-    place = standing(composed.folder)
+    place = standing(run_config.folder)
     if not place.is_dir() or not os.access(place, os.W_OK):
-        yield f"{composed.folder}: the run cannot be written, as {place} is no folder that can be written in"
+        yield f"{run_config.folder}: the run cannot be written, as {place} is no folder that can be written in"
         return
-    if composed.settings["trainer"].get("fast_dev_run"):
+    if run_config.settings["trainer"].get("fast_dev_run"):
         return
-    free, weights = shutil.disk_usage(place).free, weights_bytes(composed.settings)
+    free, weights = shutil.disk_usage(place).free, weights_bytes(run_config.settings)
     told = f"{place.resolve()} has {free / 1e6:,.0f} MB free"
     if free < max(LEAST_BYTES, weights):
         yield f"{told}, and a checkpoint of this run takes {max(LEAST_BYTES, weights) / 1e6:,.0f} MB or more; make room there"
         return
-    keep = composed.settings["checkpoint"].get("keep", 2)
+    keep = run_config.settings["checkpoint"].get("keep", 2)
     needed = ((keep if isinstance(keep, int) else 2) + MORE) * STATES * weights
     if is_main_process() and free < max(SCARCE_BYTES, needed):
         all_of_them = f", and its checkpoints may take {needed / 1e6:,.0f} MB" if weights else ""
@@ -128,44 +128,44 @@ def weights_bytes(settings: Mapping[str, Any]) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.safetensors")) if checkpoint and folder.is_dir() else 0
 
 
-def tracker_mistakes(name: str, chosen: Mapping[str, Any]) -> Iterator[str]:
+def tracker_errors(name: str, chosen: Mapping[str, Any]) -> Iterator[str]:
     """A tracker whose package is missing, or whose settings its server would refuse."""
     kind = str(chosen.get("_target_", "")).rpartition(".")[2]
     if kind in PACKAGES and importlib.util.find_spec(kind) is None:
-        yield f"tracker={name}: {kind} is not installed; {PACKAGES[kind]}, or take another tracker"
+        yield f"logger={name}: {kind} is not installed; {PACKAGES[kind]}, or take another tracker"
     if kind == "wandb":
         mode = os.environ.get("WANDB_MODE", "offline")
         if mode not in WANDB_MODES:
             yield f"WANDB_MODE={mode} in the environment is none of {', '.join(WANDB_MODES[:4])}; unset WANDB_MODE, or set one"
         project = chosen.get("project")
         if isinstance(project, str) and (not project or len(project) > 128 or NOT_IN_A_PROJECT & set(project)):
-            yield f"tracker.{name}.project={project}: W&B wants 1 to 128 characters, and none of / \\ # ? % :"
+            yield f"logger.{name}.project={project}: W&B wants 1 to 128 characters, and none of / \\ # ? % :"
 
 
-def checkpoint_mistakes(composed: Composed) -> Iterator[str]:
+def checkpoint_errors(run_config: RunConfig) -> Iterator[str]:
     """A run that is gone on with, but whose checkpoints cannot be read or are of another net."""
     try:
-        path, _ = look_through(composed.folder)
-    except InputError as mistake:
-        yield str(mistake)
+        path, _ = find_intact(run_config.folder)
+    except InputError as error:
+        yield str(error)
         return
     if path is not None:
         ours = ours_in(read(path), path)
-        yield from net_mistakes(composed, ours["settings"], path, from_plain(ours["spec"]))
+        yield from net_errors(run_config, ours["settings"], path, from_plain(ours["data_info"]))
 
 
-def net_mistakes(composed: Composed, before: Mapping[str, Any], path: Path, spec: DataInfo) -> Iterator[str]:
+def net_errors(run_config: RunConfig, before: Mapping[str, Any], path: Path, data_info: DataInfo) -> Iterator[str]:
     """A net that the weights of a checkpoint are not of; where it would have to be fetched, the weights are compared later."""
-    theirs, ours = (str(settings["model"].get("_target_")) for settings in (before, composed.settings))
+    theirs, ours = (str(settings["model"].get("_target_")) for settings in (before, run_config.settings))
     if theirs != ours:
         theirs, ours = (name.rpartition(".")[2] for name in (theirs, ours))
         yield f"model: {path} holds the weights of {theirs}, not of {ours}; train the new net as a new run, without resume"
-    elif before["model"] != composed.settings["model"] and not composed.settings["model"].get("checkpoint"):
+    elif before["model"] != run_config.settings["model"] and not run_config.settings["model"].get("checkpoint"):
         try:
             with torch.device("meta"):  # shapes without numbers
-                task = build_task(composed.settings, spec)
-            check_fits(task, path)
-        except InputError as mistake:
-            yield from [str(mistake)] if str(path) in str(mistake) else []
+                module = build_module(run_config.settings, data_info)
+            check_fits(module, path)
+        except InputError as error:
+            yield from [str(error)] if str(path) in str(error) else []
         except Exception:  # a net of the user's own that wants more than shapes while it is made
             log.debug("the net could not be made without numbers", exc_info=True)

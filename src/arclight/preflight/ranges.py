@@ -55,7 +55,7 @@ def out_of_range(settings: Mapping[str, Any], ranges: Mapping[str, Range], path:
             yield f"{path}.{name}={value} must be {allowed}"
 
 
-def trainer_mistakes(trainer: Mapping[str, Any]) -> Iterator[str]:
+def trainer_errors(trainer: Mapping[str, Any]) -> Iterator[str]:
     """What Lightning's Trainer, or the schedule that asks it for its end, would not take."""
     yield from out_of_range(trainer, TRAINER, "trainer")
     epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps")

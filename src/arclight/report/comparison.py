@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arclight.config.compose import leaves
+from arclight.config.compose import flatten
 from arclight.config.locations import find_run
 from arclight.config.redaction import without_secrets
 from arclight.errors import InputError
@@ -145,7 +145,7 @@ def grouped(runs: Sequence[OneRun]) -> tuple[Group, ...]:
 def differing(groups: Sequence[Group]) -> dict[str, tuple[Any, ...]]:
     """The settings with an effect in which the groups differ."""
     settings = [without_secrets(group.runs[0].settings) for group in groups]
-    flat = [dict(leaves(own)) for own in settings]
+    flat = [dict(flatten(own)) for own in settings]
     keys = sorted({key for other in settings[1:] for key in differences(settings[0], other)} - {"seed"})
     return {key: tuple(own.get(key) for own in flat) for key in keys}
 
@@ -158,8 +158,8 @@ def pair_up(groups: Sequence[Group]) -> tuple[dict[tuple[str, str], Difference],
     for group in groups if len(groups) > 1 else ():
         try:
             tested[group.letter] = pooled([read_predictions(run.folder / "predictions.jsonl") for run in group.runs])
-        except ValueError as mistake:
-            problems.append(f"{group.letter} has no p-value: {mistake}")
+        except ValueError as error:
+            problems.append(f"{group.letter} has no p-value: {error}")
     first = tested.get(groups[0].letter)
     for group in groups[1:]:
         other = tested.get(group.letter)

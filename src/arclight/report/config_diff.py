@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from arclight.config.compose import composed_by_hydra, leaves
+from arclight.config.compose import compose_with_hydra, flatten
 from arclight.config.redaction import without_secrets
 from arclight.errors import InputError
 
 UNSET = "-"
-WITHOUT_INTEREST = ("name", "resume", "preflight", "tracker.")  # they change nothing of what is trained
+WITHOUT_INTEREST = ("name", "resume", "preflight", "logger.")  # they change nothing of what is trained
 
 
 class Change(NamedTuple):
@@ -27,7 +27,7 @@ def changes(settings: Mapping[str, Any], *, data: str, model: str) -> list[Chang
     defaults = defaults_of(data, model)
     if not defaults:
         return []
-    before, now = dict(leaves(without_secrets(defaults))), dict(leaves(settings))
+    before, now = dict(flatten(without_secrets(defaults))), dict(flatten(settings))
     keys = [key for key in [*now, *(key for key in before if key not in now)] if not key.startswith(WITHOUT_INTEREST)]
     pairs = [Change(key, before.get(key, UNSET), now.get(key, UNSET)) for key in keys]
     return [change for change in pairs if change.default != change.value]
@@ -42,7 +42,7 @@ def defaults_of(data: str, model: str) -> dict[str, Any]:
     if not (data.isidentifier() and model.isidentifier()):
         return {}
     with contextlib.suppress(InputError, HydraException, OmegaConfBaseException):
-        with composed_by_hydra([f"data={data}", f"model={model}"]) as config:
+        with compose_with_hydra([f"data={data}", f"model={model}"]) as config:
             own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
             plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
         if isinstance(plain, dict):

@@ -15,7 +15,7 @@ BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 LARGEST_PICTURE = 200_000  # characters
 
 
-def read_mistakes(text: str) -> dict[str, Any]:
+def read_errors(text: str) -> dict[str, Any]:
     """`pictures` and `sentences` of a mistakes.json, each mistake with what is true, what was said and how sure it was."""
     entries = _dicts(json.loads(text), "mistakes")[:MOST]
     pictures, sentences = [], []
@@ -42,12 +42,12 @@ def _marked(mistake: SentencePrediction, words: list[str]) -> dict[str, Any]:
     }
 
 
-def read_portrait(text: str) -> dict[str, Any]:
+def read_dataset_summary(text: str) -> dict[str, Any]:
     """`counts` by class and split, `pictures` or `sentences` of the training split, and the figure of lengths."""
-    portrait = json.loads(text)
-    if not isinstance(portrait, dict):
-        raise ValueError(f"dict expected, {type(portrait).__name__} found")
-    counts = {split: _counts(numbers) for split, numbers in _dict(portrait, "counts").items()}
+    dataset_summary = json.loads(text)
+    if not isinstance(dataset_summary, dict):
+        raise ValueError(f"dict expected, {type(dataset_summary).__name__} found")
+    counts = {split: _counts(numbers) for split, numbers in _dict(dataset_summary, "counts").items()}
     names = list(dict.fromkeys(name for numbers in counts.values() for name in numbers))
     totals = {split: sum(numbers.values()) for split, numbers in counts.items()}
     rows = [(name, [numbers.get(name, 0) for numbers in counts.values()]) for name in names]
@@ -55,9 +55,9 @@ def read_portrait(text: str) -> dict[str, Any]:
         split: {
             int(length): number for length, number in _counts(numbers).items() if length.isdecimal() and int(length) < 10_000
         }
-        for split, numbers in _dict(portrait, "lengths").items()
+        for split, numbers in _dict(dataset_summary, "lengths").items()
     }
-    samples = _dicts(portrait, "samples")[:MOST]
+    samples = _dicts(dataset_summary, "samples")[:MOST]
     return {
         "splits": list(counts),
         "totals": list(totals.values()),

@@ -24,7 +24,7 @@ from arclight.metrics.calibration import calibrate
 from arclight.metrics.prediction_file import ImagePrediction, parse_lines
 from arclight.report.config_diff import changes
 from arclight.report.figures import curves, draw_calibration
-from arclight.report.gallery import read_mistakes, read_portrait
+from arclight.report.gallery import read_dataset_summary, read_errors
 from arclight.report.narrative import epochs, headline, verdict
 from arclight.report.page import shown, templates, whole, write_page
 
@@ -63,8 +63,8 @@ def _page(folder: Path) -> str:
         curves=_part(folder, "metrics.csv", curves),
         scores=_part(folder, "scores.json", _scores),
         tested=tested,
-        mistakes=_part(folder, "mistakes.json", read_mistakes),
-        data=_part(folder, "data.json", read_portrait),
+        mistakes=_part(folder, "mistakes.json", read_errors),
+        data=_part(folder, "data.json", read_dataset_summary),
         environment=_part(folder, "environment.json", _environment),
         command=_part(folder, "overrides.txt", _command),
         config=_part(folder, "config.yaml", lambda text: _config(text, all_results)),

@@ -16,86 +16,86 @@ from arclight.callbacks.best_checkpoint import EpochScores, best_checkpoint, bui
 from arclight.callbacks.gradient_order import GradientOrder
 from arclight.callbacks.progress import progress_callback
 from arclight.callbacks.throughput import Throughput
-from arclight.checkpoint.contents import CheckpointContents, build_task, check_fits, steps_done
+from arclight.checkpoint.contents import CheckpointContents, build_module, check_fits, steps_done
 from arclight.checkpoint.last_checkpoint import LastCheckpoint
-from arclight.config.compose import Composed
+from arclight.config.compose import RunConfig
 from arclight.config.instantiate import build, find_target, parameters_of
 from arclight.data.datamodule import DataModule
 from arclight.distributed.signals import Interruption, take_over_signals
-from arclight.images.info import ImageSpec
-from arclight.loggers.factory import build_trackers, record_facts
-from arclight.modules.supervised import Task
+from arclight.images.info import ImageInfo
+from arclight.loggers.factory import build_loggers, record_facts
+from arclight.modules.supervised import SupervisedModule
 
 
 @dataclass(frozen=True)
-class Parts:
+class RunComponents:
     """Everything that a fit needs, put together."""
 
     data: DataModule
-    task: Task
+    module: SupervisedModule
     trainer: Trainer
     throughput: Throughput
     epochs: EpochScores
-    choices: dict[str, hardware.Choice]
+    decisions: dict[str, hardware.Decision]
 
 
-def put_together(
-    composed: Composed,
-    facts: hardware.Facts,
+def build_components(
+    run_config: RunConfig,
+    hardware_info: hardware.HardwareInfo,
     loggers: list[Logger],
     console: Console,
     *,
     interruption: Interruption | None = None,
-    begin: Path | None = None,
-) -> Parts:
+    ckpt_path: Path | None = None,
+) -> RunComponents:
     """Data first, because the net is built for its facts; then net, trackers, callbacks, trainer.
 
     Args:
-        composed: the run.
-        facts: of this machine.
+        run_config: the run.
+        hardware_info: of this machine.
         loggers: where the trackers go, so that who asked can close them, whatever happens.
         console: what is seen while it runs.
         interruption: the signals that this process hears.
-        begin: the checkpoint that the run goes on from.
+        ckpt_path: the checkpoint that the run goes on from.
 
     Raises:
         InputError: for a mistake in the config or the data, or a checkpoint of another net.
     """
-    settings = composed.settings
-    choices = plan_for(settings, facts)
+    settings = run_config.settings
+    decisions = plan_for(settings, hardware_info)
     # null stands for Lightning's own default
     chosen = {key: value for key, value in settings["trainer"].items() if value is not None}
-    chosen |= hardware.for_trainer(choices)
+    chosen |= hardware.for_trainer(decisions)
     seed_everything(settings["seed"], workers=True, verbose=False)
-    hardware.put_into_effect(choices)
-    world_size = hardware.count_devices(choices["devices"].value) * choices["num_nodes"].value
+    hardware.apply_backend_settings(decisions)
+    world_size = hardware.count_devices(decisions["devices"].value) * decisions["num_nodes"].value
 
-    data = build_data(settings, workers=choices["workers"].value)
+    data = build_data(settings, workers=decisions["workers"].value)
     num_parts = hardware.accumulation(data.batch_size, world_size, data.max_batch_per_device)
     num_parts = num_parts if num_parts > 1 else chosen.get("accumulate_grad_batches") or 1
     data.prepare_data()
     data.setup("fit")
-    assert data.spec is not None
-    task = build_task(settings, data.spec, channels_last=choices["channels_last"].value)
-    if begin is not None:
-        check_fits(task, begin)
+    assert data.data_info is not None
+    module = build_module(settings, data.data_info, channels_last=decisions["channels_last"].value)
+    if ckpt_path is not None:
+        check_fits(module, ckpt_path)
     known = {"steps_per_epoch": data.steps_per_epoch, "num_parts": num_parts}
-    choices = plan_for(settings, facts, num_parameters=count_parameters(task), **known)
-    if mode := choices["compile"].value:
-        task.compile_loss("default" if mode is True else mode)
-    chosen["strategy"] = choices["strategy"].value
+    decisions = plan_for(settings, hardware_info, num_parameters=count_parameters(module), **known)
+    if mode := decisions["compile"].value:
+        module.compile_loss("default" if mode is True else mode)
+    chosen["strategy"] = decisions["strategy"].value
 
-    loggers += build_trackers(settings["tracker"], composed.folder, settings["name"], after_step=steps_done(begin))
-    record_facts(loggers, {**settings, "parameters": count_parameters(task)})
-    throughput, epochs = Throughput(composed.started), EpochScores(task.monitor)
+    loggers += build_loggers(settings["logger"], run_config.folder, settings["name"], after_step=steps_done(ckpt_path))
+    record_facts(loggers, {**settings, "parameters": count_parameters(module)})
+    throughput, epochs = Throughput(run_config.started), EpochScores(module.monitor)
     last: LastCheckpoint = build(
-        settings["checkpoint"], "checkpoint", {"folder": composed.folder / "checkpoints", "interruption": interruption}
+        settings["checkpoint"], "checkpoint", {"folder": run_config.folder / "checkpoints", "interruption": interruption}
     )
     given = {
         "logger": loggers,
-        "callbacks": [throughput, epochs, *callbacks_for(composed, task, throughput, console), last],
+        "callbacks": [throughput, epochs, *callbacks_for(run_config, module, throughput, console), last],
         "accumulate_grad_batches": num_parts,
-        "default_root_dir": str(composed.folder),
+        "default_root_dir": str(run_config.folder),
         "enable_progress_bar": False,  # ours is no bar of Lightning's
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
@@ -103,33 +103,33 @@ def put_together(
     }
     trainer: Trainer = build(chosen, "trainer", given | placing_of(chosen["strategy"], last))
     take_over_signals(trainer)
-    return Parts(data, task, trainer, throughput, epochs, choices)
+    return RunComponents(data, module, trainer, throughput, epochs, decisions)
 
 
-def callbacks_for(composed: Composed, task: Task, throughput: Throughput, console: Console) -> list[Callback]:
+def callbacks_for(run_config: RunConfig, module: SupervisedModule, throughput: Throughput, console: Console) -> list[Callback]:
     """What keeps checkpoints, what the user chose, and what shows how far the run is."""
     return [
-        CheckpointContents(composed.settings, composed.data, composed.model),
+        CheckpointContents(run_config.settings, run_config.data, run_config.model),
         GradientOrder(),
-        best_checkpoint(composed.folder / "checkpoints", task.monitor),
-        *build_callbacks(composed.settings["callbacks"], task.monitor),
+        best_checkpoint(run_config.folder / "checkpoints", module.monitor),
+        *build_callbacks(run_config.settings["callbacks"], module.monitor),
         *([] if console.quiet else [progress_callback(console, throughput)]),
     ]
 
 
 def plan_for(
     settings: Mapping[str, Any],
-    facts: hardware.Facts,
+    hardware_info: hardware.HardwareInfo,
     num_parameters: int | None = None,
     *,
     steps_per_epoch: int | None = None,
     num_parts: int = 1,
-) -> dict[str, hardware.Choice]:
+) -> dict[str, hardware.Decision]:
     """What the config and this machine lead to; `num_parameters` once the net is known, the others once the data is."""
-    has_images = getattr(find_target(settings["data"].get("_target_", ""), "data"), "spec_type", None) is ImageSpec
+    has_images = getattr(find_target(settings["data"].get("_target_", ""), "data"), "info_type", None) is ImageInfo
     return hardware.plan(
-        facts,
-        hardware.wishes_of(settings),
+        hardware_info,
+        hardware.requested_settings(settings),
         num_parameters,
         has_fixed_shapes=has_images or settings["data"].get("packing") == "fixed",
         steps_per_epoch=steps_per_epoch,
@@ -160,9 +160,9 @@ def build_data(settings: dict[str, Any], *, workers: int) -> DataModule:
 
 def monitor_of(settings: dict[str, Any]) -> str:
     """The metric that the task of this config is judged by."""
-    return str(find_target(str(settings["task"].get("_target_", "")), "task").monitor.metric)
+    return str(find_target(str(settings["module"].get("_target_", "")), "module").monitor.metric)
 
 
-def count_parameters(task: Task) -> int:
+def count_parameters(module: SupervisedModule) -> int:
     """Numbers that training can change."""
-    return sum(parameter.numel() for parameter in task.parameters() if parameter.requires_grad)
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

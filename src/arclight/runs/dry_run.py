@@ -21,13 +21,13 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 
 from arclight import hardware
 from arclight.checkpoint.contents import last_checkpoint, restore
-from arclight.config.compose import Composed
+from arclight.config.compose import RunConfig
 from arclight.console.terminal import open_console, say, show
 from arclight.distributed.signals import Interruption
 from arclight.images.info import ImageBatch
-from arclight.modules.supervised import Task
+from arclight.modules.supervised import SupervisedModule
 from arclight.runs import run_directory
-from arclight.runs.build import Parts, count_parameters, put_together
+from arclight.runs.build import RunComponents, build_components, count_parameters
 from arclight.text.info import TokenBatch
 
 ONE_BATCH = {  # settings of the trainer that make it short, whatever the config says
@@ -45,23 +45,23 @@ ONE_BATCH = {  # settings of the trainer that make it short, whatever the config
 
 
 @contextmanager
-def temporary(composed: Composed) -> Iterator[Composed]:
+def temporary(run_config: RunConfig) -> Iterator[RunConfig]:
     """Inside, the run lives in a folder that is removed at the end; so are the empty ones that Hydra made for it."""
     with suppress(OSError):
-        for made in (composed.folder, composed.folder.parent, composed.folder.parent.parent):
+        for made in (run_config.folder, run_config.folder.parent, run_config.folder.parent.parent):
             made.rmdir()
-    is_on_one_machine = composed.settings["trainer"].get("num_nodes") in (None, 1, "auto")
+    is_on_one_machine = run_config.settings["trainer"].get("num_nodes") in (None, 1, "auto")
     is_on_one_machine &= hardware.detect_launch(os.environ).num_nodes == 1
     # several machines see the working folder, but not each other's temporary ones
     top = Path(tempfile.mkdtemp(prefix="arclight-preflight-", dir=None if is_on_one_machine else Path.cwd()))
     try:
-        yield replace(composed, folder=top / "runs" / "rehearsal", resume="none")
+        yield replace(run_config, folder=top / "runs" / "rehearsal", resume="none")
     finally:
         shutil.rmtree(top, ignore_errors=True)
 
 
 @dataclass
-class Rehearsal:
+class DryRun:
     """What was tried, in its order: name, what came of it, seconds."""
 
     rows: list[tuple[str, str, float]] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Watch(Callback):
         self.validation_s = time.perf_counter() - self.began
 
 
-def rehearse(composed: Composed, facts: hardware.Facts, interruption: Interruption) -> run_directory.Run:
+def run_dry_run(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interruption: Interruption) -> run_directory.Run:
     """Tries data, net, training, validation, checkpoint, test and prediction; every process of the run calls this.
 
     Trackers are left out: their settings have been looked at, and nothing is sent.
@@ -117,51 +117,51 @@ def rehearse(composed: Composed, facts: hardware.Facts, interruption: Interrupti
         InputError: as a run would.
     """
     console = open_console(quiet=not hardware.is_main_process())
-    rehearsal = Rehearsal()
+    dry_run = DryRun()
     try:
-        try_all(composed, facts, interruption, rehearsal)
+        try_all(run_config, hardware_info, interruption, dry_run)
     finally:
-        show(console, [rehearsal.to_rich()])
+        show(console, [dry_run.to_rich()])
     say(console, ["nothing was trained and nothing is kept; leave preflight=full out to train"])
-    return run_directory.Run({}, composed.folder, lambda: None)
+    return run_directory.Run({}, run_config.folder, lambda: None)
 
 
-def try_all(composed: Composed, facts: hardware.Facts, interruption: Interruption, rehearsal: Rehearsal) -> None:
+def try_all(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interruption: Interruption, dry_run: DryRun) -> None:
     """One thing after the other, each with its time."""
-    trainer_settings = {**composed.settings["trainer"], **ONE_BATCH}
-    settings = {**composed.settings, "trainer": trainer_settings, "tracker": {}}
-    with rehearsal.step("data and net") as told:
-        rehearsed = replace(composed, settings=settings)
-        parts = put_together(rehearsed, facts, [], open_console(quiet=True), interruption=interruption)
+    trainer_settings = {**run_config.settings["trainer"], **ONE_BATCH}
+    settings = {**run_config.settings, "trainer": trainer_settings, "logger": {}}
+    with dry_run.step("data and net") as told:
+        rehearsed = replace(run_config, settings=settings)
+        parts = build_components(rehearsed, hardware_info, [], open_console(quiet=True), interruption=interruption)
         sizes = ", ".join(f"{size:,} {split}" for split, size in parts.data.sizes.items())
-        told.append(f"{sizes}; {count_parameters(parts.task):,} parameters")
+        told.append(f"{sizes}; {count_parameters(parts.module):,} parameters")
     trainer, watch = parts.trainer, Watch()
     trainer.limit_train_batches = trainer.accumulate_grad_batches  # one whole batch
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]
-    with rehearsal.step("train") as told:
-        trainer.fit(parts.task, parts.data)
+    with dry_run.step("train") as told:
+        trainer.fit(parts.module, parts.data)
         told.append(f"{trainer.global_step} step, loss {watch.loss:.4f}")
-    name, what, seconds = rehearsal.rows.pop()
-    score = f"{parts.task.monitor.metric} {float(trainer.callback_metrics[parts.task.monitor.metric]):.4f}"
-    rehearsal.rows += [(name, what, seconds - watch.validation_s), ("validate", score, watch.validation_s)]
-    with rehearsal.step("checkpoint") as told:
-        restored = come_back(parts, composed.folder)
-        size = sum(file.stat().st_size for file in last_checkpoint(composed.folder).parent.rglob("*") if file.is_file())
+    name, what, seconds = dry_run.rows.pop()
+    score = f"{parts.module.monitor.metric} {float(trainer.callback_metrics[parts.module.monitor.metric]):.4f}"
+    dry_run.rows += [(name, what, seconds - watch.validation_s), ("validate", score, watch.validation_s)]
+    with dry_run.step("checkpoint") as told:
+        restored = check_round_trip(parts, run_config.folder)
+        size = sum(file.stat().st_size for file in last_checkpoint(run_config.folder).parent.rglob("*") if file.is_file())
         told.append(f"{size / 1e6:,.1f} MB saved, read with weights_only, the same weights")
-    with rehearsal.step("test") as told:
-        trainer.test(parts.task, datamodule=parts.data, verbose=False)
-        assert parts.task.scores is not None
-        name = parts.task.monitor.metric.rpartition("/")[2]
-        told.append(f"test/{name} {parts.task.scores.numbers[name]:.4f}")
-    with rehearsal.step("predict") as told:
+    with dry_run.step("test") as told:
+        trainer.test(parts.module, datamodule=parts.data, verbose=False)
+        assert parts.module.scores is not None
+        name = parts.module.monitor.metric.rpartition("/")[2]
+        told.append(f"test/{name} {parts.module.scores.numbers[name]:.4f}")
+    with dry_run.step("predict") as told:
         told.append(predict(parts, restored))
 
 
-def come_back(parts: Parts, folder: Path) -> Task:
+def check_round_trip(parts: RunComponents, folder: Path) -> SupervisedModule:
     """The task from its last checkpoint alone; its weights are those of the task that was saved."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights: dict[str, Any] = get_model_state_dict(parts.task, options=options)  # of a net that is spread, every process asks
-    restored = restore(last_checkpoint(folder)).task
+    weights: dict[str, Any] = get_model_state_dict(parts.module, options=options)  # of a net that is spread, every process asks
+    restored = restore(last_checkpoint(folder)).module
     own = restored.state_dict()
     if hardware.is_main_process():
         different = [name for name, weight in weights.items() if not torch.equal(weight.cpu(), own[name])]
@@ -169,7 +169,7 @@ def come_back(parts: Parts, folder: Path) -> Task:
     return restored
 
 
-def predict(parts: Parts, restored: Task) -> str:
+def predict(parts: RunComponents, restored: SupervisedModule) -> str:
     """What the restored net makes of a batch of the test split, in words."""
     batch = next(iter(parts.data.test_dataloader()))
     given: tuple[Tensor, ...]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from arclight.config.compose import overrides_of
 from arclight.config.locations import find_run
 from arclight.errors import InputError, nearest
-from arclight.metrics.confident_errors import most_confident
+from arclight.metrics.confident_errors import most_confident_errors
 from arclight.metrics.prediction_file import Prediction, read_predictions
 from arclight.runs.run_directory import results_of, settings_of
 
@@ -70,7 +70,7 @@ class LoadedRun:
                 rows = list(csv.DictReader(file))
         except OSError:
             raise InputError(
-                f"{path}: no such file; a run with tracker=none leaves none, any other after its first log"
+                f"{path}: no such file; a run with logger=none leaves none, any other after its first log"
             ) from None
         names = [name for name in rows[0] if name] if rows else []
         return {name: np.array([to_number(row[name]) for row in rows]) for name in names}
@@ -101,7 +101,7 @@ class LoadedRun:
     @property
     def model(self) -> Any:
         """The LightningModule of the checkpoint, in eval mode."""
-        return self.restored.task
+        return self.restored.module
 
     @functools.cached_property
     def predictions(self) -> list[Prediction]:
@@ -114,10 +114,10 @@ class LoadedRun:
 
     def mistakes(self, num: int = 24) -> list[Prediction]:
         """The test samples that the model was most sure of and wrong about, the surest first; raises as `predictions`."""
-        return most_confident(self.predictions, num)
+        return most_confident_errors(self.predictions, num)
 
     @functools.cached_property
-    def pictured_mistakes(self) -> list[dict[str, Any]]:
+    def pictured_errors(self) -> list[dict[str, Any]]:
         """What mistakes.json holds of the surest mistakes: each with its image (PNG in base64) or words; empty without it."""
         try:
             mistakes = json.loads((self.folder / "mistakes.json").read_text(encoding="utf-8"))["mistakes"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from arclight.config.compose import Composed, in_grid, leaves
+from arclight.config.compose import RunConfig, flatten, in_multirun
 from arclight.config.locations import alternatives, find_run
 from arclight.config.redaction import without_secrets
 from arclight.errors import InputError
@@ -23,13 +23,13 @@ PATIENCE_S = 0.5  # another start may look, for a moment, whether somebody train
 NAMELESS = ("", "none")  # launches that nothing tells from others; torchrun without --rdzv-id is named "none"
 # Settings that say where and how fast a run is made, not what comes of it: it may go on under others
 WITHOUT_EFFECT = (
-    *("hardware.", "tracker.", "checkpoint.", "name", "data.root", "data.max_batch_per_device"),
-    *("data.residence", "data.cache", "data.memory_share", "data.num_workers"),
+    *("hardware.", "logger.", "checkpoint.", "name", "data.root", "data.max_batch_per_device"),
+    *("data.storage", "data.cache", "data.memory_share", "data.num_workers"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar"),
 )
 
 
-def settle(composed: Composed, launch: Launch) -> Composed:
+def resolve_run_dir(run_config: RunConfig, launch: Launch) -> RunConfig:
     """The run with the folder that it lives in: that of the run it goes on with, else a new one, claimed.
 
     A run that was started again by what watches over it (torchrun, SLURM) goes on with what it had begun.
@@ -37,18 +37,18 @@ def settle(composed: Composed, launch: Launch) -> Composed:
     Raises:
         InputError: when the run to go on with is not there, is finished, is running, or had another config.
     """
-    wanted = composed.folder
-    earlier = begun_by(launch, composed) or find_earlier(composed, resume_of(launch, composed))
+    wanted = run_config.folder
+    earlier = begun_by(launch, run_config) or find_earlier(run_config, resume_of(launch, run_config))
     if earlier is None:
-        return replace(composed, folder=claim(wanted))
+        return replace(run_config, folder=create_run_dir(wanted))
     if earlier.resolve() != wanted.resolve() and wanted.is_dir():
         wanted.rmdir()  # Hydra made it
-        if in_grid():  # its table looks there
+        if in_multirun():  # its table looks there
             wanted.symlink_to(os.path.relpath(earlier.resolve(), wanted.parent.resolve()))
-    return replace(composed, folder=earlier)
+    return replace(run_config, folder=earlier)
 
 
-def begun_by(launch: Launch, composed: Composed) -> Path | None:
+def begun_by(launch: Launch, run_config: RunConfig) -> Path | None:
     """The folder in which this launch has begun this run before; None when it has not, or nothing tells.
 
     SLURM counts how often it has started a job. torchrun does not count a node that comes or goes, and a node that comes back
@@ -56,36 +56,38 @@ def begun_by(launch: Launch, composed: Composed) -> Path | None:
     """
     if launch.kind != "torchrun" and not launch.restart_count:
         return None
-    if in_grid():
-        return composed.folder  # Hydra gives each run of a grid one that no other has
+    if in_multirun():
+        return run_config.folder  # Hydra gives each run of a grid one that no other has
     if launch.run_id in NAMELESS:
         return None
-    same = [folder for folder in same_runs(composed) if launch_of(folder) == launch.run_id and status_of(folder) != "finished"]
+    same = [
+        folder for folder in same_runs(run_config) if launch_of(folder) == launch.run_id and status_of(folder) != "finished"
+    ]
     return newest(same)
 
 
-def resume_of(launch: Launch, composed: Composed) -> str:
+def resume_of(launch: Launch, run_config: RunConfig) -> str:
     """Which run to go on with: the user's word, or after a restart that has no name to find its folder by, "auto"."""
     is_restart = launch.restart_count > 0 and launch.run_id in NAMELESS
-    return "auto" if is_restart and composed.resume == "none" else composed.resume
+    return "auto" if is_restart and run_config.resume == "none" else run_config.resume
 
 
-def find_earlier(composed: Composed, resume: str) -> Path | None:
+def find_earlier(run_config: RunConfig, resume: str) -> Path | None:
     """The folder of the run to go on with; None for a new run. In a grid, "auto" finds finished runs of other grids, too."""
     if resume == "none":
         return None
     if resume == "auto":
-        able = [folder for folder in same_runs(composed) if not is_locked(folder)]
-        if not in_grid():
+        able = [folder for folder in same_runs(run_config) if not is_locked(folder)]
+        if not in_multirun():
             return newest(folder for folder in able if status_of(folder) != "finished")
-        wanted = composed.folder
+        wanted = run_config.folder
         if wanted in able:
             return wanted
         others = [folder for folder in able if folder.parent != wanted.parent]  # the rest of this grid are runs of their own
         return newest(folder for folder in others if folder.name == wanted.name) or newest(others)
     folder = find_run(resume)
-    if changed := differences(settings_of(folder), composed.settings):
-        if not composed.resume_with_changes:
+    if changed := differences(settings_of(folder), run_config.settings):
+        if not run_config.resume_with_changes:
             lines = "".join(f"\n  {key}: {before!r} -> {now!r}" for key, (before, now) in changed.items())
             raise InputError(
                 f"resume={resume}: that run had another config; resume_with_changes=true goes on with the new one:{lines}"
@@ -97,11 +99,11 @@ def find_earlier(composed: Composed, resume: str) -> Path | None:
     return folder
 
 
-def same_runs(composed: Composed) -> list[Path]:
+def same_runs(run_config: RunConfig) -> list[Path]:
     """The folders around that of a run whose config gives the same results."""
-    around = composed.folder.parent
+    around = run_config.folder.parent
     known = {file.parent for file in [*around.glob("*/config.yaml"), *around.parent.glob("*/*/config.yaml")]}
-    return [folder for folder in known if not differences(settings_of(folder), composed.settings)]
+    return [folder for folder in known if not differences(settings_of(folder), run_config.settings)]
 
 
 def newest(folders: Iterable[Path]) -> Path | None:
@@ -111,7 +113,7 @@ def newest(folders: Iterable[Path]) -> Path | None:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The settings by which two runs give different results, by key, each with both values; None where there is none."""
-    flat = [dict(leaves(without_secrets(settings))) for settings in (before, now)]  # run folders hold none
+    flat = [dict(flatten(without_secrets(settings))) for settings in (before, now)]  # run folders hold none
     keys = sorted({*flat[0], *flat[1]})
     return {
         key: (flat[0].get(key), flat[1].get(key))
@@ -120,7 +122,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def claim(wanted: Path) -> Path:
+def create_run_dir(wanted: Path) -> Path:
     """Makes the run folder and marks it as taken: of two runs started in the same second each gets its own.
 
     Raises:

@@ -23,12 +23,12 @@ from typing import Any
 
 import yaml
 
-from arclight.config.compose import Composed, read_settings
+from arclight.config.compose import RunConfig, read_settings
 from arclight.config.locations import CONF
 from arclight.config.redaction import WithoutSecrets, hide, hide_in_override, without_secrets
 from arclight.console.terminal import LIGHTNING, StderrHandler
 from arclight.errors import InputError
-from arclight.hardware import Facts, is_main_process
+from arclight.hardware import HardwareInfo, is_main_process
 from arclight.report.page import whole
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "torchmetrics", "hydra-core", "wandb", "numpy", "arclight")
@@ -180,20 +180,20 @@ def mark_ended(folder: Path, status: str, message: str = "") -> None:
     write_json(folder / "results.json", {**results_of(folder), "status": status, **error})
 
 
-def write_inputs(composed: Composed, facts: Facts) -> None:
+def write_inputs(run_config: RunConfig, hardware_info: HardwareInfo) -> None:
     """config.yaml (resolved), overrides.txt (one a line) and environment.json, all without secrets."""
     if not is_main_process():
         return
-    folder = composed.folder
-    config = yaml.safe_dump(without_secrets(composed.settings), sort_keys=False, allow_unicode=True)
+    folder = run_config.folder
+    config = yaml.safe_dump(without_secrets(run_config.settings), sort_keys=False, allow_unicode=True)
     put(folder / "config.yaml", config)
     make_newest(folder / "config.yaml")
-    put(folder / "overrides.txt", "".join(f"{hide_in_override(override)}\n" for override in composed.overrides))
-    write_json(folder / "environment.json", environment(facts))
+    put(folder / "overrides.txt", "".join(f"{hide_in_override(override)}\n" for override in run_config.overrides))
+    write_json(folder / "environment.json", environment(hardware_info))
 
 
 @contextmanager
-def unchanged_by_mistakes(folder: Path) -> Iterator[Callable[[], None]]:
+def restore_on_error(folder: Path) -> Iterator[Callable[[], None]]:
     """Inside, a mistake that is found before the call that this gives leaves what the run was before: a resume gone wrong.
 
     A mistake is an InputError. A folder that held no run is not touched.
@@ -212,11 +212,11 @@ def unchanged_by_mistakes(folder: Path) -> Iterator[Callable[[], None]]:
         raise
 
 
-def add_to_environment(folder: Path, facts: Mapping[str, Any]) -> None:
+def add_to_environment(folder: Path, hardware_info: Mapping[str, Any]) -> None:
     """Adds to environment.json what is known only once the model is there."""
     if is_main_process():
         path = folder / "environment.json"
-        write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **facts})
+        write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **hardware_info})
 
 
 def make_newest(config: Path) -> None:
@@ -255,7 +255,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     put(path, json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def environment(facts: Facts) -> dict[str, Any]:
+def environment(hardware_info: HardwareInfo) -> dict[str, Any]:
     """Versions, git commit and uncommitted changes of the project, hardware; without secrets."""
     return {
         "system": platform.platform(),
@@ -265,7 +265,7 @@ def environment(facts: Facts) -> dict[str, Any]:
             "commit": ask_git(["rev-parse", "HEAD"]),
             "diff": hide(ask_git(["diff", "HEAD"]), is_code=True)[:MAX_DIFF_CHARACTERS],
         },
-        "hardware": asdict(facts),
+        "hardware": asdict(hardware_info),
     }
 
 

@@ -13,16 +13,16 @@ from rich.panel import Panel
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from arclight.config.compose import Composed
+from arclight.config.compose import RunConfig
 from arclight.console.terminal import grid, near, say, show, show_facts
-from arclight.hardware import Choice
-from arclight.images.info import ImageSpec
+from arclight.hardware import Decision
+from arclight.images.info import ImageInfo
 from arclight.loggers.links import links
 from arclight.metrics.tables import Table
 from arclight.modules.supervised import Scores
 from arclight.report.page import duration, shown
-from arclight.runs.build import Parts, count_parameters
-from arclight.text.info import TokenSpec
+from arclight.runs.build import RunComponents, count_parameters
+from arclight.text.info import TokenInfo
 
 MOST_CLASSES = 24  # rows of a table that the terminal shows; of more the weakest
 # choices that are as everywhere: a terminal leaves them out, train.log and `doctor` have them
@@ -37,58 +37,61 @@ PARTS_OF_A_STEP = {
 log = logging.getLogger(__name__)
 
 
-def show_start(console: Console, parts: Parts, composed: Composed) -> None:
+def print_run_summary(console: Console, parts: RunComponents, run_config: RunConfig) -> None:
     """Data, model, steps, trackers and folder, and what was chosen for this machine and why."""
     if console.quiet:
         return
-    facts = facts_of(parts, composed)
-    for name, choice in parts.choices.items():
+    hardware_info = facts_of(parts, run_config)
+    for name, choice in parts.decisions.items():
         log.info("%s: %s (%s)", name, choice.value, choice.reason)
     if not console.is_terminal:
-        show_facts(console, [*facts, *((name, f"{choice.value} ({choice.reason})") for name, choice in parts.choices.items())])
+        show_facts(
+            console,
+            [*hardware_info, *((name, f"{choice.value} ({choice.reason})") for name, choice in parts.decisions.items())],
+        )
         return
-    title = Text(f"{composed.model} on {composed.data}")
-    both = Group(grid(facts, ("bold", "")), Text(), grid(told_of(parts.choices), ("", "", "dim")))
+    title = Text(f"{run_config.model} on {run_config.data}")
+    both = Group(grid(hardware_info, ("bold", "")), Text(), grid(told_of(parts.decisions), ("", "", "dim")))
     console.print(Panel(both, title=title, title_align="left"))
 
 
-def told_of(choices: Mapping[str, Choice]) -> list[tuple[str, str, str]]:
+def told_of(decisions: Mapping[str, Decision]) -> list[tuple[str, str, str]]:
     """Name, value and reason of the choices that are not as everywhere."""
     return [
         (name, str(choice.value), choice.reason)
-        for name, choice in choices.items()
+        for name, choice in decisions.items()
         if choice.is_wish or UNREMARKABLE.get(name, ...) != choice.value
     ]
 
 
-def facts_of(parts: Parts, composed: Composed) -> list[tuple[str, str]]:
+def facts_of(parts: RunComponents, run_config: RunConfig) -> list[tuple[str, str]]:
     """What is trained on what, in words."""
-    trainer, task, data = parts.trainer, parts.task, parts.data
+    trainer, module, data = parts.trainer, parts.module, parts.data
     sizes = ", ".join(f"{size:,} {split}" for split, size in data.sizes.items())
     processes, num_parts = trainer.world_size, trainer.accumulate_grad_batches
     shares = [f"{processes} processes"] * (processes > 1) + [f"{num_parts} parts"] * (num_parts > 1)
     share = str(data.batch_size // (processes * num_parts))
     batch = f"{data.batch_size} = {' x '.join([*shares, share])}" if shares else share
-    task_name = str(composed.settings["task"]["_target_"]).rpartition(".")[2]
-    direction = "highest" if task.monitor.mode == "max" else "lowest"
+    task_name = str(run_config.settings["module"]["_target_"]).rpartition(".")[2]
+    direction = "highest" if module.monitor.mode == "max" else "lowest"
     return [
-        ("data", f"{composed.data}: {sizes}{look_of(data.spec)}"),
-        ("model", f"{composed.model}: {count_parameters(task):,} parameters"),
-        ("task", f"{task_name}, best by {direction} {task.monitor.metric}"),
+        ("data", f"{run_config.data}: {sizes}{look_of(data.data_info)}"),
+        ("model", f"{run_config.model}: {count_parameters(module):,} parameters"),
+        ("module", f"{task_name}, best by {direction} {module.monitor.metric}"),
         ("batch", batch),
-        ("lr", task.learning_rate(data.batch_size)),
+        ("lr", module.learning_rate(data.batch_size)),
         ("steps", steps_of(trainer, data.steps_per_epoch)),
         *((name, place) for name, place in links(trainer.loggers)),
-        ("folder", near(composed.folder)),
+        ("folder", near(run_config.folder)),
     ]
 
 
-def look_of(spec: Any) -> str:
+def look_of(data_info: Any) -> str:
     """Shape and labels of the data."""
-    if isinstance(spec, ImageSpec):
-        return f"; {spec.channels}x{spec.height}x{spec.width}, {len(spec.classes)} classes"
-    if isinstance(spec, TokenSpec):
-        return f"; {len(spec.labels)} tags, up to {spec.max_length} subwords"
+    if isinstance(data_info, ImageInfo):
+        return f"; {data_info.channels}x{data_info.height}x{data_info.width}, {len(data_info.classes)} classes"
+    if isinstance(data_info, TokenInfo):
+        return f"; {len(data_info.labels)} tags, up to {data_info.max_length} subwords"
     return ""
 
 
@@ -105,7 +108,7 @@ def steps_of(trainer: Any, per_epoch: int) -> str:
     return f"{per_epoch:,} per epoch x {trainer.max_epochs} = {whole:,}{limited}"
 
 
-def show_end(console: Console, results: Mapping[str, Any], scores: Scores, folder: Path) -> None:
+def print_results(console: Console, results: Mapping[str, Any], scores: Scores, folder: Path) -> None:
     """The score tables, where the time went, what to change, and what can be done next."""
     if console.quiet:
         return

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from arclight.errors import InputError
-from arclight.hardware import Choice
+from arclight.hardware import Decision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -85,7 +85,7 @@ def set_attention_dropout(config: PreTrainedConfig, share: float) -> None:
 
 def choose_attention(
     config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, capability: tuple[int, int] | None = None
-) -> Choice:
+) -> Decision:
     """Whether the texts of packed rows are attended to by `varlen_attn`, or else all pairs of a row under a mask, and why.
 
     Args:
@@ -96,22 +96,22 @@ def choose_attention(
     """
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if config.model_type not in PLAIN_MASK or config._attn_implementation not in ("sdpa", PACKED):
-        return Choice(False, f"the encoder '{config.model_type}' has an attention of its own")
+        return Decision(False, f"the encoder '{config.model_type}' has an attention of its own")
     if device.type != "cuda" or torch.version.hip:
-        return Choice(False, "the kernel for texts of any length is of GPUs of CUDA; all pairs of a row are reckoned with")
+        return Decision(False, "the kernel for texts of any length is of GPUs of CUDA; all pairs of a row are reckoned with")
     if (found := capability or torch.cuda.get_device_capability(device)) < (8, 0):
-        return Choice(False, f"the kernel wants compute capability 8.0, and this GPU has {found[0]}.{found[1]}")
+        return Decision(False, f"the kernel wants compute capability 8.0, and this GPU has {found[0]}.{found[1]}")
     if dtype not in HALF:
-        return Choice(False, "the kernel is of half precision: precision=bf16 would have it")
+        return Decision(False, "the kernel is of half precision: precision=bf16 would have it")
     if (share := attention_dropout(config)) > 0:
-        return Choice(
+        return Decision(
             False, f"the kernel knows no dropout and this encoder drops {share:g}: model.attention_dropout=0 would have it"
         )
     if head_size % 8 or head_size > 256:
-        return Choice(False, f"the kernel wants heads of a multiple of 8 and 256 at most, and these have {head_size}")
+        return Decision(False, f"the kernel wants heads of a multiple of 8 and 256 at most, and these have {head_size}")
     if not has_kernel():
-        return Choice(False, "this build of torch has no such kernel")
-    return Choice(True, "no work on pairs of different texts")
+        return Decision(False, "this build of torch has no such kernel")
+    return Decision(True, "no work on pairs of different texts")
 
 
 def has_kernel() -> bool:

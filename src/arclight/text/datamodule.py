@@ -15,13 +15,13 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from arclight.data.datamodule import DataModule
-from arclight.data.samplers import EvalOrder, Rows, TrainOrder
+from arclight.data.samplers import BatchIndices, EvalSampler, TrainSampler
 from arclight.errors import InputError
-from arclight.interfaces import IGNORED
+from arclight.interfaces import IGNORE_INDEX
 from arclight.text.columns import Sentence, check_labels, find_labels
-from arclight.text.info import TokenBatch, TokenSpec
-from arclight.text.packing import BucketOrder, EvenOrder, Shape, TextOrder, find_windows, lay_out
-from arclight.text.previews import portrait_of_sentences
+from arclight.text.info import TokenBatch, TokenInfo
+from arclight.text.packing import BucketSampler, EvenSampler, Shape, TextSampler, find_windows, lay_out
+from arclight.text.previews import summarize_sentences
 from arclight.text.tokenizer import load_tokenizer, train_wordpiece
 
 SPLITS = ("train", "val", "test")
@@ -41,15 +41,15 @@ class Subwords:
 
     Args:
         sentences: of the split, by row.
-        spec: labels, tokenizer, and the most subwords of a piece.
+        data_info: labels, tokenizer, and the most subwords of a piece.
         in_windows: whether a piece is a window.
     """
 
-    def __init__(self, sentences: Sequence[Sentence], spec: TokenSpec, *, in_windows: bool = False) -> None:
-        tokenizer = Tokenizer.from_str(spec.tokenizer)
-        sizes = np.array(find_windows(sentences, spec) if in_windows else [1] * len(sentences))  # sentences in each piece
+    def __init__(self, sentences: Sequence[Sentence], data_info: TokenInfo, *, in_windows: bool = False) -> None:
+        tokenizer = Tokenizer.from_str(data_info.tokenizer)
+        sizes = np.array(find_windows(sentences, data_info) if in_windows else [1] * len(sentences))  # sentences in each piece
         first_sentences = np.cumsum(sizes) - sizes
-        tokenizer.enable_truncation(spec.max_length)  # keeps the special tokens at both ends
+        tokenizer.enable_truncation(data_info.max_length)  # keeps the special tokens at both ends
         pieces = [sentences[first : first + size] for first, size in zip(first_sentences, sizes, strict=True)]
         texts = [[word for sentence in piece for word in sentence.words] for piece in pieces]
         encodings = tokenizer.encode_batch(texts, is_pretokenized=True)
@@ -63,9 +63,9 @@ class Subwords:
         first = (word >= 0) & (word != np.concatenate([[-1], word[:-1]]))
         word_starts = np.full(num_words.sum(), -1)
         word_starts[word[first]] = (np.arange(len(rows)) - offsets[rows])[first]
-        number = {label: n for n, label in enumerate(spec.labels)}
+        number = {label: n for n, label in enumerate(data_info.labels)}
         word_labels = np.array([number[tag] for sentence in sentences for tag in sentence.tags])
-        labels = np.full(len(rows), IGNORED)
+        labels = np.full(len(rows), IGNORE_INDEX)
         labels[first] = word_labels[word[first]]
         ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int64)
 
@@ -75,7 +75,7 @@ class Subwords:
         self.num_words = torch.tensor([len(sentence.words) for sentence in sentences])
         self._sentences = torch.from_numpy(np.stack([first_sentences, sizes], axis=1)) if in_windows else None
         # what stands for padding comes first, at index 0, so that padding is gathered like everything else
-        flat = ((spec.pad_id, ids), (IGNORED, labels), (-1, word_starts), (IGNORED, word_labels))
+        flat = ((data_info.pad_id, ids), (IGNORE_INDEX, labels), (-1, word_starts), (IGNORE_INDEX, word_labels))
         self._flat = [torch.from_numpy(np.concatenate([[padding], values])) for padding, values in flat]
         self._places = torch.stack([self._offsets, self.lengths], dim=1)
         self._word_places = torch.stack([self.num_words.cumsum(0) - self.num_words + 1, self.num_words], dim=1)
@@ -84,7 +84,9 @@ class Subwords:
         self.num_cut = sum(int(num_words[r] - 1 - inner[offsets[r] : offsets[r] + lengths[r]].max()) for r in truncated)
         self.num_empty = int((word_starts < 0).sum()) - self.num_cut
         if self.num_cut:
-            _log.warning("%d words stand beyond data.max_length=%d and count as predicted O", self.num_cut, spec.max_length)
+            _log.warning(
+                "%d words stand beyond data.max_length=%d and count as predicted O", self.num_cut, data_info.max_length
+            )
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -95,7 +97,7 @@ class Subwords:
         self._places, self._word_places = self._places.to(device), self._word_places.to(device)
         return self
 
-    def batch(self, rows: Rows, tokens_per_row: int | None = None, shape: Shape | None = None) -> TokenBatch:
+    def batch(self, rows: BatchIndices, tokens_per_row: int | None = None, shape: Shape | None = None) -> TokenBatch:
         """These pieces; nothing here waits for the device.
 
         Each has a row of its own, padded to the longest, or, with `tokens_per_row`, several share one of that width at most,
@@ -169,7 +171,7 @@ class TokenLoader:
     def __init__(
         self,
         subwords: Subwords,
-        order: TrainOrder | EvalOrder,
+        order: TrainSampler | EvalSampler,
         *,
         tokens_per_row: int | None = None,
         shape: Shape | None = None,
@@ -184,21 +186,21 @@ class TokenLoader:
         return (self.subwords.batch(rows, self.tokens_per_row, self.shape) for rows in self.sampler)
 
     def state_dict(self) -> dict[str, int]:
-        return self.sampler.state_dict() if isinstance(self.sampler, TrainOrder) else {}
+        return self.sampler.state_dict() if isinstance(self.sampler, TrainSampler) else {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        if isinstance(self.sampler, TrainOrder):
+        if isinstance(self.sampler, TrainSampler):
             self.sampler.load_state_dict(state)
 
 
 class TokenDataModule(DataModule):
     """A data set of tagged sentences; a subclass says where they come from: `read`, and `prepare` where they must be fetched.
 
-    Labels are O and, for every type in the training split, B- and I-. Where `spec` is set beforehand, as for a restored model,
-    its labels and its tokenizer are taken. Conll2003 tells what the arguments mean.
+    Labels are O and, for every type in the training split, B- and I-. Where `data_info` is set beforehand, as for a restored
+    model, its labels and its tokenizer are taken. Conll2003 tells what the arguments mean.
     """
 
-    spec_type = TokenSpec
+    info_type = TokenInfo
 
     def __init__(
         self,
@@ -247,7 +249,7 @@ class TokenDataModule(DataModule):
         return self._sentences[split]
 
     @cached_property
-    def _own_spec(self) -> TokenSpec:
+    def _new_data_info(self) -> TokenInfo:
         train = self.sentences("train")
         labels = find_labels(train)
         if self.tokenizer is None:
@@ -256,24 +258,24 @@ class TokenDataModule(DataModule):
         else:
             tokenizer, pad_id = load_tokenizer(self.tokenizer, max_length=self.max_length, revision=self.tokenizer_revision)
         text, size = tokenizer.to_str(), 1 + max(tokenizer.get_vocab().values())
-        return TokenSpec(labels=labels, tokenizer=text, vocab_size=size, pad_id=pad_id, max_length=self.max_length)
+        return TokenInfo(labels=labels, tokenizer=text, vocab_size=size, pad_id=pad_id, max_length=self.max_length)
 
-    def _known_spec(self, split: str) -> TokenSpec:
+    def _given_data_info(self, split: str) -> TokenInfo:
         """The spec that holds for this split, whose labels are all among the spec's."""
-        spec = self._own_spec if self.spec is None else self.spec
-        if not isinstance(spec, TokenSpec):
+        data_info = self._new_data_info if self.data_info is None else self.data_info
+        if not isinstance(data_info, TokenInfo):
             raise InputError("the model was built for images and this data set is text; take the data that it was trained on")
-        check_labels(self.sentences(split), spec.labels)
-        return spec
+        check_labels(self.sentences(split), data_info.labels)
+        return data_info
 
     def prepare(self) -> None:
         for split in SPLITS:
-            self._known_spec(split)
+            self._given_data_info(split)
 
     def load(self, part: str) -> None:
         for split in ("train", "val") if part == "fit" else ("test",):
-            self.spec = self._known_spec(split)
-            self._subwords[split] = Subwords(self.sentences(split), self.spec, in_windows=self.context == "document")
+            self.data_info = self._given_data_info(split)
+            self._subwords[split] = Subwords(self.sentences(split), self.data_info, in_windows=self.context == "document")
 
     @property
     def num_train(self) -> int:
@@ -289,9 +291,9 @@ class TokenDataModule(DataModule):
         sentences = self.sentences(split)
         return [{"words": list(sentences[row].words)} for row in rows]
 
-    def portrait(self) -> dict[str, Any]:
+    def dataset_summary(self) -> dict[str, Any]:
         pairs = {split: [(sentence.words, sentence.tags) for sentence in self.sentences(split)] for split in self._subwords}
-        return portrait_of_sentences(pairs)
+        return summarize_sentences(pairs)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -299,10 +301,10 @@ class TokenDataModule(DataModule):
 
     def train_dataloader(self) -> TokenLoader:
         train = self._subwords["train"].to(self.device)
-        make_order = {"buckets": BucketOrder, "fixed": EvenOrder}.get(self.packing, TextOrder)
+        make_order = {"buckets": BucketSampler, "fixed": EvenSampler}.get(self.packing, TextSampler)
         order = make_order(train.lengths, self.batch_size, seed=self.seed, shard=self.shard, is_fixed=self.is_fixed)
         capacity = self.tokens_per_row if self.packing in ("rows", "fixed") else None
-        shape = order.shape(self.tokens_per_row) if isinstance(order, EvenOrder) else None
+        shape = order.shape(self.tokens_per_row) if isinstance(order, EvenSampler) else None
         return TokenLoader(train, order, tokens_per_row=capacity, shape=shape)
 
     def val_dataloader(self) -> TokenLoader:
@@ -314,4 +316,4 @@ class TokenDataModule(DataModule):
     def _eval_loader(self, split: str) -> TokenLoader:
         subwords = self._subwords[split].to(self.device)
         by_length = torch.argsort(subwords.lengths, stable=True)
-        return TokenLoader(subwords, EvalOrder(by_length, self.eval_batch_size, shard=self.eval_shard))
+        return TokenLoader(subwords, EvalSampler(by_length, self.eval_batch_size, shard=self.eval_shard))

@@ -30,7 +30,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from arclight.errors import InputError
-from arclight.interfaces import IGNORED
+from arclight.interfaces import IGNORE_INDEX
 from arclight.metrics.tables import Table, tabulate
 
 OUTSIDE, BEGIN, INSIDE = range(3)
@@ -123,7 +123,7 @@ def scheme(labels: Sequence[str]) -> Scheme:
 def spans(tags: Tensor, *, scheme: Scheme) -> Spans:
     """The entities that tags (B, W) stand for, by both conventions; IGNORED among the tags counts as "O"."""
     known = tags.clamp(min=0)
-    parts = scheme.parts[known].masked_fill(tags == IGNORED, OUTSIDE)  # (B, W)
+    parts = scheme.parts[known].masked_fill(tags == IGNORE_INDEX, OUTSIDE)  # (B, W)
     types = scheme.types[known]
     continues = torch.zeros_like(tags, dtype=torch.bool)
     continues[:, 1:] = (parts[:, 1:] == INSIDE) & (parts[:, :-1] != OUTSIDE) & (types[:, 1:] == types[:, :-1])
@@ -138,7 +138,7 @@ def spans(tags: Tensor, *, scheme: Scheme) -> Spans:
 
 def count_entities(predicted: Tensor, gold: Tensor, *, scheme: Scheme) -> EntityTotals:
     """Entities that are right, predicted and true in predicted and gold labels (B, W), where gold is IGNORED off the words."""
-    found = spans(predicted.masked_fill(gold == IGNORED, IGNORED), scheme=scheme)
+    found = spans(predicted.masked_fill(gold == IGNORE_INDEX, IGNORE_INDEX), scheme=scheme)
     true = spans(gold, scheme=scheme)
     same = (found.types == true.types) & (found.ends == true.ends)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenSpec(DataInfo):
+class TokenInfo(DataInfo):
     """Facts of a tagged-text data set.
 
     `labels` are IOB2 tags, "O" first; `tokenizer` is the whole fast tokenizer as the JSON text of the tokenizers library, so

@@ -12,16 +12,16 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from arclight.data.samplers import Shard, TrainOrder, generator
+from arclight.data.samplers import Shard, TrainSampler, generator
 from arclight.text.columns import Sentence
-from arclight.text.info import TokenSpec
+from arclight.text.info import TokenInfo
 
 WINDOW = 50  # batches whose texts are sorted by length together; more would pad less and shuffle less
 
 _log = logging.getLogger(__name__)
 
 
-class TextOrder(TrainOrder):
+class TextSampler(TrainSampler):
     """Shuffled batches, which know how long each piece of text is."""
 
     def __init__(
@@ -31,7 +31,7 @@ class TextOrder(TrainOrder):
         self.lengths = lengths
 
 
-class BucketOrder(TextOrder):
+class BucketSampler(TextSampler):
     """Shuffled, sorted by length inside windows of 50 batches so that little is padding, cut, and the batches shuffled."""
 
     def batches(self) -> Tensor:
@@ -42,7 +42,7 @@ class BucketOrder(TextOrder):
         return shuffled[by_length].view(self.num_steps, self.batch_size)[torch.randperm(self.num_steps, generator=random)]
 
 
-class EvenOrder(TextOrder):
+class EvenSampler(TextSampler):
     """Shuffled batches of about equally many subwords, each piece in every epoch; all fit one shape with little padding.
 
     An epoch has as few batches as `batch_size` pieces at most in each allow; -1 stands where one has fewer. The longest pieces
@@ -214,11 +214,11 @@ def window_sizes(lengths: Sequence[int], documents: Sequence[int], capacity: int
     return sizes
 
 
-def find_windows(sentences: Sequence[Sentence], spec: TokenSpec) -> list[int]:
+def find_windows(sentences: Sequence[Sentence], data_info: TokenInfo) -> list[int]:
     """How many sentences each window of at most `spec.max_length` subwords holds."""
-    tokenizer = Tokenizer.from_str(spec.tokenizer)
+    tokenizer = Tokenizer.from_str(data_info.tokenizer)
     tokenizer.no_truncation()
     words = [list(sentence.words) for sentence in sentences]
     lengths = [len(found.ids) for found in tokenizer.encode_batch(words, is_pretokenized=True, add_special_tokens=False)]
-    room = spec.max_length - tokenizer.num_special_tokens_to_add(is_pair=False)
+    room = data_info.max_length - tokenizer.num_special_tokens_to_add(is_pair=False)
     return window_sizes(lengths, [sentence.document for sentence in sentences], room)

@@ -9,7 +9,7 @@ from typing import Any
 MOST_SENTENCES = 8
 
 
-def portrait_of_sentences(splits: Mapping[str, Iterable[tuple[Sequence[str], Sequence[str]]]]) -> dict[str, Any]:
+def summarize_sentences(splits: Mapping[str, Iterable[tuple[Sequence[str], Sequence[str]]]]) -> dict[str, Any]:
     """Entities of each type and sentences of each length by split, and a few training sentences with entities.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from arclight.errors import InputError
-from arclight.text.info import TokenSpec
+from arclight.text.info import TokenInfo
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -43,7 +43,7 @@ def check_heads(*, width: int, heads: int) -> None:
 
 
 def small_bert(
-    spec: TokenSpec, *, layers: int, width: int, heads: int, dropout: float, attention_dropout: float | None
+    data_info: TokenInfo, *, layers: int, width: int, heads: int, dropout: float, attention_dropout: float | None
 ) -> PreTrainedModel:
     """A BERT with random weights that fits the spec exactly."""
     from transformers import BertConfig, BertModel
@@ -51,9 +51,9 @@ def small_bert(
     check_sizes(layers=layers, width=width, heads=heads)
     check_heads(width=width, heads=heads)
     config = BertConfig(
-        vocab_size=spec.vocab_size,
-        pad_token_id=spec.pad_id,
-        max_position_embeddings=spec.max_length,
+        vocab_size=data_info.vocab_size,
+        pad_token_id=data_info.pad_id,
+        max_position_embeddings=data_info.max_length,
         num_hidden_layers=layers,
         hidden_size=width,
         num_attention_heads=heads,

@@ -83,8 +83,8 @@ def _from_transformers(name_or_folder: str, revision: str | None) -> Any:
 
     try:
         return load_pretrained(AutoTokenizer.from_pretrained, name_or_folder, revision, {}, check=check)
-    except InputError as mistake:
-        raise InputError(f"{what}: {mistake}") from mistake
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
     except RepositoryNotFoundError:
         raise InputError(f"{what}: no folder here and no public model on the Hugging Face hub has this name") from None
     except Exception as error:  # of any class: transformers and tokenizers pass on whatever they meet

@@ -88,13 +88,13 @@ class ConllFiles(TokenDataModule):
         if not self.root.is_dir():
             raise InputError(f"data.root={self.root}: no such folder")
         there = [path.name for path in self.root.iterdir() if path.is_file()]
-        mistakes = [
+        errors = [
             f"data.{key}={name}: no such file in {self.root}. {nearest(name, there) if there else 'It holds no file.'}"
             for key, name in self.files.items()
             if not (self.root / name).is_file()
         ]
-        if mistakes:
-            raise InputError("\n".join(mistakes))
+        if errors:
+            raise InputError("\n".join(errors))
         super().prepare()
 
     def read(self, split: str) -> list[Sentence]:

@@ -25,8 +25,8 @@ from arclight.images.class_directories import LAYOUTS, check_classes, find_image
 from arclight.images.datamodule import MEMORY_SHARE, ArrayDataModule, Arrays
 from arclight.images.image_cache import KeptImages, Statistics, Write, fingerprint, unfinished_bytes
 from arclight.images.image_file import ImageFile, mapped
-from arclight.images.info import ImageSpec
-from arclight.images.storage import NO_CACHE, Place, Residence, check, choose, obstacle
+from arclight.images.info import ImageInfo
+from arclight.images.storage import NO_CACHE, Place, Storage, check, choose, obstacle
 from arclight.images.threads import for_each
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class ImageFolder(ArrayDataModule):
         eval_batch_size: int = 500,
         num_workers: int | None = None,
         memory_share: float = MEMORY_SHARE,
-        residence: Residence = "auto",
+        storage: Storage = "auto",
         cache: str = "auto",
     ) -> None:
         super().__init__(
@@ -111,23 +111,23 @@ class ImageFolder(ArrayDataModule):
         for name, value in (("image_size", image_size), ("num_workers", num_workers)):
             if value is not None and value < 1:
                 raise InputError(f"data.{name}={value} must be 1 or more")
-        check(residence, cache)
+        check(storage, cache)
         self.image_size = image_size
         self.validation = validation
         self.test = test
         self.split_seed = split_seed
         self.num_workers = num_workers
-        self.residence: Residence = residence
+        self.storage: Storage = storage
         self.cache = cache
 
     def prepare(self) -> None:
         """Looks at all names and at the headers of the test images; the others are decoded right after this anyway."""
         paths = self.files["test"].paths
-        if self.spec is not None:
+        if self.data_info is not None:
             self._compare_classes(self.classes)
         told, is_streamed = self._place.told, self._place.is_streamed
         if is_main_process():  # a choice of the user's own is no surprise
-            _log.log(logging.WARNING if is_streamed and self.residence == "auto" else logging.INFO, told)
+            _log.log(logging.WARNING if is_streamed and self.storage == "auto" else logging.INFO, told)
         if self._place.is_kept and self._kept["test"].is_whole():  # they have been decoded already
             return
         self._in_threads(lambda row: check_header(paths[row]), len(paths), "check test images", self._num_processes)
@@ -149,8 +149,8 @@ class ImageFolder(ArrayDataModule):
         """The class folders of train/, sorted; with test/ alone, the classes of the model that is restored."""
         if "train" in self._found:
             return tuple(self._found["train"])
-        if "test" in self._found and isinstance(self.spec, ImageSpec):
-            return self.spec.classes
+        if "test" in self._found and isinstance(self.data_info, ImageInfo):
+            return self.data_info.classes
         raise InputError(f"data.root={self.root} has {'/, '.join(self._found)}/ but no train/; {LAYOUTS}")
 
     @functools.cached_property
@@ -176,7 +176,7 @@ class ImageFolder(ArrayDataModule):
 
     @property
     def _side(self) -> int:
-        return self.image_size or (self.spec.height if isinstance(self.spec, ImageSpec) else IMAGE_SIZE)
+        return self.image_size or (self.data_info.height if isinstance(self.data_info, ImageInfo) else IMAGE_SIZE)
 
     @property
     def _num_processes(self) -> int:
@@ -207,7 +207,7 @@ class ImageFolder(ArrayDataModule):
             free=free_bytes(),
             share=self.memory_share,
             num_processes=self._num_processes,
-            wish=self.residence,
+            wish=self.storage,
             folder=folder,
             obstacle=obstacle(folder, missing, already=unfinished_bytes(folder) if folder else 0),
         )

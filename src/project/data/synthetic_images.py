@@ -25,7 +25,7 @@ NUM_SPOTS = 3
 NOISE = 16.0  # standard deviation, of 255
 
 
-class Shapes(ArrayDataModule):
+class SyntheticImages(ArrayDataModule):
     """Square RGB pictures of one of eight shapes, equally many of each.
 
     Args:

@@ -66,7 +66,7 @@ JOINTS = (", and", ", while", ", but", ";")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
-class Phrases(TokenDataModule):
+class SyntheticText(TokenDataModule):
     """Made-up news with persons, locations, organisations and miscellaneous names, for a first run without any download.
 
     Names are put together from syllables, the same for all types, so a tagger that learns words by heart fails on the names of
@@ -157,7 +157,7 @@ class _Writer:
             words += filling
             tags += ["O"] * len(filling) if kind == "O" else [f"B-{kind}", *[f"I-{kind}"] * (len(filling) - 1)]
         words[0] = words[0][0].upper() + words[0][1:]
-        return Sentence(tuple(words), tuple(tags), file="phrases", line=line)
+        return Sentence(tuple(words), tuple(tags), file="synthetic_text", line=line)
 
     def _fill(self, piece: str) -> tuple[str, list[str]]:
         """The type and the words that a piece of a clause becomes."""

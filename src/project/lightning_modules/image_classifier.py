@@ -8,24 +8,24 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from arclight.images.info import ImageBatch, ImageSpec
+from arclight.images.info import ImageBatch, ImageInfo
 from arclight.metrics.confusion import accuracy, class_table
-from arclight.metrics.predictions import KeptPredictions
-from arclight.modules.supervised import Monitor, Scores, Task
-from arclight.optim.param_groups import LrRule, MakeOptimizer, Schedule
+from arclight.metrics.predictions import PredictionCollector
+from arclight.modules.supervised import Monitor, Scores, SupervisedModule
+from arclight.optim.param_groups import LrRule, LRSchedule, MakeOptimizer
 
 TestTimeAugmentation = Literal["none", "flip", "flip_and_shift"]
 NUM_FOR_FIRST_LAYER = 2000  # images; with 5,000 the filters of CIFAR-10 hardly differ
 
 
-class ImageClassifier(Task):
+class ImageClassifier(SupervisedModule):
     """Trains `net` on uint8 images; pixels are normalised here, so that raw ones go in when predicting, too.
 
     Args:
-        spec: the data's facts; mean and std become buffers.
+        data_info: the data's facts; mean and std become buffers.
         net: float images (B, C, H, W) -> logits (B, classes).
         make_optimizer: wants the parameter groups.
-        schedule: (step, total_steps) -> factor on the learning rate.
+        scheduler: (step, total_steps) -> factor on the learning rate.
         label_smoothing: share of each target spread over all classes, 0 or more and below 1.
         lr_rule: how the learning rate follows the global batch: "none", "linear" or "sqrt" of its quotient by `lr_batch_size`.
         lr_batch_size: the global batch that the optimizer's learning rate was chosen for; every rule but "none" wants it.
@@ -35,16 +35,16 @@ class ImageClassifier(Task):
         channels_last: lays images and filters out as convolutions like them best; changes speed, not results.
     """
 
-    spec_type = ImageSpec
+    info_type = ImageInfo
     monitor = Monitor("val/accuracy", "max")
 
     def __init__(
         self,
-        spec: ImageSpec,
+        data_info: ImageInfo,
         *,
         net: nn.Module,
         make_optimizer: MakeOptimizer,
-        schedule: Schedule,
+        scheduler: LRSchedule,
         label_smoothing: float = 0.0,
         lr_rule: LrRule = "none",
         lr_batch_size: int | None = None,
@@ -52,22 +52,22 @@ class ImageClassifier(Task):
         channels_last: bool = True,
     ) -> None:
         super().__init__(
-            spec,
+            data_info,
             net=net,
-            labels=spec.classes,
+            labels=data_info.classes,
             make_optimizer=make_optimizer,
-            schedule=schedule,
+            scheduler=scheduler,
             label_smoothing=label_smoothing,
             lr_rule=lr_rule,
             lr_batch_size=lr_batch_size,
         )
-        self.classes = spec.classes
+        self.classes = data_info.classes
         self.test_time_augmentation: TestTimeAugmentation = test_time_augmentation
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         # (pixel / 255 - mean) / std as one multiplication and one addition; a channel without spread is only shifted
-        mean = torch.tensor(spec.mean).view(-1, 1, 1)
-        std = torch.tensor([value or 1.0 for value in spec.std]).view(-1, 1, 1)
+        mean = torch.tensor(data_info.mean).view(-1, 1, 1)
+        std = torch.tensor([value or 1.0 for value in data_info.std]).view(-1, 1, 1)
         # no buffers: weight averaging would average these, too, and constants drift in that by rounding
         self._scale, self._shift = 1 / (255 * std), -mean / std
 
@@ -95,14 +95,14 @@ class ImageClassifier(Task):
     def training_step(self, batch: ImageBatch) -> Tensor:
         return self.loss_of((self.normalize(batch.images),), batch.labels)
 
-    def count(self, batch: ImageBatch, kept: KeptPredictions | None = None) -> None:
+    def count(self, batch: ImageBatch, collector: PredictionCollector | None = None) -> None:
         # only a test keeps what is predicted
-        logits = self(batch.images).float() if kept is None else self.mean_over_views(batch.images)
+        logits = self(batch.images).float() if collector is None else self.mean_over_views(batch.images)
         predicted = logits.argmax(dim=1)
         self.count_losses(logits, batch.labels)
         self.confusion.update(predicted, batch.labels)
-        if kept is not None:
-            kept.add(batch.indices, batch.labels, predicted, logits.softmax(dim=1).amax(dim=1))
+        if collector is not None:
+            collector.add(batch.indices, batch.labels, predicted, logits.softmax(dim=1).amax(dim=1))
 
     def mean_over_views(self, images: Tensor) -> Tensor:
         """Logits (B, classes), float32, of raw images, weighed over the views of test-time augmentation."""

@@ -10,70 +10,70 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from arclight.hardware import Choice
+from arclight.hardware import Decision
 from arclight.metrics.confusion import accuracy, class_table
-from arclight.metrics.predictions import KeptPredictions
-from arclight.modules.supervised import Monitor, Scores, Task
-from arclight.optim.param_groups import LrRule, MakeOptimizer, Schedule
+from arclight.metrics.predictions import PredictionCollector
+from arclight.modules.supervised import Monitor, Scores, SupervisedModule
+from arclight.optim.param_groups import LrRule, LRSchedule, MakeOptimizer
 from arclight.text.entities import EntityCounts, entity_table, words
-from arclight.text.info import TokenBatch, TokenSpec
+from arclight.text.info import TokenBatch, TokenInfo
 
 _log = logging.getLogger(__name__)
 
 OUTSIDE = 0  # a TokenSpec's labels begin with "O"
 
 
-class TokenTagger(Task):
+class TokenTagger(SupervisedModule):
     """Trains `net` on first subwords; scores entities (conlleval's rules) and single tags over all words.
 
     A word that truncation cut off counts as predicted "O". The loss of a batch is the sum over its labelled subwords divided by
     their number in the whole batch, so that it does not depend on how the batch is spread over processes and parts.
 
     Args:
-        spec: the data's facts: labels and tokenizer.
+        data_info: the data's facts: labels and tokenizer.
         net: input_ids (R, T), attention_mask (R, T) -> logits (R, T, labels); with position_ids (R, T) for packed rows, and
             with boundaries (N + 1,), if it takes them.
         make_optimizer: wants the parameter groups.
-        schedule: (step, total_steps) -> factor on the learning rate.
+        scheduler: (step, total_steps) -> factor on the learning rate.
         label_smoothing: share of each target spread over all labels, 0 or more and below 1.
         layer_decay: factor on the learning rate from each layer of the encoder to the one below; 1 is none.
         lr_rule: how the learning rate follows the global batch: "none", "linear" or "sqrt" of its quotient by `lr_batch_size`.
         lr_batch_size: the global batch that the optimizer's learning rate was chosen for; every rule but "none" wants it.
     """
 
-    spec_type = TokenSpec
+    info_type = TokenInfo
     monitor = Monitor("val/f1", "max")
     reduction = "sum"
 
     def __init__(
         self,
-        spec: TokenSpec,
+        data_info: TokenInfo,
         *,
         net: nn.Module,
         make_optimizer: MakeOptimizer,
-        schedule: Schedule,
+        scheduler: LRSchedule,
         label_smoothing: float = 0.0,
         layer_decay: float = 1.0,
         lr_rule: LrRule = "none",
         lr_batch_size: int | None = None,
     ) -> None:
         super().__init__(
-            spec,
+            data_info,
             net=net,
-            labels=spec.labels,
+            labels=data_info.labels,
             make_optimizer=make_optimizer,
-            schedule=schedule,
+            scheduler=scheduler,
             label_smoothing=label_smoothing,
             layer_decay=layer_decay,
             lr_rule=lr_rule,
             lr_batch_size=lr_batch_size,
         )
-        self.labels = spec.labels
-        self.entities = EntityCounts(spec.labels)
+        self.labels = data_info.labels
+        self.entities = EntityCounts(data_info.labels)
         self._takes_boundaries = "boundaries" in inspect.signature(net.forward).parameters
 
     def on_fit_start(self) -> None:
-        choose: Callable[[torch.device, torch.dtype], Choice] | None = getattr(self.net, "choose_attention", None)
+        choose: Callable[[torch.device, torch.dtype], Decision] | None = getattr(self.net, "choose_attention", None)
         packing = getattr(self.trainer.datamodule, "packing", "none")  # type: ignore[attr-defined]
         if choose is not None and packing in ("rows", "fixed"):
             dtype = {"bf16": torch.bfloat16, "16": torch.float16}.get(str(self.trainer.precision).split("-")[0], torch.float32)
@@ -106,16 +106,16 @@ class TokenTagger(Task):
         predicted = by_sentence(self._logits(batch).argmax(dim=-1), batch)
         return words(predicted, batch.word_starts, outside=OUTSIDE)
 
-    def count(self, batch: TokenBatch, kept: KeptPredictions | None = None) -> None:
+    def count(self, batch: TokenBatch, collector: PredictionCollector | None = None) -> None:
         logits = self._logits(batch).float()
         self.count_losses(logits.flatten(0, 1), batch.labels.flatten())
         predicted = words(by_sentence(logits.argmax(dim=-1), batch), batch.word_starts, outside=OUTSIDE)  # (B, W)
         self.entities.update(predicted, batch.word_labels)
         self.confusion.update(predicted.flatten(), batch.word_labels.flatten())
-        if kept is not None:
+        if collector is not None:
             seen = batch.word_starts >= 0
             confidence = by_sentence(logits.softmax(dim=-1).amax(dim=-1), batch).gather(1, batch.word_starts.clamp(min=0))
-            kept.add(batch.indices, batch.word_labels, predicted, confidence.masked_fill(~seen, math.nan))
+            collector.add(batch.indices, batch.word_labels, predicted, confidence.masked_fill(~seen, math.nan))
 
     def _logits(self, batch: TokenBatch) -> Tensor:
         logits: Tensor = self(batch.input_ids, batch.attention_mask, batch.position_ids, batch.boundaries)

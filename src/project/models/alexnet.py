@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from arclight.errors import InputError
-from arclight.images.info import ImageSpec
+from arclight.images.info import ImageInfo
 from arclight.modules.dropout import Dropout, check_dropout
 
 
@@ -13,7 +13,7 @@ class AlexNet(nn.Module):
     """Logits of an image; 7,139,722 parameters with the defaults, 3x32x32 images and 10 classes.
 
     Args:
-        spec: facts of the images; both sides must be at least 15.
+        data_info: facts of the images; both sides must be at least 15.
         hidden: units of each of the two hidden linear layers.
         dropout: share of the units set to 0 in training before each of them, 0 to below 1.
 
@@ -35,29 +35,29 @@ class AlexNet(nn.Module):
         some 40 steps, and those of He et al. 2015, of torch's layers and of 0.01 with all biases 0 had not after 60.
     """
 
-    def __init__(self, spec: ImageSpec, *, hidden: int = 1024, dropout: float = 0.5) -> None:
+    def __init__(self, data_info: ImageInfo, *, hidden: int = 1024, dropout: float = 0.5) -> None:
         super().__init__()
         if hidden < 1:
             raise InputError(f"model.hidden={hidden} must be 1 or more")
         check_dropout({"dropout": dropout})
-        if min(spec.height, spec.width) < 15:
+        if min(data_info.height, data_info.width) < 15:
             raise InputError(
-                f"images of {spec.height}x{spec.width} are too small for the three pools of alexnet: "
+                f"images of {data_info.height}x{data_info.width} are too small for the three pools of alexnet: "
                 "give images of at least 15x15, or take model=cnn"
             )
         self.features = nn.Sequential(
-            *(nn.Conv2d(spec.channels, 96, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+            *(nn.Conv2d(data_info.channels, 96, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
             *(nn.Conv2d(96, 256, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
             *(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU()),
             *(nn.Conv2d(384, 384, 3, padding=1), nn.ReLU()),
             *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2)),
             nn.Flatten(),
         )
-        num_features = 256 * _after_pools(spec.height) * _after_pools(spec.width)
+        num_features = 256 * _after_pools(data_info.height) * _after_pools(data_info.width)
         self.head = nn.Sequential(
             *(Dropout(dropout), nn.Linear(num_features, hidden), nn.ReLU()),
             *(Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU()),
-            nn.Linear(hidden, len(spec.classes)),
+            nn.Linear(hidden, len(data_info.classes)),
         )
         weighted = [module for module in self.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
         for module, bias in zip(weighted, (0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0), strict=True):

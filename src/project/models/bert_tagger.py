@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from arclight.errors import InputError
-from arclight.hardware import Choice
+from arclight.hardware import Decision
 from arclight.modules.dropout import Dropout, check_dropout, replace_dropout
 from arclight.text.attention import PACKED, choose_attention, inputs_of, register, set_attention_dropout
-from arclight.text.info import TokenSpec
+from arclight.text.info import TokenInfo
 from arclight.text.pretrained import commit_of, load_pretrained, tell_commit
 from arclight.text.random_encoder import rebuilt, small_bert, without_pooler
 
@@ -36,7 +36,7 @@ class BertTagger(nn.Module):
             checkpoint's files: `BertTagger(spec, **{**settings, **net.blueprint})`, then `load_state_dict`. Plain data.
 
     Args:
-        spec: facts of the text.
+        data_info: facts of the text.
         checkpoint: any encoder that transformers.AutoModel takes: a name on the Hugging Face hub or a folder. Code that comes
             with a checkpoint is never run. None makes a small random BERT.
         dropout: share of the encoder's outputs set to 0 in training before the last layer, 0 to below 1; inside the random BERT
@@ -63,7 +63,7 @@ class BertTagger(nn.Module):
 
     def __init__(
         self,
-        spec: TokenSpec,
+        data_info: TokenInfo,
         *,
         checkpoint: str | None,
         revision: str | None = None,
@@ -85,16 +85,16 @@ class BertTagger(nn.Module):
             tell_commit(checkpoint, asked_for, revision)
         else:
             self.encoder = small_bert(
-                spec, layers=layers, width=width, heads=heads, dropout=dropout, attention_dropout=attention_dropout
+                data_info, layers=layers, width=width, heads=heads, dropout=dropout, attention_dropout=attention_dropout
             )
-        _check_fit(self.encoder, spec, checkpoint=checkpoint)
+        _check_fit(self.encoder, data_info, checkpoint=checkpoint)
         if gradient_checkpointing:
             _save_memory(self.encoder, checkpoint=checkpoint)
         config = self.encoder.config
         self.skipped_positions = skipped_positions(position_embeddings(self.encoder))
         replace_dropout(self.encoder)
         self.dropout = Dropout(dropout)
-        self.head = nn.Linear(config.hidden_size, len(spec.labels))
+        self.head = nn.Linear(config.hidden_size, len(data_info.labels))
         nn.init.normal_(self.head.weight, std=getattr(config, "initializer_range", 0.02))
         nn.init.zeros_(self.head.bias)
         self.num_layers = max((_layer(name) + 1 for name, _ in self.encoder.named_parameters()), default=0)
@@ -102,7 +102,7 @@ class BertTagger(nn.Module):
         plain.pop("_name_or_path", None)  # a folder on the machine that trained
         self.blueprint: dict[str, Any] = {"checkpoint": None, "encoder": plain, "revision": revision}
 
-    def choose_attention(self, device: torch.device, dtype: torch.dtype) -> Choice:
+    def choose_attention(self, device: torch.device, dtype: torch.dtype) -> Decision:
         """How the texts of packed rows are attended to from now on: True is without work on pairs of different texts.
 
         Args:
@@ -203,19 +203,21 @@ def _save_memory(encoder: PreTrainedModel, *, checkpoint: str | None) -> None:
     encoder.config.use_cache = False  # only decoders have one, but transformers would warn
 
 
-def _check_fit(encoder: PreTrainedModel, spec: TokenSpec, *, checkpoint: str | None) -> None:
+def _check_fit(encoder: PreTrainedModel, data_info: TokenInfo, *, checkpoint: str | None) -> None:
     embeddings = encoder.get_input_embeddings()
     assert isinstance(embeddings, nn.Embedding)
     num_known = embeddings.num_embeddings
-    if spec.vocab_size > num_known:
+    if data_info.vocab_size > num_known:
         raise InputError(
-            f"the tokenizer has {spec.vocab_size} entries, but the encoder of model.checkpoint={checkpoint!r} knows only "
+            f"the tokenizer has {data_info.vocab_size} entries, but the encoder of model.checkpoint={checkpoint!r} knows only "
             f"{num_known}: they belong to different models; set data.tokenizer to the name or folder of this encoder"
         )
     positions = position_embeddings(encoder)
-    if positions is not None and spec.max_length > (num_positions := positions.num_embeddings - skipped_positions(positions)):
+    if positions is not None and data_info.max_length > (
+        num_positions := positions.num_embeddings - skipped_positions(positions)
+    ):
         raise InputError(
-            f"data.max_length={spec.max_length} is more than the {num_positions} positions that the encoder of "
+            f"data.max_length={data_info.max_length} is more than the {num_positions} positions that the encoder of "
             f"model.checkpoint={checkpoint!r} knows; set data.max_length={num_positions} or less"
         )
 
@@ -236,8 +238,8 @@ def _loading_told(checkpoint: str) -> Iterator[None]:
     """Inside, what goes wrong with a checkpoint's files becomes an InputError with the way out."""
     try:
         yield
-    except InputError as mistake:
-        raise InputError(f"model.checkpoint: {mistake}") from mistake
+    except InputError as error:
+        raise InputError(f"model.checkpoint: {error}") from error
     except Exception as error:  # what files and hub can do wrong comes from five libraries, in as many classes
         reason = textwrap.shorten(str(error).split(". ")[0].rstrip("."), 250) or type(error).__name__
         download = "`hf download NAME --local-dir FOLDER`"

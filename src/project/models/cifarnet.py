@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from arclight.errors import InputError
-from arclight.images.info import ImageSpec
+from arclight.images.info import ImageInfo
 
 Activation = Literal["gelu", "relu"]
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
@@ -25,7 +25,7 @@ class CifarNet(nn.Module):
     come blocks, each of which halves height and width, a maximum over what is left of them, and a linear layer.
 
     Args:
-        spec: facts of the images.
+        data_info: facts of the images.
         widths: channels of each block.
         convolutions: 3x3 convolutions in each block, 1 or more.
         patch: side of the first layer's patches, in pixels.
@@ -51,7 +51,7 @@ class CifarNet(nn.Module):
 
     def __init__(
         self,
-        spec: ImageSpec,
+        data_info: ImageInfo,
         *,
         widths: Sequence[int] = (64, 256, 256),
         convolutions: int = 2,
@@ -65,20 +65,21 @@ class CifarNet(nn.Module):
     ) -> None:
         super().__init__()
         check_ranges(widths, norm_momentum, head_scale, convolutions=convolutions, patch=patch, stride=stride)
-        num_directions = spec.channels * patch**2
+        num_directions = data_info.channels * patch**2
         kept = num_directions if num_patterns is None else num_patterns
         if not 1 <= kept <= num_directions:
             raise InputError(
                 f"model.num_patterns={kept} must lie between 1 and {num_directions}, the numbers in a patch of {patch}x{patch} "
-                f"pixels and {spec.channels} channels; null takes all"
+                f"pixels and {data_info.channels} channels; null takes all"
             )
         shrink = 2 ** len(widths)
-        if (smallest := (min(spec.height, spec.width) - patch) // stride + 1) < shrink:
+        if (smallest := (min(data_info.height, data_info.width) - patch) // stride + 1) < shrink:
             raise InputError(
-                f"images of {spec.height}x{spec.width} are too small for model.widths={list(widths)}: behind the first layer "
-                f"{smallest} pixels of a side are left, and {len(widths)} blocks want {shrink}; fewer widths or less stride"
+                f"images of {data_info.height}x{data_info.width} are too small for model.widths={list(widths)}: behind the "
+                f"first layer {smallest} pixels of a side are left, and {len(widths)} blocks need "
+                f"{shrink}; use fewer widths or a smaller stride"
             )
-        self.whiten = nn.Conv2d(spec.channels, 2 * kept, patch, stride=stride)
+        self.whiten = nn.Conv2d(data_info.channels, 2 * kept, patch, stride=stride)
         self.whiten.weight.requires_grad_(False)
         nn.init.zeros_(self.whiten.bias)  # type: ignore[arg-type]
         make = ACTIVATIONS[activation]
@@ -91,7 +92,7 @@ class CifarNet(nn.Module):
             ),
         )
         self.pool = nn.AdaptiveMaxPool2d(1)
-        self.head = nn.Linear(widths[-1], len(spec.classes), bias=False)
+        self.head = nn.Linear(widths[-1], len(data_info.classes), bias=False)
         nn.init.normal_(self.head.weight, std=1 / (widths[-1] * head_scale))
         self.head_scale = head_scale
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from arclight.errors import InputError
-from arclight.images.info import ImageSpec
+from arclight.images.info import ImageInfo
 from arclight.modules.dropout import Dropout, check_dropout
 
 
@@ -17,7 +17,7 @@ class Cnn(nn.Module):
     Each width is one block: 3x3 convolution that keeps height and width, 2x2 max pool that halves them (rounded down), ReLU.
 
     Args:
-        spec: facts of the images; both sides must be at least 2 to the power of the number of widths.
+        data_info: facts of the images; both sides must be at least 2 to the power of the number of widths.
         widths: channels after each block.
         hidden: units of the linear layer between the blocks and the logits; None leaves that layer out.
         dropout: share of the inputs of the last linear layer that is set to 0 in training, 0 to below 1.
@@ -27,7 +27,7 @@ class Cnn(nn.Module):
     """
 
     def __init__(
-        self, spec: ImageSpec, *, widths: Sequence[int] = (32, 64), hidden: int | None = 1024, dropout: float = 0.0
+        self, data_info: ImageInfo, *, widths: Sequence[int] = (32, 64), hidden: int | None = 1024, dropout: float = 0.0
     ) -> None:
         super().__init__()
         if not widths or min(widths) < 1:
@@ -36,19 +36,19 @@ class Cnn(nn.Module):
             raise InputError(f"model.hidden={hidden} must be 1 or more, or null for no hidden layer")
         check_dropout({"dropout": dropout})
         shrink = 2 ** len(widths)
-        if min(spec.height, spec.width) < shrink:
+        if min(data_info.height, data_info.width) < shrink:
             raise InputError(
-                f"images of {spec.height}x{spec.width} are too small for model.widths={list(widths)}, which halves them "
-                f"{len(widths)} times: give images of at least {shrink}x{shrink}, or fewer widths"
+                f"images of {data_info.height}x{data_info.width} are too small for model.widths={list(widths)}, which halves "
+                f"them {len(widths)} times: give images of at least {shrink}x{shrink}, or fewer widths"
             )
-        channels = (spec.channels, *widths)
+        channels = (data_info.channels, *widths)
         self.blocks = nn.Sequential(*(_block(channels[i], channels[i + 1]) for i in range(len(widths))))
-        num_features = widths[-1] * (spec.height // shrink) * (spec.width // shrink)
+        num_features = widths[-1] * (data_info.height // shrink) * (data_info.width // shrink)
         layers: list[nn.Module] = [nn.Flatten()]
         if hidden is not None:
             layers += [nn.Linear(num_features, hidden), nn.ReLU()]
             num_features = hidden
-        self.head = nn.Sequential(*layers, Dropout(dropout), nn.Linear(num_features, len(spec.classes)))
+        self.head = nn.Sequential(*layers, Dropout(dropout), nn.Linear(num_features, len(data_info.classes)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of normalised images, float (B, C, H, W)."""

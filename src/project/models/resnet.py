@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from arclight.errors import InputError
-from arclight.images.info import ImageSpec
+from arclight.images.info import ImageInfo
 
 
 class ResNet18(nn.Module):
     """Logits of an image; 11,173,962 parameters with width 64, three channels and 10 classes, whatever the image size.
 
     Args:
-        spec: facts of the images, of any size; beyond some 64x64 they cost much, since the first stage works at full size.
+        data_info: facts of the images, of any size; beyond some 64x64 they cost much, since the first stage works at full size.
         width: channels of the first stage; the others have 2, 4 and 8 times as many.
 
     Raises:
@@ -29,12 +29,12 @@ class ResNet18(nn.Module):
           learning rates hold from the first step: short schedules need that.
     """
 
-    def __init__(self, spec: ImageSpec, *, width: int = 64) -> None:
+    def __init__(self, data_info: ImageInfo, *, width: int = 64) -> None:
         super().__init__()
         if width < 1:
             raise InputError(f"model.width={width} must be 1 or more")
         self.stem = nn.Sequential(
-            nn.Conv2d(spec.channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+            nn.Conv2d(data_info.channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
         blocks: list[Block] = []
         channels = width
@@ -43,7 +43,7 @@ class ResNet18(nn.Module):
                 blocks.append(Block(channels, width * 2**stage, stride=stride))
                 channels = width * 2**stage
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, len(spec.classes)))
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, len(data_info.classes)))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

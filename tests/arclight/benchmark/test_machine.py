@@ -22,9 +22,9 @@ def test_the_limits_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "COPIED_BYTES", {"cpu": 1 << 20})
     monkeypatch.setattr(machine, "NUM_IMAGES", {"cpu": 1})
     monkeypatch.setattr(machine, "BLOCK_S", 0.001)
-    facts = hardware.Facts(num_cores=2, memory_bytes=2**30)
-    measured = measure_machine(CPU, facts)
-    assert set(measured.flops) == {name for name, reason in precisions(CPU, facts).items() if reason is None}
+    hardware_info = hardware.HardwareInfo(num_cores=2, memory_bytes=2**30)
+    measured = measure_machine(CPU, hardware_info)
+    assert set(measured.flops) == {name for name, reason in precisions(CPU, hardware_info).items() if reason is None}
     assert measured.flops["fp32"] > 0
     assert measured.copy_bytes_per_s > 0
 
@@ -42,7 +42,7 @@ def test_what_a_cpu_lacks_is_said() -> None:
 )
 def test_what_a_gpu_lacks_is_said(capability: tuple[int, int], there: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    reasons = precisions(torch.device("cuda"), hardware.Facts(num_cores=1, memory_bytes=1))
+    reasons = precisions(torch.device("cuda"), hardware.HardwareInfo(num_cores=1, memory_bytes=1))
     assert {name for name, reason in reasons.items() if reason is None} == there
     assert all(f"{capability[0]}.{capability[1]}; it wants" in reason for reason in reasons.values() if reason is not None)
 

@@ -29,7 +29,7 @@ def to_text(table: Table) -> str:
 
 
 RESULT = Result(
-    "scaling-shapes-cnn",
+    "scaling-synthetic_images-cnn",
     FACTS,
     (
         case("untuned", "untuned", 100, peak_share=0.3),
@@ -41,7 +41,7 @@ RESULT = Result(
 
 def test_the_table_of_cases() -> None:
     text = to_text(to_table(RESULT))
-    assert "scaling-shapes-cnn on Some CPU, n = 2" in text
+    assert "scaling-synthetic_images-cnn on Some CPU, n = 2" in text
     assert "200 (100 to 300)" in text
     assert "0.750" in text
     assert "50%" in text

@@ -81,9 +81,9 @@ def test_short_values_would_hide_common_words() -> None:
     ("override", "left"),
     [
         ("optimizer.lr=1", "optimizer.lr=1"),
-        ("tracker.mlflow.uri=https://me:x@host", "tracker.mlflow.uri=(left out)"),
+        ("logger.mlflow.uri=https://me:x@host", "logger.mlflow.uri=(left out)"),
         ("+hub.token=abc", "+hub.token=(left out)"),
-        ("tracker={project: x, password: y}", "tracker=(left out)"),
+        ("logger={project: x, password: y}", "logger=(left out)"),
         ("https://me:x@host", "https://(left out)@host"),
     ],
 )

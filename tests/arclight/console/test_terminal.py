@@ -15,12 +15,12 @@ from rich.text import Text
 from arclight.console.terminal import (
     StderrHandler,
     is_plain,
-    lightning_hushed,
     near,
     open_console,
     say,
     show,
     show_facts,
+    silence_lightning,
 )
 
 LONG = "python -m arclight evaluate outputs/" + "a-very-long-name/" * 12
@@ -133,7 +133,7 @@ def test_a_warning_goes_to_the_stderr_of_the_moment(monkeypatch: pytest.MonkeyPa
 def test_lightning_tells_warnings_only() -> None:
     logger = logging.getLogger("lightning.pytorch")
     before = logger.level
-    with lightning_hushed(["This says nothing.*"]):
+    with silence_lightning(["This says nothing.*"]):
         assert not logger.isEnabledFor(logging.INFO)
         assert logger.isEnabledFor(logging.WARNING)
         warnings.warn("This says nothing at all", UserWarning, stacklevel=1)

@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arclight.data.samplers import EvalOrder, Rows, Shard, TrainOrder, generator, look_ahead
+from arclight.data.samplers import BatchIndices, EvalSampler, Shard, TrainSampler, generator, prefetch
 from arclight.errors import InputError
 
 SHARDS = [(1, 1), (2, 1), (1, 3), (3, 2), (4, 3)]  # processes, accumulated parts
 
 
-def epoch_of(order: TrainOrder) -> list[list[int]]:
+def epoch_of(order: TrainSampler) -> list[list[int]]:
     return [rows.indices.tolist() for rows in order]
 
 
@@ -28,17 +28,17 @@ def test_a_generator_follows_every_number_of_its_key_and_their_order() -> None:
 
 
 def test_an_epoch_takes_every_row_at_most_once_and_leaves_out_less_than_a_batch() -> None:
-    rows = [row for batch in epoch_of(TrainOrder(23, 5, seed=0)) for row in batch]
+    rows = [row for batch in epoch_of(TrainSampler(23, 5, seed=0)) for row in batch]
     assert len(rows) == 20
     assert len(set(rows)) == 20
     assert set(rows) <= set(range(23))
 
 
 def test_seed_and_epoch_choose_the_shuffle_and_seed_0_is_a_seed() -> None:
-    order = TrainOrder(50, 10, seed=0)
+    order = TrainSampler(50, 10, seed=0)
     first = epoch_of(order)
-    assert epoch_of(TrainOrder(50, 10, seed=0)) == first
-    assert epoch_of(TrainOrder(50, 10, seed=1)) != first
+    assert epoch_of(TrainSampler(50, 10, seed=0)) == first
+    assert epoch_of(TrainSampler(50, 10, seed=1)) != first
     order.set_epoch(1)
     assert epoch_of(order) != first
     order.set_epoch(0)
@@ -48,9 +48,9 @@ def test_seed_and_epoch_choose_the_shuffle_and_seed_0_is_a_seed() -> None:
 @pytest.mark.parametrize(("world_size", "accumulation"), SHARDS)
 def test_processes_and_parts_together_take_the_batch_of_one_process(world_size: int, accumulation: int) -> None:
     batch_size = 24
-    alone = epoch_of(TrainOrder(100, batch_size, seed=3))
+    alone = epoch_of(TrainSampler(100, batch_size, seed=3))
     shards = [
-        list(TrainOrder(100, batch_size, seed=3, shard=Shard(rank, world_size, accumulation))) for rank in range(world_size)
+        list(TrainSampler(100, batch_size, seed=3, shard=Shard(rank, world_size, accumulation))) for rank in range(world_size)
     ]
     assert {len(rows) for rows in shards} == {4 * accumulation}
     for step in range(4):
@@ -65,11 +65,11 @@ def test_processes_and_parts_together_take_the_batch_of_one_process(world_size: 
 @pytest.mark.parametrize("stop", [1, 3, 7])
 def test_a_resumed_order_takes_the_rest_of_the_epoch_then_whole_epochs(stop: int) -> None:
     shard = Shard(accumulation=2)
-    whole = TrainOrder(48, 12, seed=0, shard=shard)
+    whole = TrainSampler(48, 12, seed=0, shard=shard)
     expected = epoch_of(whole)
-    stopped = TrainOrder(48, 12, seed=0, shard=shard)
+    stopped = TrainSampler(48, 12, seed=0, shard=shard)
     taken = [rows.indices.tolist() for rows in itertools.islice(stopped, stop)]
-    resumed = TrainOrder(48, 12, seed=0, shard=shard)
+    resumed = TrainSampler(48, 12, seed=0, shard=shard)
     resumed.load_state_dict(stopped.state_dict())
     assert taken + epoch_of(resumed) == expected
     whole.set_epoch(1)
@@ -78,19 +78,19 @@ def test_a_resumed_order_takes_the_rest_of_the_epoch_then_whole_epochs(stop: int
 
 
 def test_a_finished_epoch_saves_the_beginning_of_the_next() -> None:
-    order = TrainOrder(20, 5, seed=0)
+    order = TrainSampler(20, 5, seed=0)
     epoch_of(order)
-    resumed = TrainOrder(20, 5, seed=0)
+    resumed = TrainSampler(20, 5, seed=0)
     resumed.load_state_dict(order.state_dict())
     resumed.set_epoch(1)
     assert len(epoch_of(resumed)) == 4
 
 
 def test_a_pass_that_is_given_up_does_not_shift_the_next_epoch() -> None:
-    order = TrainOrder(20, 5, seed=0)
+    order = TrainSampler(20, 5, seed=0)
     next(iter(order))
     order.set_epoch(1)
-    fresh = TrainOrder(20, 5, seed=0)
+    fresh = TrainSampler(20, 5, seed=0)
     fresh.set_epoch(1)
     assert epoch_of(order) == epoch_of(fresh)
 
@@ -99,14 +99,14 @@ def test_a_batch_larger_than_the_split_is_an_error_that_names_the_largest() -> N
     with pytest.raises(
         InputError, match=r"data\.batch_size=64 is larger than the training split of 40 samples; take .*=40 or less"
     ):
-        TrainOrder(40, 64, seed=0)
+        TrainSampler(40, 64, seed=0)
 
 
 @pytest.mark.parametrize(("batch_size", "nearest"), [(10, "6 or 12"), (4, "6")])
 def test_a_batch_that_does_not_divide_is_an_error_that_names_the_nearest(batch_size: int, nearest: str) -> None:
     message = rf"data\.batch_size={batch_size} does not divide over 3 processes times 2 .* sizes that do are {nearest}$"
     with pytest.raises(InputError, match=message):
-        TrainOrder(100, batch_size, seed=0, shard=Shard(0, 3, 2))
+        TrainSampler(100, batch_size, seed=0, shard=Shard(0, 3, 2))
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
@@ -114,7 +114,7 @@ def test_a_batch_that_does_not_divide_is_an_error_that_names_the_nearest(batch_s
 @pytest.mark.parametrize("batch_size", [1, 3, 5])
 def test_evaluation_takes_every_row_once_on_any_number_of_processes(num_samples: int, batch_size: int, world_size: int) -> None:
     rows = torch.arange(num_samples) * 2
-    orders = [EvalOrder(rows, batch_size, shard=Shard(rank, world_size)) for rank in range(world_size)]
+    orders = [EvalSampler(rows, batch_size, shard=Shard(rank, world_size)) for rank in range(world_size)]
     passes = [list(order) for order in orders]
     assert {len(batches) for batches in passes} == {len(orders[0])}
     seen: list[int] = []
@@ -128,15 +128,15 @@ def test_evaluation_takes_every_row_once_on_any_number_of_processes(num_samples:
 
 
 def test_evaluation_of_nothing_has_no_batches() -> None:
-    order = EvalOrder(torch.arange(0), 5)
+    order = EvalSampler(torch.arange(0), 5)
     assert (len(order), list(order)) == (0, [])
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3, 100])
 def test_who_looks_ahead_begins_so_many_parts_early_and_counts_what_is_given_out(depth: int) -> None:
-    order, plain = TrainOrder(50, 5, seed=0), TrainOrder(50, 5, seed=0)
-    begun: list[Rows] = []
-    for taken, (_, number) in enumerate(look_ahead(order, lambda rows: begun.append(rows) or len(begun), depth), 1):
+    order, plain = TrainSampler(50, 5, seed=0), TrainSampler(50, 5, seed=0)
+    begun: list[BatchIndices] = []
+    for taken, (_, number) in enumerate(prefetch(order, lambda rows: begun.append(rows) or len(begun), depth), 1):
         assert number == taken
         assert len(begun) == min(taken + depth, 10)
         assert order.state_dict() == {"epoch": 0, "position": taken % 10}
@@ -145,16 +145,16 @@ def test_who_looks_ahead_begins_so_many_parts_early_and_counts_what_is_given_out
 
 
 def test_who_looks_ahead_goes_on_where_a_stop_was() -> None:
-    stopped, resumed = (TrainOrder(50, 5, seed=0, shard=Shard(0, 1, 5)) for _ in range(2))
-    begun = [rows.indices.tolist() for rows, _ in itertools.islice(look_ahead(stopped, id, 4), 7)]
+    stopped, resumed = (TrainSampler(50, 5, seed=0, shard=Shard(0, 1, 5)) for _ in range(2))
+    begun = [rows.indices.tolist() for rows, _ in itertools.islice(prefetch(stopped, id, 4), 7)]
     resumed.load_state_dict(stopped.state_dict())
-    rest = [rows.indices.tolist() for rows, _ in look_ahead(resumed, id, 4)]
-    assert begun + rest == epoch_of(TrainOrder(50, 5, seed=0, shard=Shard(0, 1, 5)))
+    rest = [rows.indices.tolist() for rows, _ in prefetch(resumed, id, 4)]
+    assert begun + rest == epoch_of(TrainSampler(50, 5, seed=0, shard=Shard(0, 1, 5)))
 
 
 def test_an_evaluation_looks_ahead_too() -> None:
-    order = EvalOrder(torch.arange(7), 3)
-    assert [rows.indices.tolist() for rows, _ in look_ahead(order, id, 2)] == [[0, 1, 2], [3, 4, 5], [6]]
+    order = EvalSampler(torch.arange(7), 3)
+    assert [rows.indices.tolist() for rows, _ in prefetch(order, id, 2)] == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 @st.composite
@@ -170,7 +170,7 @@ def test_each_sample_at_most_once_an_epoch_and_the_same_batches_on_any_number_of
     made: tuple[int, int, int, int, int], epoch: int
 ) -> None:
     num_samples, batch, world_size, accumulation, seed = made
-    alone = TrainOrder(num_samples, batch, seed=seed)
+    alone = TrainSampler(num_samples, batch, seed=seed)
     alone.set_epoch(epoch)
     batches = [rows.indices.tolist() for rows in alone]
     seen = [row for rows in batches for row in rows]
@@ -178,7 +178,7 @@ def test_each_sample_at_most_once_an_epoch_and_the_same_batches_on_any_number_of
     assert set(seen) <= set(range(num_samples))
     parts = []
     for rank in range(world_size):
-        order = TrainOrder(num_samples, batch, seed=seed, shard=Shard(rank, world_size, accumulation))
+        order = TrainSampler(num_samples, batch, seed=seed, shard=Shard(rank, world_size, accumulation))
         order.set_epoch(epoch)
         parts.append(list(order))
     for step, rows in enumerate(batches):
@@ -190,7 +190,7 @@ def test_each_sample_at_most_once_an_epoch_and_the_same_batches_on_any_number_of
 def test_a_pass_that_goes_on_takes_what_the_first_left(made: tuple[int, int, int, int, int], data: st.DataObject) -> None:
     num_samples, batch, world_size, accumulation, seed = made
     shard = Shard(data.draw(st.integers(0, world_size - 1)), world_size, accumulation)
-    first, second = (TrainOrder(num_samples, batch, seed=seed, shard=shard) for _ in range(2))
+    first, second = (TrainSampler(num_samples, batch, seed=seed, shard=shard) for _ in range(2))
     first.set_epoch(3)
     whole = [rows.indices.tolist() for rows in first]
     stop = data.draw(st.integers(1, len(whole)))
@@ -204,7 +204,7 @@ def test_a_pass_that_goes_on_takes_what_the_first_left(made: tuple[int, int, int
 @given(st.integers(1, 40), st.integers(1, 7), st.integers(1, 5))
 def test_every_row_is_scored_once_on_any_number_of_processes(num_rows: int, batch: int, world_size: int) -> None:
     rows = torch.randperm(num_rows, generator=torch.Generator().manual_seed(num_rows))
-    passes = [list(EvalOrder(rows, batch, shard=Shard(rank, world_size))) for rank in range(world_size)]
+    passes = [list(EvalSampler(rows, batch, shard=Shard(rank, world_size))) for rank in range(world_size)]
     assert len({len(own) for own in passes}) == 1
     seen = [row for own in passes for part in own for row in part.indices.tolist() if row >= 0]
     assert sorted(seen) == list(range(num_rows))

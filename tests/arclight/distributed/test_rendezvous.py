@@ -34,7 +34,7 @@ def launch(rank: int, world_size: int) -> Launch:
 
 
 def test_one_process_needs_nobody() -> None:
-    with rendezvous.met(Launch(), backend="gloo", timeout_s=1) as peers:
+    with rendezvous.join(Launch(), backend="gloo", timeout_s=1) as peers:
         peers.compare({"torch": "2"})
         assert peers.hear("folder", "outputs/x") == "outputs/x"
 
@@ -103,7 +103,7 @@ def test_a_port_that_is_taken_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv(name, value)
         with (
             pytest.raises(InputError, match=f"MASTER_PORT={port} is taken on this machine .* set MASTER_PORT to a free port"),
-            rendezvous.met(launch(0, 2), backend="gloo", timeout_s=2),
+            rendezvous.join(launch(0, 2), backend="gloo", timeout_s=2),
         ):
             pass
 
@@ -117,7 +117,7 @@ def test_a_first_process_out_of_reach_is_told(port: str, monkeypatch: pytest.Mon
         pytest.raises(
             InputError, match=f"process 1 of 2 cannot reach the first one at MASTER_ADDR=127.0.0.1 MASTER_PORT={port}"
         ),
-        rendezvous.met(launch(1, 2), backend="gloo", timeout_s=1),
+        rendezvous.join(launch(1, 2), backend="gloo", timeout_s=1),
     ):
         pass
 

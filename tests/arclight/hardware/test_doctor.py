@@ -13,12 +13,12 @@ import pytest
 
 from arclight import hardware
 from arclight.__main__ import main
-from arclight.hardware import Choice, Facts, doctor
+from arclight.hardware import Decision, HardwareInfo, doctor
 from arclight.hardware.doctor import Findings, describe, examine, find_missing, is_logged_in_to_wandb, to_json, to_text
 from arclight.hardware.trials import Trial
 from tests.project.engine.hardware.test_plan import A100, CPU, MAC, RTX_3090, TORCHRUN
 
-FINDINGS = Findings(CPU, {"devices": Choice(1, "alone")}, (Trial("product", is_right=True, value=2.0, unit="GFLOP/s"),), ())
+FINDINGS = Findings(CPU, {"devices": Decision(1, "alone")}, (Trial("product", is_right=True, value=2.0, unit="GFLOP/s"),), ())
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def test_json_is_the_same_for_programs(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr(doctor, "examine", lambda: FINDINGS)
     main(["doctor", "--json"])
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"facts", "plan", "trials", "missing"}
+    assert set(found) == {"hardware_info", "plan", "trials", "missing"}
     assert found["plan"]["devices"] == {"value": 1, "reason": "alone", "is_wish": False}
-    assert found["facts"]["launch"]["kind"] == "none"
+    assert found["hardware_info"]["launch"]["kind"] == "none"
     assert json.loads(to_json(FINDINGS)) == found
 
 
@@ -79,7 +79,9 @@ def test_a_plan_that_cannot_be_made_and_a_failed_trial_are_missing(
     monkeypatch.setattr(
         hardware, "probe", lambda environment: replace(READY, gpus=A100.gpus[:1], launch=slurm, has_triton=True)
     )
-    monkeypatch.setattr(doctor, "run_trials", lambda facts, accelerator: [Trial(accelerator, is_right=False, problem="broken")])
+    monkeypatch.setattr(
+        doctor, "run_trials", lambda hardware_info, accelerator: [Trial(accelerator, is_right=False, problem="broken")]
+    )
     findings = examine(sound)
     assert findings.plan == {}
     assert findings.missing[0].startswith("no plan: slurm has started 8 processes")
@@ -91,15 +93,15 @@ def test_nothing_is_missing(sound: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "told"),
+    ("hardware_info", "told"),
     [
         (CPU, "no C++ compiler, or no headers of Python"),
         (replace(A100, has_compiler=True), "no package triton"),
         (replace(READY, problems=("the driver is too old",)), "the driver is too old"),
     ],
 )
-def test_what_the_facts_lack(facts: Facts, told: str, sound: dict[str, str]) -> None:
-    (line,) = find_missing(facts, sound)
+def test_what_the_facts_lack(hardware_info: HardwareInfo, told: str, sound: dict[str, str]) -> None:
+    (line,) = find_missing(hardware_info, sound)
     assert told in line
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from arclight.hardware import Facts, Gpu, probe
+from arclight.hardware import Gpu, HardwareInfo, probe
 from tests.arclight.hardware.test_limits import write
 
 X86 = "model name\t: Some CPU\nflags\t\t: fpu avx2 avx512f avx512_bf16 amx_bf16 amx_tile\n"
@@ -22,11 +22,11 @@ ARM = "Features\t: fp asimd asimdhp bf16 sve svebf16\n"
 
 
 def test_this_machine() -> None:
-    facts = probe()
-    assert facts.num_cores >= 1
-    assert facts.memory_bytes > 0
-    assert facts.cpu_name
-    assert json.loads(json.dumps(asdict(facts)))["launch"]["world_size"] == facts.launch.world_size
+    hardware_info = probe()
+    assert hardware_info.num_cores >= 1
+    assert hardware_info.memory_bytes > 0
+    assert hardware_info.cpu_name
+    assert json.loads(json.dumps(asdict(hardware_info)))["launch"]["world_size"] == hardware_info.launch.world_size
 
 
 @pytest.mark.parametrize(
@@ -41,17 +41,17 @@ def test_instruction_sets_by_the_kernel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str, instruction_sets: set[str]
 ) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    facts = probe({}, write(tmp_path, {"proc/cpuinfo": cpuinfo}))
-    assert set(facts.instruction_sets) == instruction_sets
-    assert facts.has_fast_bf16_cpu == bool(instruction_sets)
+    hardware_info = probe({}, write(tmp_path, {"proc/cpuinfo": cpuinfo}))
+    assert set(hardware_info.instruction_sets) == instruction_sets
+    assert hardware_info.has_fast_bf16_cpu == bool(instruction_sets)
 
 
 def test_instruction_sets_by_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False}, raising=False)
-    facts = probe({}, write(tmp_path, {"proc/cpuinfo": X86}))
-    assert facts.instruction_sets == ("avx2",)
-    assert facts.cpu_name == "Some CPU"
-    assert not facts.has_fast_bf16_cpu
+    hardware_info = probe({}, write(tmp_path, {"proc/cpuinfo": X86}))
+    assert hardware_info.instruction_sets == ("avx2",)
+    assert hardware_info.cpu_name == "Some CPU"
+    assert not hardware_info.has_fast_bf16_cpu
 
 
 @pytest.mark.parametrize(
@@ -78,16 +78,16 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("two_gpus")
 def test_gpus_and_their_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = probe({})
-    assert facts.gpus == (Gpu("A100", 80, (8, 0)),) * 2
-    assert facts.peer_links == ((0, 1),)
-    assert facts.problems == ()
+    hardware_info = probe({})
+    assert hardware_info.gpus == (Gpu("A100", 80, (8, 0)),) * 2
+    assert hardware_info.peer_links == ((0, 1),)
+    assert hardware_info.problems == ()
     monkeypatch.setattr(torch.version, "hip", "7.0")
     monkeypatch.setattr(torch.cuda, "can_device_access_peer", lambda first, second: first < second)
-    facts = probe({})
-    assert facts.gpus[0].architecture == "gfx90a"
-    assert facts.torch_build == "rocm 7.0"
-    assert facts.peer_links == ()
+    hardware_info = probe({})
+    assert hardware_info.gpus[0].architecture == "gfx90a"
+    assert hardware_info.torch_build == "rocm 7.0"
+    assert hardware_info.peer_links == ()
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -96,13 +96,13 @@ def test_a_driver_that_fails_costs_its_own_fact_only(monkeypatch: pytest.MonkeyP
         raise RuntimeError("CUDA unknown error\nand a long story")
 
     monkeypatch.setattr(torch.cuda, "can_device_access_peer", fail)
-    facts = probe({})
-    assert len(facts.gpus) == 2
-    assert facts.problems == ("peer links between GPUs: CUDA unknown error",)
+    hardware_info = probe({})
+    assert len(hardware_info.gpus) == 2
+    assert hardware_info.problems == ("peer links between GPUs: CUDA unknown error",)
     monkeypatch.setattr(torch.cuda, "get_device_properties", fail)
-    facts = probe({})
-    assert facts.gpus == ()
-    assert facts.problems == ("the CUDA driver: CUDA unknown error",)
+    hardware_info = probe({})
+    assert hardware_info.gpus == ()
+    assert hardware_info.problems == ("the CUDA driver: CUDA unknown error",)
 
 
 def test_what_a_driver_complains_of_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_mac_emulates_bf16_on_its_cpu() -> None:
-    assert not Facts(1, 1, system="Darwin", instruction_sets=("neon", "bf16")).has_fast_bf16_cpu
+    assert not HardwareInfo(1, 1, system="Darwin", instruction_sets=("neon", "bf16")).has_fast_bf16_cpu
 
 
 def test_the_room_is_entered_without_torch() -> None:

@@ -13,8 +13,8 @@ from arclight.hardware.memory import (
     free_bytes,
     free_device_bytes,
     is_out_of_memory,
-    out_of_memory_told,
     peak_bytes,
+    report_out_of_memory,
     reset_peak,
     resident_bytes,
 )
@@ -39,21 +39,21 @@ def test_the_end_of_memory_is_told_with_the_ways_out(error: RuntimeError) -> Non
         "(?s)the device's memory does not hold a training step .*data.max_batch_per_device=N takes N samples at once.*"
         "try half of the batch, then a quarter; besides, less memory is taken by precision=bf16"
     )
-    with pytest.raises(InputError, match=told) as raised, out_of_memory_told():
+    with pytest.raises(InputError, match=told) as raised, report_out_of_memory():
         raise error
     assert raised.value.__cause__ is error
     assert "GPU 0" not in str(raised.value)
 
 
 def test_what_torch_really_says_is_known() -> None:
-    with pytest.raises(InputError, match="does not hold a training step"), out_of_memory_told():
+    with pytest.raises(InputError, match="does not hold a training step"), report_out_of_memory():
         torch.empty(1 << 60, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("out of memory")])
 def test_other_errors_are_left_as_they_are(error: Exception) -> None:
     assert not is_out_of_memory(error)
-    with pytest.raises(type(error), match=str(error)) as raised, out_of_memory_told():
+    with pytest.raises(type(error), match=str(error)) as raised, report_out_of_memory():
         raise error
     assert raised.value is error
 

@@ -11,8 +11,8 @@ from arclight.errors import InputError
 from arclight.images import datamodule
 from arclight.images.augment import Augment
 from arclight.images.datamodule import ArrayDataModule, Arrays, channel_statistics
-from arclight.images.info import ImageSpec
-from arclight.text.info import TokenSpec
+from arclight.images.info import ImageInfo
+from arclight.text.info import TokenInfo
 from tests.arclight.images.test_loader import AUGMENT, joined, random_arrays, same
 
 
@@ -69,7 +69,7 @@ def test_the_data_module_tells_its_sizes_and_its_spec_from_the_training_split() 
     assert data.num_train == 40
     assert data.steps_per_epoch == 3
     mean, std = channel_statistics(random_arrays(40, seed=40).images)
-    assert data.spec == ImageSpec(channels=3, height=8, width=8, classes=("a", "b", "c", "d"), mean=mean, std=std)
+    assert data.data_info == ImageInfo(channels=3, height=8, width=8, classes=("a", "b", "c", "d"), mean=mean, std=std)
     data.setup("test")
     assert data.sizes == {"train": 40, "val": 7, "test": 5}
 
@@ -137,9 +137,9 @@ def test_an_evaluation_batch_of_nothing_is_an_error() -> None:
 def test_data_for_a_restored_model_must_have_its_classes() -> None:
     first, second, third = Made(), Made(), Made()
     first.setup("fit")
-    second.spec = third.spec = first.spec
+    second.data_info = third.data_info = first.data_info
     second.setup("fit")
-    assert second.spec is first.spec
+    assert second.data_info is first.data_info
     third.classes = ("a", "b", "d", "c")
     with pytest.raises(InputError, match="the model knows the classes a, b, c, d; this data set has a, b, d, c: names and"):
         third.setup("test")
@@ -148,14 +148,14 @@ def test_data_for_a_restored_model_must_have_its_classes() -> None:
 def test_data_for_a_restored_model_must_have_its_shape() -> None:
     first, second = Made(), Made(size=16)
     first.setup("fit")
-    second.spec = first.spec
+    second.data_info = first.data_info
     with pytest.raises(InputError, match=r"images of 8x8 pixels and 3 channels, these are 16x16 .*; set data\.image_size to 8"):
         second.setup("fit")
 
 
 def test_images_are_no_data_for_a_model_of_text() -> None:
     data = Made()
-    data.spec = TokenSpec(labels=("O",), tokenizer="", vocab_size=1, pad_id=0, max_length=1)
+    data.data_info = TokenInfo(labels=("O",), tokenizer="", vocab_size=1, pad_id=0, max_length=1)
     with pytest.raises(InputError, match=r"the model was trained on text, this data set \(Made\) holds images"):
         data.setup("fit")
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from arclight.data.samplers import EvalOrder, Shard, TrainOrder, generator
+from arclight.data.samplers import EvalSampler, Shard, TrainSampler, generator
 from arclight.images.augment import Augment
 from arclight.images.datamodule import Arrays
 from arclight.images.image_file import ImageFile
 from arclight.images.info import ImageBatch
 from arclight.images.loader import ArrayLoader
-from arclight.interfaces import IGNORED
+from arclight.interfaces import IGNORE_INDEX
 
 AUGMENT = Augment(crop=2, flip=True, cutout=3)
 
@@ -25,7 +25,7 @@ def random_arrays(num: int, *, seed: int = 0, size: int = 8) -> Arrays:
 
 
 def loader(shard: Shard | None = None, *, augment: Augment | None = AUGMENT, seed: int = 0) -> ArrayLoader:
-    return ArrayLoader(*random_arrays(50), TrainOrder(50, 12, seed=seed, shard=shard), augment=augment, seed=seed)
+    return ArrayLoader(*random_arrays(50), TrainSampler(50, 12, seed=seed, shard=shard), augment=augment, seed=seed)
 
 
 def same(first: list[ImageBatch], second: list[ImageBatch]) -> bool:
@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_pixels_and_seed_0_is_a_seed() -> None:
 
 def test_augmentation_changes_with_step_and_epoch() -> None:
     image = random_arrays(1).images.expand(40, -1, -1, -1)
-    repeated = ArrayLoader(image, torch.zeros(40, dtype=torch.int64), TrainOrder(40, 20, seed=0), augment=AUGMENT)
+    repeated = ArrayLoader(image, torch.zeros(40, dtype=torch.int64), TrainSampler(40, 20, seed=0), augment=AUGMENT)
     seen = []
     for epoch in range(2):
         repeated.sampler.set_epoch(epoch)  # type: ignore[union-attr]
@@ -80,10 +80,10 @@ def test_rows_that_only_fill_a_batch_are_ignored_and_the_others_come_once(num_sa
     images, labels = random_arrays(num_samples)
     seen = []
     for rank in range(world_size):
-        order = EvalOrder(torch.arange(num_samples), 2, shard=Shard(rank, world_size))
+        order = EvalSampler(torch.arange(num_samples), 2, shard=Shard(rank, world_size))
         for batch in ArrayLoader(images, labels, order):
             real = batch.indices >= 0
-            assert bool((batch.labels[~real] == IGNORED).all())
+            assert bool((batch.labels[~real] == IGNORE_INDEX).all())
             assert torch.equal(batch.labels[real], labels[batch.indices[real]])
             assert torch.equal(batch.images[real], images[batch.indices[real]])
             seen += batch.indices[real].tolist()
@@ -109,7 +109,7 @@ def test_a_pass_that_is_given_up_does_not_shift_the_next_epoch() -> None:
 
 
 def test_an_evaluation_loader_has_no_state() -> None:
-    evaluation = ArrayLoader(*random_arrays(5), EvalOrder(torch.arange(5), 2))
+    evaluation = ArrayLoader(*random_arrays(5), EvalSampler(torch.arange(5), 2))
     evaluation.load_state_dict({"position": 1})
     assert evaluation.state_dict() == {}
     assert len(list(evaluation)) == 3
@@ -155,7 +155,7 @@ def from_file(folder: Path, shard: Shard | None = None, *, augment: Augment | No
     """As `loader`, its images in a file."""
     images, labels = random_arrays(50)
     np.save(folder / "images.npy", images.numpy())
-    return ArrayLoader(ImageFile(folder / "images.npy"), labels, TrainOrder(50, 12, seed=0, shard=shard), augment=augment)
+    return ArrayLoader(ImageFile(folder / "images.npy"), labels, TrainSampler(50, 12, seed=0, shard=shard), augment=augment)
 
 
 @pytest.mark.parametrize("shard", [Shard(), Shard(1, 2, 3)])
@@ -172,7 +172,7 @@ def test_an_evaluation_of_a_file_gives_the_batches_of_memory(tmp_path: Path) -> 
     images, labels = random_arrays(9)
     np.save(tmp_path / "images.npy", images.numpy())
     for rank in range(2):
-        order = EvalOrder(torch.arange(9), 2, shard=Shard(rank, 2))
+        order = EvalSampler(torch.arange(9), 2, shard=Shard(rank, 2))
         assert same(
             list(ArrayLoader(ImageFile(tmp_path / "images.npy"), labels, order)), list(ArrayLoader(images, labels, order))
         )
@@ -190,7 +190,7 @@ def test_a_file_is_gone_on_with_inside_an_epoch_exactly(tmp_path: Path, stop: in
 
 def test_images_in_host_memory_are_sent_batch_by_batch() -> None:
     images, labels = random_arrays(50)
-    order = TrainOrder(50, 12, seed=0)
+    order = TrainSampler(50, 12, seed=0)
     (batch, *_) = ArrayLoader(images, labels.to("meta"), order, augment=AUGMENT)
     assert {part.device.type for part in batch} == {"meta"}
     assert batch.images.shape == (12, 3, 8, 8)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from arclight.images.previews import MOST_PICTURES, picture, portrait_of_images, rows_of_each
-from arclight.text.previews import portrait_of_sentences
+from arclight.images.previews import MOST_PICTURES, picture, rows_of_each, summarize_images
+from arclight.text.previews import summarize_sentences
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGB")])
@@ -33,14 +33,14 @@ def test_rows_of_each_class() -> None:
 
 def test_portrait_of_images() -> None:
     images = torch.zeros(3, 1, 2, 2, dtype=torch.uint8)
-    portrait = portrait_of_images({"train": (images, torch.tensor([0, 1, 1]))}, ("cat", "dog"))
-    assert portrait["counts"] == {"train": {"cat": 1, "dog": 2}}
-    assert [sample["label"] for sample in portrait["samples"]] == ["cat", "dog", "dog"]
+    dataset_summary = summarize_images({"train": (images, torch.tensor([0, 1, 1]))}, ("cat", "dog"))
+    assert dataset_summary["counts"] == {"train": {"cat": 1, "dog": 2}}
+    assert [sample["label"] for sample in dataset_summary["samples"]] == ["cat", "dog", "dog"]
 
 
 def test_portrait_of_sentences() -> None:
     train = [(("a", "b"), ("O", "O")), (("c", "d", "e"), ("B-PER", "I-PER", "B-LOC"))]
-    portrait = portrait_of_sentences({"train": train, "test": []})
-    assert portrait["counts"] == {"train": {"LOC": 1, "PER": 1}, "test": {}}
-    assert portrait["lengths"] == {"train": {"2": 1, "3": 1}, "test": {}}
-    assert portrait["samples"] == [{"words": ["c", "d", "e"], "labels": ["B-PER", "I-PER", "B-LOC"]}]
+    dataset_summary = summarize_sentences({"train": train, "test": []})
+    assert dataset_summary["counts"] == {"train": {"LOC": 1, "PER": 1}, "test": {}}
+    assert dataset_summary["lengths"] == {"train": {"2": 1, "3": 1}, "test": {}}
+    assert dataset_summary["samples"] == [{"words": ["c", "d", "e"], "labels": ["B-PER", "I-PER", "B-LOC"]}]

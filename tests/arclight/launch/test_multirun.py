@@ -16,12 +16,12 @@ from arclight.launch import multirun
 
 def leave_runs(folder: Path) -> None:
     runs = {
-        "0-shapes-cnn": [
+        "0-synthetic_images-cnn": [
             "a=1 seed=1",
             {"status": "finished", "monitor": "val/f1", "val/f1": 0.5, "test/f1": 0.25, "time/total_s": 7},
         ],
-        "10-shapes-cnn": ["a=1 seed=3", {"status": "running"}],
-        "2-shapes-cnn": ["a=1 seed=2", {"status": "failed", "error": "out of luck\nand more"}],
+        "10-synthetic_images-cnn": ["a=1 seed=3", {"status": "running"}],
+        "2-synthetic_images-cnn": ["a=1 seed=2", {"status": "failed", "error": "out of luck\nand more"}],
     }
     for name, (overrides, results) in runs.items():
         (folder / name).mkdir()
@@ -32,7 +32,7 @@ def leave_runs(folder: Path) -> None:
 def test_the_table_says_what_became_of_each_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     leave_runs(tmp_path)
     with pytest.raises(SystemExit) as ended:
-        multirun.GridTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+        multirun.MultirunTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
     assert ended.value.code == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if re.match(r" *\d+  ", line)]
     assert [line.split()[0] for line in lines] == ["0", "2", "10"]
@@ -45,7 +45,7 @@ def test_the_table_says_what_became_of_each_run(tmp_path: Path, capsys: pytest.C
 def test_a_grid_whose_runs_all_finished_ends_well(tmp_path: Path) -> None:
     (tmp_path / "0-x").mkdir()
     (tmp_path / "0-x" / "results.json").write_text('{"status": "finished"}')
-    multirun.GridTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    multirun.MultirunTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
 
 
 def test_an_empty_grid_has_a_table() -> None:

@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch.loggers import Logger
 
 from arclight.loggers import background
-from arclight.loggers.fault_tolerant import Guarded
+from arclight.loggers.fault_tolerant import FaultTolerantLogger
 
 
 class Counting(Logger):
@@ -38,7 +38,7 @@ class Counting(Logger):
 
 def test_what_is_asked_goes_on_to_the_logger(tmp_path: Path) -> None:
     inner = Counting(9)
-    logger = Guarded(inner, "counting", tmp_path)
+    logger = FaultTolerantLogger(inner, "counting", tmp_path)
     logger.log_metrics({"a": 1.0}, step=2)
     logger.log_hyperparams({"lr": 1})
     assert inner.rows == [{"a": 1.0, "step": 2}, {"lr": 1}]
@@ -49,7 +49,7 @@ def test_what_is_asked_goes_on_to_the_logger(tmp_path: Path) -> None:
 
 def test_the_first_error_is_told_and_nothing_is_asked_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     inner = Counting(2)
-    logger = Guarded(inner, "counting", tmp_path)
+    logger = FaultTolerantLogger(inner, "counting", tmp_path)
     for step in range(5):
         logger.log_metrics({"a": 1.0}, step=step)
     logger.log_hyperparams({})
@@ -62,7 +62,7 @@ def test_the_first_error_is_told_and_nothing_is_asked_again(tmp_path: Path, capl
 
 
 def test_ctrl_c_is_no_error_of_the_tracker(tmp_path: Path) -> None:
-    logger = Guarded(Counting(1), "counting", tmp_path)
+    logger = FaultTolerantLogger(Counting(1), "counting", tmp_path)
 
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -88,7 +88,7 @@ class Hanging(Counting):
 
 def test_a_tracker_that_never_answers_holds_nobody_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     inner = Hanging()
-    logger = Guarded(inner, "hanging", tmp_path, in_background=True)
+    logger = FaultTolerantLogger(inner, "hanging", tmp_path, in_background=True)
     for step in range(1000):  # would take hours
         logger.log_metrics({"a": 1.0}, step=step)
     assert inner.begun.wait(10)
@@ -106,7 +106,7 @@ def test_more_than_can_be_kept_for_it_is_told_once(
 ) -> None:
     monkeypatch.setattr(background, "MOST_WAITING", 3)
     inner = Hanging()
-    logger = Guarded(inner, "hanging", tmp_path, in_background=True)
+    logger = FaultTolerantLogger(inner, "hanging", tmp_path, in_background=True)
     for step in range(20):
         logger.log_metrics({"a": 1.0}, step=step)
     assert "hanging does not answer, and more waits for it than can be kept: it records nothing" in caplog.text
@@ -116,7 +116,7 @@ def test_more_than_can_be_kept_for_it_is_told_once(
 
 def test_what_is_sent_in_the_background_arrives_whole_and_in_order(tmp_path: Path) -> None:
     inner = Counting(999)
-    logger = Guarded(inner, "counting", tmp_path, in_background=True)
+    logger = FaultTolerantLogger(inner, "counting", tmp_path, in_background=True)
     metrics = {"a": 0.0}
     for step in range(100):
         metrics["a"] = float(step)  # who logs may use its dict again
@@ -128,6 +128,6 @@ def test_what_is_sent_in_the_background_arrives_whole_and_in_order(tmp_path: Pat
 def test_only_the_first_process_sends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("arclight.loggers.fault_tolerant.is_main_process", lambda: False)
     inner = Counting(1)
-    Guarded(inner, "counting", tmp_path, in_background=True).log_metrics({"a": 1.0})
-    Guarded(inner, "counting", tmp_path).log_metrics({"a": 1.0})
+    FaultTolerantLogger(inner, "counting", tmp_path, in_background=True).log_metrics({"a": 1.0})
+    FaultTolerantLogger(inner, "counting", tmp_path).log_metrics({"a": 1.0})
     assert inner.calls == 0

@@ -11,10 +11,10 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from arclight.loggers.factory import tensorboard
-from arclight.loggers.fault_tolerant import Guarded
+from arclight.loggers.fault_tolerant import FaultTolerantLogger
 from arclight.loggers.links import links
 
-RUN = Path("outputs/shapes-cnn/2026-01-31_12-00-00")
+RUN = Path("outputs/synthetic_images-cnn/2026-01-31_12-00-00")
 
 
 def stub(kind: str, **attributes: Any) -> Any:
@@ -39,16 +39,16 @@ def stub(kind: str, **attributes: Any) -> Any:
     ],
 )
 def test_a_tracker(logger: Any, place: str) -> None:
-    assert links([Guarded(logger, "it", RUN)]) == [("it", place)]
+    assert links([FaultTolerantLogger(logger, "it", RUN)]) == [("it", place)]
 
 
 def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = stub("TrackedByMlflow", _tracking_uri=f"sqlite:///{tmp_path}/outputs/mlflow.db", experiment_id="1", run_id="2")
     loggers = {"csv": CSVLogger(RUN, name="", version=""), "tensorboard": tensorboard(RUN), "mlflow": store}
-    assert links([Guarded(logger, name, RUN) for name, logger in loggers.items()]) == [
+    assert links([FaultTolerantLogger(logger, name, RUN) for name, logger in loggers.items()]) == [
         ("csv", f"{RUN}/metrics.csv"),
-        ("tensorboard", "tensorboard --logdir outputs/shapes-cnn"),
+        ("tensorboard", "tensorboard --logdir outputs/synthetic_images-cnn"),
         ("mlflow", "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db"),
     ]
 
@@ -59,7 +59,7 @@ def test_one_that_has_failed_says_so() -> None:
         def save_dir(self) -> str:
             raise OSError("the server is gone")
 
-    assert links([Guarded(Gone(), "mine", RUN)]) == [("mine", "has failed: see train.log")]
+    assert links([FaultTolerantLogger(Gone(), "mine", RUN)]) == [("mine", "has failed: see train.log")]
 
 
 def test_a_logger_of_the_user() -> None:

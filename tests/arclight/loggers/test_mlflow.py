@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from arclight.loggers import mlflow
-from arclight.loggers.factory import build_trackers, close_trackers
-from arclight.loggers.fault_tolerant import Guarded
+from arclight.loggers.factory import build_loggers, close_loggers
+from arclight.loggers.fault_tolerant import FaultTolerantLogger
 from arclight.loggers.mlflow import RETRIES, TIMEOUT, patience
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
@@ -31,8 +31,8 @@ def settings(port: int) -> dict[str, dict[str, str]]:
 
 
 def test_a_server_that_is_gone_is_told_and_left_out(port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    loggers = build_trackers(settings(port), tmp_path, "name")
-    assert [logger.tracker for logger in loggers if isinstance(logger, Guarded)] == ["csv"]
+    loggers = build_loggers(settings(port), tmp_path, "name")
+    assert [logger.logger_name for logger in loggers if isinstance(logger, FaultTolerantLogger)] == ["csv"]
     (told,) = (record.getMessage() for record in caplog.records if record.name.startswith("arclight"))
     assert told.startswith("mlflow cannot be started (")
     assert "it records nothing; the run goes on" in told
@@ -45,7 +45,7 @@ def test_a_server_that_never_answers_is_left_out_after_a_while(
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        loggers = build_trackers(settings(silent.getsockname()[1]), tmp_path, "name")
+        loggers = build_loggers(settings(silent.getsockname()[1]), tmp_path, "name")
     assert len(loggers) == 1
     assert "mlflow cannot be started (" in caplog.text
 
@@ -54,13 +54,13 @@ def test_a_server_that_goes_during_the_run_costs_its_records_only(
     port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mlflow, "start_run", lambda folder, **described: ("abc", settings(port)["mlflow"]["uri"]))
-    monkeypatch.setattr(mlflow.TrackedByMlflow, "experiment", property(lambda logger: logger._mlflow_client))
+    monkeypatch.setattr(mlflow.ResumableMLFlowLogger, "experiment", property(lambda logger: logger._mlflow_client))
     monkeypatch.setenv(TIMEOUT, "5")  # as the user may; ends with the test
     monkeypatch.setenv(RETRIES, "0")
-    loggers = build_trackers(settings(port), tmp_path, "name")
+    loggers = build_loggers(settings(port), tmp_path, "name")
     for step in range(500):
         loggers[1].log_metrics({"train/loss": 1.0}, step=step)
-    close_trackers(loggers, status="finished")
+    close_loggers(loggers, status="finished")
     told = [record.getMessage() for record in caplog.records if record.name.startswith("arclight")]
     assert len(told) == 1
     assert told[0].startswith("mlflow has failed (MlflowException: ")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from arclight.loggers.factory import build_trackers, close_trackers, record_facts
+from arclight.loggers.factory import build_loggers, close_loggers, record_facts
 
 SETTINGS = {"tensorboard": {"_target_": "arclight.loggers.factory.tensorboard", "artifacts": ["mistakes"]}}
 
@@ -14,7 +14,7 @@ SETTINGS = {"tensorboard": {"_target_": "arclight.loggers.factory.tensorboard", 
 @pytest.mark.filterwarnings("ignore:Experiment logs directory")  # run_folder.HARMLESS, as in a run
 def test_a_run_goes_on_with_no_step_twice_and_says_how_it_ended(tmp_path: Path) -> None:
     for status, steps, after_step in (("failed", (1, 2, 3, 4), 0), ("finished", (3, 4, 5), 2)):
-        loggers = build_trackers(SETTINGS, tmp_path, "name", after_step=after_step)
+        loggers = build_loggers(SETTINGS, tmp_path, "name", after_step=after_step)
         record_facts(loggers, {"optimizer": {"lr": 0.5}, "parameters": 7, "api_key": "Ab1"})
         for step in steps:
             loggers[1].log_metrics({"train/loss": step + after_step, "val/loss": float("nan")}, step=step)
@@ -22,7 +22,7 @@ def test_a_run_goes_on_with_no_step_twice_and_says_how_it_ended(tmp_path: Path) 
         loggers[1].log_metrics({"test/accuracy": 0.75}, step=steps[-1])
         results = {"status": status, "steps": steps[-1], "val/loss": None, "test/accuracy": 0.75}
         (tmp_path / "results.json").write_text(json.dumps(results))
-        close_trackers(loggers, status=status)
+        close_loggers(loggers, status=status)
         assert not loggers[1].is_broken  # type: ignore[attr-defined]
     recorded = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     assert [(event.step, event.value) for event in recorded.Scalars("train/loss")] == [(1, 1), (2, 2), (3, 5), (4, 6), (5, 7)]

@@ -14,7 +14,7 @@ import wandb
 
 from arclight.errors import InputError
 from arclight.loggers import wandb as wandb_logger
-from arclight.loggers.factory import build_trackers, close_trackers
+from arclight.loggers.factory import build_loggers, close_loggers
 from arclight.loggers.wandb import start_run
 from tests.project.engine.loggers.test_factory import WANDB, history, records
 
@@ -180,7 +180,7 @@ def test_processes_do_not_come_together_offline(
 @pytest.mark.processes
 def test_a_process_of_wandb_that_is_killed_costs_its_records_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
-    loggers = build_trackers({"wandb": WANDB}, tmp_path, "name")
+    loggers = build_loggers({"wandb": WANDB}, tmp_path, "name")
     started = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
     names = [process.name() for process in started]
     if "wandb-core" not in names:  # an earlier test's process serves this one, too
@@ -192,14 +192,14 @@ def test_a_process_of_wandb_that_is_killed_costs_its_records_only(tmp_path: Path
     psutil.wait_procs(started, timeout=10)
     for step in range(2, 1000):
         loggers[1].log_metrics({"train/loss": 1.0}, step=step)
-    close_trackers(loggers, status="finished")
+    close_loggers(loggers, status="finished")
     told = [record.getMessage() for record in caplog.records if record.name.startswith("arclight")]
     assert len(told) == 1
     assert told[0].startswith("wandb has failed (Conn")
     assert "it records nothing from here on; the run goes on" in told[0]
-    again = build_trackers({"wandb": WANDB}, tmp_path, "name")  # the next run of this Python has a new process
+    again = build_loggers({"wandb": WANDB}, tmp_path, "name")  # the next run of this Python has a new process
     assert len(again) == 2
-    close_trackers(again, status="finished")
+    close_loggers(again, status="finished")
     assert not again[1].is_broken  # type: ignore[attr-defined]
 
 
@@ -212,9 +212,9 @@ def test_a_killed_run_goes_on_offline_with_all_its_rows(left: bytes, tmp_path: P
     (killed / "run-known.wandb").write_bytes(left)
     (tmp_path / "trackers.json").write_text('{"wandb": "known"}')
     (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss\n5,0.5,\n10,0.4,\n11,,0.3\n")
-    loggers = build_trackers({"wandb": WANDB}, tmp_path, "name", after_step=12)
+    loggers = build_loggers({"wandb": WANDB}, tmp_path, "name", after_step=12)
     loggers[1].log_metrics({"train/loss": 0.2}, step=15)
-    close_trackers(loggers, status="interrupted")
+    close_loggers(loggers, status="interrupted")
     (folder,) = (path for path in tmp_path.glob("wandb/offline-run-*") if path != killed)
     found = records(folder)
     assert [row["trainer/global_step"] for row in history(found)] == [5, 10, 11, 15]

@@ -31,11 +31,11 @@ def backward(model: nn.Module, seed: int) -> None:
     model(torch.randn(4, 6, 5, 5, generator=generator(seed))).square().sum().backward()
 
 
-def rounds_of_one(matrix: Tensor, num_rounds: int) -> Tensor:
+def rounds_of_one(matrix: Tensor, ns_steps: int) -> Tensor:
     """The polynomial on the singular values themselves, with no iteration of matrices."""
     u, values, v = torch.linalg.svd(matrix, full_matrices=False)
     values = values / values.norm()
-    for _ in range(num_rounds):
+    for _ in range(ns_steps):
         values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
     return u @ torch.diag(values) @ v
 
@@ -61,9 +61,7 @@ def test_a_gradient_of_zeros_moves_nothing() -> None:
 def test_banks_together_equal_one_at_a_time_and_the_rest_equals_sgd(layout: torch.memory_format) -> None:
     model = net().to(memory_format=layout)  # type: ignore[call-overload]
     reference = copy.deepcopy(model)
-    optimizer = Muon(
-        parameter_groups(model, lr=0.1, weight_decay=0.0), lr=0.1, momentum=0.6, rest_lr=0.02, rest_weight_decay=0.3
-    )
+    optimizer = Muon(parameter_groups(model, lr=0.1, weight_decay=0.0), lr=0.1, momentum=0.6, sgd_lr=0.02, sgd_weight_decay=0.3)
     rest = [parameter for parameter in reference.parameters() if parameter.ndim <= 2]
     groups = [{"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0}, {"params": [p for p in rest if p.ndim == 2]}]
     sgd = torch.optim.SGD(groups, lr=0.02, momentum=0.85, nesterov=True, weight_decay=0.3)
@@ -93,7 +91,7 @@ def test_a_weight_decay_shrinks_filters() -> None:
 
 def test_groups_keep_their_share_of_the_rates_and_filters_come_last() -> None:
     model = net()
-    optimizer = Muon(parameter_groups(model, lr=0.4, weight_decay=0.0), lr=0.2, rest_lr=0.1, rest_weight_decay=0.7)
+    optimizer = Muon(parameter_groups(model, lr=0.4, weight_decay=0.0), lr=0.2, sgd_lr=0.1, sgd_weight_decay=0.7)
     assert [(group["lr"], group["weight_decay"], group["orthogonal"]) for group in optimizer.param_groups] == [
         (0.2, 0.0, False),  # norms and biases
         (0.2, 0.7, False),  # the linear layer
@@ -147,11 +145,11 @@ def test_a_closure_is_called_with_gradients() -> None:
     [
         ({"lr": -1.0}, r"optimizer\.lr=-1\.0 must be a finite number of 0 or more"),
         ({"weight_decay": float("inf")}, r"optimizer\.weight_decay=inf must be a finite number"),
-        ({"rest_lr": float("nan")}, r"optimizer\.rest_lr=nan must be a finite number"),
-        ({"rest_weight_decay": -0.1}, r"optimizer\.rest_weight_decay=-0\.1 must be a finite number"),
+        ({"sgd_lr": float("nan")}, r"optimizer\.sgd_lr=nan must be a finite number"),
+        ({"sgd_weight_decay": -0.1}, r"optimizer\.sgd_weight_decay=-0\.1 must be a finite number"),
         ({"momentum": 1.0}, r"optimizer\.momentum=1\.0 must be 0 or more and below 1"),
-        ({"rest_momentum": -0.5}, r"optimizer\.rest_momentum=-0\.5 must be 0 or more and below 1"),
-        ({"num_rounds": 0}, r"optimizer\.num_rounds=0 must be 1 or more"),
+        ({"sgd_momentum": -0.5}, r"optimizer\.sgd_momentum=-0\.5 must be 0 or more and below 1"),
+        ({"ns_steps": 0}, r"optimizer\.ns_steps=0 must be 1 or more"),
         ({"weight_decay": 0.1}, r"optimizer\.weight_decay=0\.1 has no effect with optimizer\.normalize=true"),
     ],
 )

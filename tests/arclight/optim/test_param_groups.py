@@ -57,7 +57,7 @@ def test_each_layer_learns_slower_than_the_one_above() -> None:
 
 @pytest.mark.parametrize("layer_decay", [0.0, -1.0, 1.5])
 def test_a_layer_decay_out_of_range_is_told(layer_decay: float) -> None:
-    with pytest.raises(InputError, match=f"task.layer_decay={layer_decay} must lie above 0 and at most be 1"):
+    with pytest.raises(InputError, match=f"module.layer_decay={layer_decay} must lie above 0 and at most be 1"):
         parameter_groups(Layered(), lr=1.0, weight_decay=0.0, layer_decay=layer_decay)
 
 
@@ -123,9 +123,9 @@ def test_the_rate_follows_the_batch(rule: Any, batch_size: int, lr_batch_size: i
 
 @pytest.mark.parametrize("rule", ["linear", "sqrt"])
 def test_a_rule_wants_the_batch_that_it_starts_from(rule: Any) -> None:
-    with pytest.raises(InputError, match=f"task.lr_rule={rule} wants task.lr_batch_size: the global batch"):
+    with pytest.raises(InputError, match=f"module.lr_rule={rule} wants module.lr_batch_size: the global batch"):
         lr_factor(rule, 64, None)
-    with pytest.raises(InputError, match="task.lr_batch_size=0 must be 1 or more"):
+    with pytest.raises(InputError, match="module.lr_batch_size=0 must be 1 or more"):
         lr_factor(rule, 64, 0)
 
 

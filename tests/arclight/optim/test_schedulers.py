@@ -42,12 +42,12 @@ def test_steps() -> None:
 
 @pytest.mark.parametrize("name", ["constant", "warmup_linear", "cosine", "one_cycle"])
 def test_a_fraction_outside_0_to_1_is_told(name: str) -> None:
-    with pytest.raises(InputError, match="schedule.warmup_fraction=1.5 must lie between 0 and 1"):
+    with pytest.raises(InputError, match="scheduler.warmup_fraction=1.5 must lie between 0 and 1"):
         getattr(schedulers, name)(0, 10, warmup_fraction=1.5)
 
 
 def test_a_milestone_outside_0_to_1_is_told() -> None:
-    with pytest.raises(InputError, match="schedule.milestones holds 30"):
+    with pytest.raises(InputError, match="scheduler.milestones holds 30"):
         steps(0, 10, milestones=[0.5, 30])
 
 

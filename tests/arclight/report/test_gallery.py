@@ -6,26 +6,26 @@ import json
 
 import pytest
 
-from arclight.report.gallery import read_mistakes, read_portrait
+from arclight.report.gallery import read_dataset_summary, read_errors
 
 
 def test_samples_that_data_shows_nothing_of_are_left_out() -> None:
     entries = [{"index": 0, "labels": ["O"], "predicted": ["B-X"], "confidence": [1.0]}, {}]
-    assert read_mistakes(json.dumps({"mistakes": entries})) == {"pictures": [], "sentences": []}
+    assert read_errors(json.dumps({"mistakes": entries})) == {"pictures": [], "sentences": []}
 
 
 def test_an_image_without_a_picture() -> None:
     entry = {"index": 0, "label": "a", "predicted": "b", "confidence": None}
-    assert read_mistakes(json.dumps({"mistakes": [entry]}))["pictures"][0]["image"] == ""
+    assert read_errors(json.dumps({"mistakes": [entry]}))["pictures"][0]["image"] == ""
 
 
 @pytest.mark.parametrize("image", ['"><script>', "a b", "x" * 300_000, 7])
 def test_no_picture_is_anything_but_base64(image: object) -> None:
     with pytest.raises(ValueError, match="no PNG in base64"):
-        read_portrait(json.dumps({"samples": [{"label": "a", "image": image}]}))
+        read_dataset_summary(json.dumps({"samples": [{"label": "a", "image": image}]}))
 
 
 def test_classes_that_only_one_split_has() -> None:
-    portrait = read_portrait('{"counts": {"train": {"a": 2}, "test": {"b": 3}}}')
-    assert portrait["rows"] == [("a", [2, 0]), ("b", [0, 3])]
-    assert (portrait["splits"], portrait["totals"], portrait["most"]) == (["train", "test"], [2, 3], 3)
+    dataset_summary = read_dataset_summary('{"counts": {"train": {"a": 2}, "test": {"b": 3}}}')
+    assert dataset_summary["rows"] == [("a", [2, 0]), ("b", [0, 3])]
+    assert (dataset_summary["splits"], dataset_summary["totals"], dataset_summary["most"]) == (["train", "test"], [2, 3], 3)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from arclight.checkpoint import contents
-from arclight.config.compose import Composed
+from arclight.config.compose import RunConfig
 from arclight.config.locations import find_run
 from arclight.errors import InputError
 from arclight.hardware import Launch
@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
     "seed": 0,
     "data": {"root": "data", "batch_size": 8},
     "trainer": {"max_epochs": 2, "devices": 1},
-    "tracker": {"csv": {}},
+    "logger": {"csv": {}},
 }
 
 
@@ -35,13 +35,13 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-def composed(name: str, **fields: Any) -> Composed:
+def run_config(name: str, **fields: Any) -> RunConfig:
     settings = fields.pop("settings", SETTINGS)
-    return Composed(settings, (), "shapes", "cnn", Path("outputs/shapes-cnn") / name, 0.0, **fields)
+    return RunConfig(settings, (), "synthetic_images", "cnn", Path("outputs/synthetic_images-cnn") / name, 0.0, **fields)
 
 
 def leave_run(name: str, status: str | None, settings: dict[str, Any] = SETTINGS, age: int = 0) -> Path:
-    folder = Path("outputs/shapes-cnn") / name
+    folder = Path("outputs/synthetic_images-cnn") / name
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     (folder / "overrides.txt").touch()
@@ -52,13 +52,13 @@ def leave_run(name: str, status: str | None, settings: dict[str, Any] = SETTINGS
 
 
 def test_a_new_run_claims_its_folder() -> None:
-    first, second = (resume.settle(composed("run"), Launch()).folder for _ in range(2))
+    first, second = (resume.resolve_run_dir(run_config("run"), Launch()).folder for _ in range(2))
     assert [first.name, second.name] == ["run", "run_2"]
 
 
 def test_two_runs_of_one_second_do_not_share_a_folder(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(resume.claim, [tmp_path / "run"] * 20))
+        folders = list(pool.map(resume.create_run_dir, [tmp_path / "run"] * 20))
     assert sorted(folders) == sorted(tmp_path / name for name in ["run", *(f"run_{n}" for n in range(2, 21))])
 
 
@@ -68,62 +68,62 @@ def test_auto_goes_on_with_the_newest_unfinished_run_of_the_same_config(status: 
     wanted = leave_run("new", status, age=1)
     leave_run("done", "finished")
     leave_run("other", status, {**SETTINGS, "seed": 1})
-    new = composed("now", resume="auto")
+    new = run_config("now", resume="auto")
     new.folder.mkdir()
-    assert resume.settle(new, Launch()).folder == wanted
+    assert resume.resolve_run_dir(new, Launch()).folder == wanted
     assert not new.folder.exists()
 
 
 def test_auto_begins_anew_where_there_is_nothing_to_go_on_with() -> None:
     leave_run("done", "finished")
-    assert resume.settle(composed("now", resume="auto"), Launch()).folder.name == "now"
+    assert resume.resolve_run_dir(run_config("now", resume="auto"), Launch()).folder.name == "now"
 
 
 def test_a_run_that_is_started_again_goes_on_by_itself() -> None:
     wanted = leave_run("before", "running")
-    assert resume.settle(composed("now"), Launch("torchrun", restart_count=1, run_id="none")).folder == wanted
-    assert resume.settle(composed("later"), Launch()).folder.name == "later"
+    assert resume.resolve_run_dir(run_config("now"), Launch("torchrun", restart_count=1, run_id="none")).folder == wanted
+    assert resume.resolve_run_dir(run_config("later"), Launch()).folder.name == "later"
 
 
 def test_what_does_not_change_the_results_may_change() -> None:
     wanted = leave_run("before", "interrupted")
-    elsewhere = {**SETTINGS, "trainer": {"max_epochs": 2, "devices": 8}, "tracker": {"wandb": {}}}
+    elsewhere = {**SETTINGS, "trainer": {"max_epochs": 2, "devices": 8}, "logger": {"wandb": {}}}
     elsewhere["data"] = {"root": "/scratch", "batch_size": 8}
-    assert resume.settle(composed("now", settings=elsewhere, resume="auto"), Launch()).folder == wanted
+    assert resume.resolve_run_dir(run_config("now", settings=elsewhere, resume="auto"), Launch()).folder == wanted
 
 
 def test_another_config_is_refused_with_the_difference() -> None:
     folder = leave_run("before", "interrupted")
-    other = composed("now", settings={**SETTINGS, "seed": 7}, resume=str(folder))
+    other = run_config("now", settings={**SETTINGS, "seed": 7}, resume=str(folder))
     with pytest.raises(InputError, match=r"(?s)another config; resume_with_changes=true goes on .*seed: 0 -> 7"):
-        resume.settle(other, Launch())
-    assert resume.settle(replace(other, resume_with_changes=True), Launch()).folder == folder
+        resume.resolve_run_dir(other, Launch())
+    assert resume.resolve_run_dir(replace(other, resume_with_changes=True), Launch()).folder == folder
 
 
 def test_a_finished_run_is_not_gone_on_with() -> None:
     folder = leave_run("before", "finished")
     with pytest.raises(InputError, match="is finished; train it further with trainer.max_epochs"):
-        resume.settle(composed("now", resume=str(folder)), Launch())
+        resume.resolve_run_dir(run_config("now", resume=str(folder)), Launch())
 
 
 def test_latest_and_a_checkpoint_stand_for_their_run() -> None:
     folder = leave_run("before", "interrupted", age=1)
     for name in ("latest", str(folder / "checkpoints" / "last.ckpt"), str(folder)):
-        assert resume.settle(composed("now", resume=name), Launch()).folder == folder
+        assert resume.resolve_run_dir(run_config("now", resume=name), Launch()).folder == folder
 
 
 @pytest.mark.parametrize("name", ["nowhere", "outputs"])
 def test_a_folder_that_is_no_run_is_told(name: str) -> None:
     with pytest.raises(InputError, match=f"{name} is no run folder: it holds no config.yaml"):
-        resume.settle(composed("now", resume=name), Launch())
+        resume.resolve_run_dir(run_config("now", resume=name), Launch())
     with pytest.raises(InputError, match="latest: .* holds no run; start one"):
-        resume.settle(composed("now", resume="latest"), Launch())
+        resume.resolve_run_dir(run_config("now", resume="latest"), Launch())
 
 
 def test_a_half_written_config_is_not_taken_for_the_same() -> None:
     folder = leave_run("before", "running")
     (folder / "config.yaml").write_text("seed: [")
-    assert resume.settle(composed("now", resume="auto"), Launch()).folder.name == "now"
+    assert resume.resolve_run_dir(run_config("now", resume="auto"), Launch()).folder.name == "now"
 
 
 def test_one_run_trains_once_at_a_time() -> None:
@@ -135,7 +135,7 @@ def test_one_run_trains_once_at_a_time() -> None:
     ):
         pass
     with resume.locked(folder):
-        assert resume.settle(composed("now", resume="auto"), Launch()).folder.name == "now"
+        assert resume.resolve_run_dir(run_config("now", resume="auto"), Launch()).folder.name == "now"
     assert not (folder / resume.LOCK).exists()
     with resume.locked(folder):
         pass
@@ -156,7 +156,7 @@ def test_the_lock_of_a_process_that_was_killed_holds_nobody_up() -> None:
         other.kill()
         other.communicate()
     assert (folder / resume.LOCK).exists()
-    assert resume.settle(composed("now", resume="auto"), Launch()).folder == folder
+    assert resume.resolve_run_dir(run_config("now", resume="auto"), Launch()).folder == folder
     with resume.locked(folder):
         pass
 
@@ -164,9 +164,9 @@ def test_the_lock_of_a_process_that_was_killed_holds_nobody_up() -> None:
 def test_a_place_where_nothing_can_be_written_is_told() -> None:
     Path("outputs").write_text("a file")
     with pytest.raises(
-        InputError, match=r"outputs/shapes-cnn/run could not be written \(Not a directory; .* MB are free there\)"
+        InputError, match=r"outputs/synthetic_images-cnn/run could not be written \(Not a directory; .* MB are free there\)"
     ):
-        resume.settle(composed("run"), Launch())
+        resume.resolve_run_dir(run_config("run"), Launch())
 
 
 def test_the_run_that_began_last_is_the_newest_whatever_the_clock_says() -> None:
@@ -176,7 +176,7 @@ def test_the_run_that_began_last_is_the_newest_whatever_the_clock_says() -> None
     second = leave_run("second", "interrupted", age=5)
     make_newest(second / "config.yaml")
     assert find_run("latest") == second
-    assert resume.settle(composed("now", resume="auto"), Launch()).folder == second
+    assert resume.resolve_run_dir(run_config("now", resume="auto"), Launch()).folder == second
     for folder, steps in ((first, 1), (elsewhere, 2), (second, 3)):
         (folder / "checkpoints").mkdir()
         (folder / "checkpoints" / "last.ckpt").touch()
@@ -210,7 +210,7 @@ def test_a_launch_finds_the_run_that_it_began(launch: Launch) -> None:
     leave_launch(wanted, "night")
     leave_launch(leave_run("another's", "interrupted", age=1), "day")
     leave_launch(leave_run("of other settings", "interrupted", {**SETTINGS, "seed": 1}), "night")
-    assert resume.settle(composed("now"), launch).folder == wanted
+    assert resume.resolve_run_dir(run_config("now"), launch).folder == wanted
 
 
 @pytest.mark.parametrize(
@@ -225,32 +225,34 @@ def test_a_launch_finds_the_run_that_it_began(launch: Launch) -> None:
 )
 def test_what_another_launch_began_is_left_alone(launch: Launch) -> None:
     leave_launch(leave_run("another's", "interrupted"), "night")
-    assert resume.settle(composed("now"), launch).folder.name == "now"
+    assert resume.resolve_run_dir(run_config("now"), launch).folder.name == "now"
 
 
 def test_a_launch_that_has_finished_its_run_begins_another() -> None:
     leave_launch(leave_run("done", "finished"), "night")
-    assert resume.settle(composed("now"), Launch("torchrun", run_id="night")).folder.name == "now"
+    assert resume.resolve_run_dir(run_config("now"), Launch("torchrun", run_id="night")).folder.name == "now"
 
 
 @pytest.mark.parametrize("has_config", [True, False], ids=["begun", "killed before it wrote its config"])
 def test_a_job_of_a_grid_goes_on_in_its_own_folder(has_config: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume, "in_grid", lambda: True)
-    own = leave_run("0-shapes-cnn", "running", age=9)
+    monkeypatch.setattr(resume, "in_multirun", lambda: True)
+    own = leave_run("0-synthetic_images-cnn", "running", age=9)
     if not has_config:
         (own / "config.yaml").unlink()
-    leave_run("1-shapes-cnn", "finished")
+    leave_run("1-synthetic_images-cnn", "finished")
     for word in ("none", "auto"):
-        again = resume.settle(composed("0-shapes-cnn", resume=word), Launch("slurm", run_id="7", restart_count=1))
+        again = resume.resolve_run_dir(
+            run_config("0-synthetic_images-cnn", resume=word), Launch("slurm", run_id="7", restart_count=1)
+        )
         assert again.folder == own
 
 
 def test_equal_runs_of_a_grid_do_not_take_each_others_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume, "in_grid", lambda: True)
-    leave_run("0-shapes-cnn", "finished")
-    second = composed("1-shapes-cnn", resume="auto")
-    assert resume.settle(second, Launch()).folder.name == "1-shapes-cnn"
-    earlier = [leave_run(f"../earlier/{number}-shapes-cnn", "interrupted", age=number) for number in (0, 1)]
-    third = composed("../now/1-shapes-cnn", resume="auto")
+    monkeypatch.setattr(resume, "in_multirun", lambda: True)
+    leave_run("0-synthetic_images-cnn", "finished")
+    second = run_config("1-synthetic_images-cnn", resume="auto")
+    assert resume.resolve_run_dir(second, Launch()).folder.name == "1-synthetic_images-cnn"
+    earlier = [leave_run(f"../earlier/{number}-synthetic_images-cnn", "interrupted", age=number) for number in (0, 1)]
+    third = run_config("../now/1-synthetic_images-cnn", resume="auto")
     third.folder.mkdir(parents=True)
-    assert resume.settle(third, Launch()).folder.resolve() == earlier[1].resolve()
+    assert resume.resolve_run_dir(third, Launch()).folder.resolve() == earlier[1].resolve()

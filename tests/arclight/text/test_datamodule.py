@@ -12,13 +12,13 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from arclight.data.samplers import EvalOrder, Rows, Shard, TrainOrder
+from arclight.data.samplers import BatchIndices, EvalSampler, Shard, TrainSampler
 from arclight.errors import InputError
-from arclight.images.info import ImageSpec
-from arclight.interfaces import IGNORED
+from arclight.images.info import ImageInfo
+from arclight.interfaces import IGNORE_INDEX
 from arclight.text.columns import Sentence
-from arclight.text.datamodule import BucketOrder, Subwords, TokenDataModule, TokenLoader
-from arclight.text.info import TokenBatch, TokenSpec
+from arclight.text.datamodule import BucketSampler, Subwords, TokenDataModule, TokenLoader
+from arclight.text.info import TokenBatch, TokenInfo
 from arclight.text.tokenizer import load_tokenizer
 
 LABELS = ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")
@@ -31,14 +31,14 @@ def sentence(words: str, tags: str, line: int = 1) -> Sentence:
     return Sentence(tuple(words.split(" ")), tuple(tags.split()), 0, "made.txt", line)
 
 
-def rows(*indices: int) -> Rows:
-    return Rows(torch.tensor(indices), torch.tensor(indices), 0, 0)
+def rows(*indices: int) -> BatchIndices:
+    return BatchIndices(torch.tensor(indices), torch.tensor(indices), 0, 0)
 
 
 @pytest.fixture(scope="module")
-def spec(bert_folder: Path) -> TokenSpec:
+def data_info(bert_folder: Path) -> TokenInfo:
     tokenizer, pad_id = load_tokenizer(str(bert_folder), max_length=12)
-    return TokenSpec(labels=LABELS, tokenizer=tokenizer.to_str(), vocab_size=111, pad_id=pad_id, max_length=12)
+    return TokenInfo(labels=LABELS, tokenizer=tokenizer.to_str(), vocab_size=111, pad_id=pad_id, max_length=12)
 
 
 def random_sentences(number: int, seed: int = 0) -> list[Sentence]:
@@ -52,12 +52,12 @@ def random_sentences(number: int, seed: int = 0) -> list[Sentence]:
     ]
 
 
-def test_a_word_has_its_label_on_its_first_subword(spec: TokenSpec) -> None:
-    subwords = Subwords([sentence("abc d1 de", "B-PER I-PER O"), sentence("a", "B-LOC")], spec)
+def test_a_word_has_its_label_on_its_first_subword(data_info: TokenInfo) -> None:
+    subwords = Subwords([sentence("abc d1 de", "B-PER I-PER O"), sentence("a", "B-LOC")], data_info)
     batch = subwords.batch(rows(0, 1))
     assert batch.input_ids.tolist() == [[CLS, A, INNER_B, INNER_C, UNK, D, INNER_E, SEP], [CLS, A, SEP, *[PAD] * 5]]
     assert batch.attention_mask.tolist() == [[1] * 8, [1] * 3 + [0] * 5]
-    none = IGNORED
+    none = IGNORE_INDEX
     assert batch.labels.tolist() == [[none, 2, none, none, 4, 0, none, none], [none, 1, *[none] * 6]]
     assert batch.word_starts.tolist() == [[1, 4, 5], [1, -1, -1]]
     assert batch.word_labels.tolist() == [[2, 4, 0], [1, none, none]]
@@ -78,76 +78,76 @@ def test_a_word_has_its_label_on_its_first_subword(spec: TokenSpec) -> None:
     ],
 )
 def test_truncation_keeps_the_last_special_token_and_every_gold_label(
-    spec: TokenSpec, caplog: pytest.LogCaptureFixture, max_length: int, ids: list[int], starts: list[int], num_cut: int
+    data_info: TokenInfo, caplog: pytest.LogCaptureFixture, max_length: int, ids: list[int], starts: list[int], num_cut: int
 ) -> None:
-    short = TokenSpec(**{**vars(spec), "max_length": max_length})
+    short = TokenInfo(**{**vars(data_info), "max_length": max_length})
     with caplog.at_level(logging.WARNING):
         subwords = Subwords([sentence("abc de a", "B-PER I-PER B-LOC")], short)
     batch = subwords.batch(rows(0))
     assert batch.input_ids.tolist() == [ids]
     assert batch.word_starts.tolist() == [starts]
     assert batch.word_labels.tolist() == [[2, 4, 1]]
-    assert (batch.labels != IGNORED).sum() == batch.num_labelled == 3 - num_cut
+    assert (batch.labels != IGNORE_INDEX).sum() == batch.num_labelled == 3 - num_cut
     assert (subwords.num_cut, subwords.num_empty) == (num_cut, 0)
     told = f"{num_cut} words stand beyond data.max_length={max_length} and count as predicted O"
     assert [record.message for record in caplog.records] == ([told] if num_cut else [])
 
 
-def test_a_word_of_control_characters_has_no_subword_but_keeps_its_label(spec: TokenSpec) -> None:
-    subwords = Subwords([sentence("a \u200b d", "B-PER I-PER O"), sentence("\u200b", "B-LOC")], spec)
+def test_a_word_of_control_characters_has_no_subword_but_keeps_its_label(data_info: TokenInfo) -> None:
+    subwords = Subwords([sentence("a \u200b d", "B-PER I-PER O"), sentence("\u200b", "B-LOC")], data_info)
     batch = subwords.batch(rows(0, 1))
     assert batch.input_ids.tolist() == [[CLS, A, D, SEP], [CLS, SEP, PAD, PAD]]
     assert batch.word_starts.tolist() == [[1, -1, 2], [-1, -1, -1]]
-    assert batch.word_labels.tolist() == [[2, 4, 0], [1, IGNORED, IGNORED]]
+    assert batch.word_labels.tolist() == [[2, 4, 0], [1, IGNORE_INDEX, IGNORE_INDEX]]
     assert (subwords.num_cut, subwords.num_empty) == (0, 2)
     assert batch.num_labelled == 2
     assert subwords.batch(rows(1)).num_labelled == 1  # no loss is divided by zero
 
 
-def test_words_cut_off_and_words_of_nothing_are_counted_apart(spec: TokenSpec) -> None:
-    short = TokenSpec(**{**vars(spec), "max_length": 4})
+def test_words_cut_off_and_words_of_nothing_are_counted_apart(data_info: TokenInfo) -> None:
+    short = TokenInfo(**{**vars(data_info), "max_length": 4})
     subwords = Subwords([sentence("a \u200b d abc \u200b", "O O O O O")], short)
     assert (subwords.num_cut, subwords.num_empty) == (2, 1)
 
 
-def test_random_sentences_agree_with_the_tokenizer_word_by_word(spec: TokenSpec) -> None:
+def test_random_sentences_agree_with_the_tokenizer_word_by_word(data_info: TokenInfo) -> None:
     sentences = random_sentences(60)
-    subwords = Subwords(sentences, spec)
-    tokenizer = Tokenizer.from_str(spec.tokenizer)
+    subwords = Subwords(sentences, data_info)
+    tokenizer = Tokenizer.from_str(data_info.tokenizer)
     for row, made in enumerate(sentences):
         batch = subwords.batch(rows(row))
         position, pieces = 1, [CLS]
         for number, word in enumerate(made.words):
             start = int(batch.word_starts[0, number])
-            assert start == (position if position < spec.max_length - 1 else -1)
+            assert start == (position if position < data_info.max_length - 1 else -1)
             assert batch.word_labels[0, number] == LABELS.index(made.tags[number])
             ids = tokenizer.encode([word], is_pretokenized=True, add_special_tokens=False).ids
             pieces += ids
             position += len(ids)
-        assert batch.input_ids[0].tolist() == [*pieces[: spec.max_length - 1], SEP]
+        assert batch.input_ids[0].tolist() == [*pieces[: data_info.max_length - 1], SEP]
 
 
-def test_a_row_that_fills_the_batch_is_padding_that_no_attention_chokes_on(spec: TokenSpec, bert_folder: Path) -> None:
+def test_a_row_that_fills_the_batch_is_padding_that_no_attention_chokes_on(data_info: TokenInfo, bert_folder: Path) -> None:
     from transformers import BertModel
 
-    subwords = Subwords([sentence("abc", "B-PER"), sentence("a d", "O O")], spec)
-    batch = subwords.batch(Rows(torch.tensor([1, -1]), torch.tensor([1, -1]), 0, 0))
+    subwords = Subwords([sentence("abc", "B-PER"), sentence("a d", "O O")], data_info)
+    batch = subwords.batch(BatchIndices(torch.tensor([1, -1]), torch.tensor([1, -1]), 0, 0))
     assert batch.input_ids.tolist() == [[CLS, A, D, SEP], [PAD] * 4]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1], [1, 0, 0, 0]]
-    assert batch.labels[1].tolist() == [IGNORED] * 4
+    assert batch.labels[1].tolist() == [IGNORE_INDEX] * 4
     assert batch.word_starts[1].tolist() == [-1, -1]
-    assert batch.word_labels[1].tolist() == [IGNORED, IGNORED]
+    assert batch.word_labels[1].tolist() == [IGNORE_INDEX, IGNORE_INDEX]
     assert batch.indices.tolist() == [1, -1]
     assert (batch.num_tokens, batch.num_labelled) == (4, 2.0)
     net = BertModel.from_pretrained(bert_folder, add_pooling_layer=False).eval()
     assert net(batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state.isfinite().all()
 
 
-def test_a_part_of_nothing_but_filling_is_still_a_batch(spec: TokenSpec) -> None:
-    subwords = Subwords([sentence("abc", "B-PER")], spec)
-    batch = subwords.batch(Rows(torch.tensor([-1]), torch.tensor([0, -1]), 1, 0))
+def test_a_part_of_nothing_but_filling_is_still_a_batch(data_info: TokenInfo) -> None:
+    subwords = Subwords([sentence("abc", "B-PER")], data_info)
+    batch = subwords.batch(BatchIndices(torch.tensor([-1]), torch.tensor([0, -1]), 1, 0))
     assert (batch.input_ids.tolist(), batch.attention_mask.tolist()) == ([[PAD]], [[1]])
-    assert (batch.word_starts.tolist(), batch.word_labels.tolist()) == ([[-1]], [[IGNORED]])
+    assert (batch.word_starts.tolist(), batch.word_labels.tolist()) == ([[-1]], [[IGNORE_INDEX]])
     assert (batch.num_tokens, batch.num_labelled) == (0, 0.5)
 
 
@@ -156,7 +156,7 @@ def content(batch: TokenBatch) -> list[tuple[Any, ...]]:
     found = []
     for row in range(len(batch.indices)):
         if batch.indices[row] >= 0:
-            length, words = int(batch.attention_mask[row].sum()), int((batch.word_labels[row] != IGNORED).sum())
+            length, words = int(batch.attention_mask[row].sum()), int((batch.word_labels[row] != IGNORE_INDEX).sum())
             parts = (batch.input_ids[row, :length], batch.labels[row, :length])
             parts += (batch.word_starts[row, :words], batch.word_labels[row, :words])
             found.append((int(batch.indices[row]), *(tuple(part.tolist()) for part in parts)))
@@ -164,11 +164,11 @@ def content(batch: TokenBatch) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize(("world_size", "accumulation"), [(2, 1), (1, 2), (2, 2), (4, 1)])
-def test_all_processes_and_parts_together_take_what_one_takes(spec: TokenSpec, world_size: int, accumulation: int) -> None:
-    subwords = Subwords(random_sentences(45), spec)
-    alone = list(TokenLoader(subwords, BucketOrder(subwords.lengths, 8, seed=3)))
+def test_all_processes_and_parts_together_take_what_one_takes(data_info: TokenInfo, world_size: int, accumulation: int) -> None:
+    subwords = Subwords(random_sentences(45), data_info)
+    alone = list(TokenLoader(subwords, BucketSampler(subwords.lengths, 8, seed=3)))
     shares = [
-        list(TokenLoader(subwords, BucketOrder(subwords.lengths, 8, seed=3, shard=Shard(rank, world_size, accumulation))))
+        list(TokenLoader(subwords, BucketSampler(subwords.lengths, 8, seed=3, shard=Shard(rank, world_size, accumulation))))
         for rank in range(world_size)
     ]
     assert {len(share) for share in shares} == {5 * accumulation}
@@ -176,16 +176,16 @@ def test_all_processes_and_parts_together_take_what_one_takes(spec: TokenSpec, w
         parts = [shares[rank][step * accumulation + part] for part in range(accumulation) for rank in range(world_size)]
         assert [row for part in parts for row in content(part)] == content(whole)
         assert sum(part.num_tokens for part in parts) == whole.num_tokens == int(whole.attention_mask.sum())
-        assert whole.num_labelled == int((whole.labels != IGNORED).sum()) == int((whole.word_starts >= 0).sum())
+        assert whole.num_labelled == int((whole.labels != IGNORE_INDEX).sum()) == int((whole.word_starts >= 0).sum())
         assert {part.num_labelled for part in parts} == {whole.num_labelled / len(parts)}
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("number", [1, 5, 8, 13, 16])
-def test_evaluation_covers_each_sentence_once_whatever_the_number(spec: TokenSpec, number: int, world_size: int) -> None:
-    subwords = Subwords(random_sentences(number), spec)
+def test_evaluation_covers_each_sentence_once_whatever_the_number(data_info: TokenInfo, number: int, world_size: int) -> None:
+    subwords = Subwords(random_sentences(number), data_info)
     by_length = torch.argsort(subwords.lengths, stable=True)
-    loaders = [TokenLoader(subwords, EvalOrder(by_length, 4, shard=Shard(rank, world_size))) for rank in range(world_size)]
+    loaders = [TokenLoader(subwords, EvalSampler(by_length, 4, shard=Shard(rank, world_size))) for rank in range(world_size)]
     assert len({len(loader) for loader in loaders}) == 1
     batches = [list(loader) for loader in loaders]
     assert {len(share) for share in batches} == {len(loaders[0])}
@@ -199,7 +199,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     lengths = torch.randint(3, 60, (200,), generator=torch.Generator().manual_seed(0))
 
     def batches(seed: int, epoch: int) -> list[list[int]]:
-        order = BucketOrder(lengths, 8, seed=seed)
+        order = BucketSampler(lengths, 8, seed=seed)
         order.set_epoch(epoch)
         return order.batches().tolist()
 
@@ -210,7 +210,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 
 @pytest.mark.parametrize(("number", "batch_size"), [(200, 8), (203, 8), (5, 5), (7, 1), (1000, 3)])
 def test_each_sentence_at_most_once_and_all_but_the_remainder(number: int, batch_size: int) -> None:
-    order = BucketOrder(torch.arange(number) % 17 + 1, batch_size, seed=0)
+    order = BucketSampler(torch.arange(number) % 17 + 1, batch_size, seed=0)
     batches = order.batches()
     assert batches.shape == (number // batch_size, batch_size)
     assert len(set(batches.flatten().tolist())) == number // batch_size * batch_size
@@ -218,7 +218,7 @@ def test_each_sentence_at_most_once_and_all_but_the_remainder(number: int, batch
 
 def test_inside_a_window_batches_do_not_overlap_in_length_and_come_in_random_order() -> None:
     lengths = torch.randint(3, 100, (400,), generator=torch.Generator().manual_seed(0))
-    ranges = [(int(lengths[batch].min()), int(lengths[batch].max())) for batch in BucketOrder(lengths, 8, seed=0).batches()]
+    ranges = [(int(lengths[batch].min()), int(lengths[batch].max())) for batch in BucketSampler(lengths, 8, seed=0).batches()]
     in_order = sorted(ranges)
     assert all(before[1] <= after[0] for before, after in pairwise(in_order))
     assert ranges != in_order
@@ -226,30 +226,30 @@ def test_inside_a_window_batches_do_not_overlap_in_length_and_come_in_random_ord
 
 def test_sentences_of_all_lengths_meet_across_windows() -> None:
     lengths = torch.arange(100 * 8) // 8 + 1
-    order = BucketOrder(lengths, 8, seed=0)
+    order = BucketSampler(lengths, 8, seed=0)
     shortest_half = [bool((lengths[batch] <= 50).all()) for batch in order.batches()]
     assert 0 < sum(shortest_half[:50]) < 50  # neither half of the epoch is short sentences alone
     assert 0 < sum(shortest_half[50:]) < 50
 
 
-def test_little_of_a_bucketed_batch_is_padding(spec: TokenSpec) -> None:
-    subwords = Subwords(random_sentences(1600), TokenSpec(**{**vars(spec), "max_length": 64}))
+def test_little_of_a_bucketed_batch_is_padding(data_info: TokenInfo) -> None:
+    subwords = Subwords(random_sentences(1600), TokenInfo(**{**vars(data_info), "max_length": 64}))
 
-    def useful(order: TrainOrder | EvalOrder) -> float:
+    def useful(order: TrainSampler | EvalSampler) -> float:
         batches = list(TokenLoader(subwords, order))
         return sum(batch.num_tokens for batch in batches) / sum(batch.input_ids.numel() for batch in batches)
 
-    assert useful(BucketOrder(subwords.lengths, 16, seed=0)) > 0.95
-    assert useful(TrainOrder(1600, 16, seed=0)) < 0.65
-    assert useful(EvalOrder(torch.argsort(subwords.lengths, stable=True), 16)) > 0.95
+    assert useful(BucketSampler(subwords.lengths, 16, seed=0)) > 0.95
+    assert useful(TrainSampler(1600, 16, seed=0)) < 0.65
+    assert useful(EvalSampler(torch.argsort(subwords.lengths, stable=True), 16)) > 0.95
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_a_run_that_stops_inside_an_epoch_goes_on_with_the_next_batch(spec: TokenSpec, accumulation: int) -> None:
-    subwords = Subwords(random_sentences(45), spec)
+def test_a_run_that_stops_inside_an_epoch_goes_on_with_the_next_batch(data_info: TokenInfo, accumulation: int) -> None:
+    subwords = Subwords(random_sentences(45), data_info)
 
     def loader() -> TokenLoader:
-        fresh = TokenLoader(subwords, BucketOrder(subwords.lengths, 8, seed=0, shard=Shard(accumulation=accumulation)))
+        fresh = TokenLoader(subwords, BucketSampler(subwords.lengths, 8, seed=0, shard=Shard(accumulation=accumulation)))
         fresh.sampler.set_epoch(2)
         return fresh
 
@@ -263,9 +263,9 @@ def test_a_run_that_stops_inside_an_epoch_goes_on_with_the_next_batch(spec: Toke
     assert [batch.indices.tolist() for batch in again] == whole  # the next pass is a whole one
 
 
-def test_an_evaluation_loader_has_no_position_to_save(spec: TokenSpec) -> None:
-    subwords = Subwords(random_sentences(5), spec)
-    loader = TokenLoader(subwords, EvalOrder(torch.arange(5), 2))
+def test_an_evaluation_loader_has_no_position_to_save(data_info: TokenInfo) -> None:
+    subwords = Subwords(random_sentences(5), data_info)
+    loader = TokenLoader(subwords, EvalSampler(torch.arange(5), 2))
     next(iter(loader))
     assert loader.state_dict() == {}
     loader.load_state_dict({})
@@ -297,11 +297,11 @@ def test_fit_gives_training_and_validation_batches_and_the_spec() -> None:
     data = Made()
     data.prepare_data()
     data.setup("fit")
-    spec = data.spec
-    assert isinstance(spec, TokenSpec)
-    assert spec.labels == ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")  # I-PER though training never has it
-    assert (spec.pad_id, spec.max_length) == (0, 32)
-    assert spec.vocab_size == Tokenizer.from_str(spec.tokenizer).get_vocab_size()
+    data_info = data.data_info
+    assert isinstance(data_info, TokenInfo)
+    assert data_info.labels == ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")  # I-PER though training never has it
+    assert (data_info.pad_id, data_info.max_length) == (0, 32)
+    assert data_info.vocab_size == Tokenizer.from_str(data_info.tokenizer).get_vocab_size()
     assert (data.num_train, data.steps_per_epoch, data.sizes) == (12, 3, {"train": 12, "val": 2})
     train, val = data.train_dataloader(), data.val_dataloader()
     assert (len(train), len(val)) == (3, 1)
@@ -329,19 +329,19 @@ def test_a_test_alone_needs_no_fit_before() -> None:
     assert len(list(data.test_dataloader())) == 1
 
 
-def test_a_model_that_is_restored_brings_its_labels_and_tokenizer(spec: TokenSpec) -> None:
+def test_a_model_that_is_restored_brings_its_labels_and_tokenizer(data_info: TokenInfo) -> None:
     data = Made(tokenizer="/nowhere")
-    data.spec = spec
+    data.data_info = data_info
     data.prepare_data()
     data.setup("fit")
-    assert data.spec is spec
+    assert data.data_info is data_info
     (batch,) = data.val_dataloader()
-    assert batch.input_ids[0].tolist()[:2] == [CLS, Tokenizer.from_str(spec.tokenizer).token_to_id("B")]
+    assert batch.input_ids[0].tolist()[:2] == [CLS, Tokenizer.from_str(data_info.tokenizer).token_to_id("B")]
 
 
-def test_a_label_that_the_restored_model_lacks_is_told(spec: TokenSpec) -> None:
+def test_a_label_that_the_restored_model_lacks_is_told(data_info: TokenInfo) -> None:
     data = Made(train=[sentence("Ada", "B-ORG")] * 8)
-    data.spec = spec
+    data.data_info = data_info
     with pytest.raises(InputError, match=r"made\.txt:1: label 'B-ORG' does not occur in training"):
         data.prepare_data()
     with pytest.raises(InputError, match=r"made\.txt:1: label 'B-ORG' does not occur in training"):
@@ -362,7 +362,7 @@ def test_training_without_any_entity_is_told() -> None:
 
 def test_a_model_for_images_is_no_model_for_text() -> None:
     data = Made()
-    data.spec = ImageSpec(channels=1, height=2, width=2, classes=("a",), mean=(0.0,), std=(1.0,))
+    data.data_info = ImageInfo(channels=1, height=2, width=2, classes=("a",), mean=(0.0,), std=(1.0,))
     with pytest.raises(InputError, match="the model was built for images and this data set is text; take the data that it was"):
         data.prepare_data()
 
@@ -389,8 +389,8 @@ def test_an_encoder_that_is_not_there_is_told_before_training() -> None:
 def test_the_tokenizer_of_an_encoder_is_taken(bert_folder: Path) -> None:
     data = Made(tokenizer=str(bert_folder))
     data.setup("fit")
-    assert isinstance(data.spec, TokenSpec)
-    assert (data.spec.vocab_size, data.spec.pad_id) == (111, 0)
+    assert isinstance(data.data_info, TokenInfo)
+    assert (data.data_info.vocab_size, data.data_info.pad_id) == (111, 0)
 
 
 def test_evaluation_takes_no_more_than_a_device_holds() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from arclight.errors import InputError
-from arclight.interfaces import IGNORED
+from arclight.interfaces import IGNORE_INDEX
 from arclight.text.entities import EntityCounts, EntityTotals, count_entities, entity_table, scheme, spans, words
 
 with warnings.catch_warnings():
@@ -77,7 +77,7 @@ def test_right_predicted_and_true_entities_are_the_hand_counted_ones() -> None:
 
 def test_a_place_without_a_word_is_outside_wherever_it_is() -> None:
     gold = tags("B-PER I-PER O B-LOC I-LOC")
-    gold[0, [1, 4]] = IGNORED
+    gold[0, [1, 4]] = IGNORE_INDEX
     predicted = tags("B-PER I-PER I-PER B-LOC I-LOC")
     counts = EntityCounts(LABELS)
     counts.update(predicted, gold)
@@ -85,7 +85,7 @@ def test_a_place_without_a_word_is_outside_wherever_it_is() -> None:
     assert counts.compute().lenient.tolist() == [[1, 1, 1], [1, 2, 1]]
     assert counts.compute().strict.tolist() == [[1, 1, 1], [1, 1, 1]]
     whatever = predicted.clone()
-    whatever[0, [1, 4]] = torch.tensor([IGNORED, 0])
+    whatever[0, [1, 4]] = torch.tensor([IGNORE_INDEX, 0])
     again = EntityCounts(LABELS)
     again.update(whatever, gold)
     assert torch.equal(again.compute().lenient, counts.compute().lenient)
@@ -97,7 +97,7 @@ def test_a_truncated_word_counts_as_predicted_outside() -> None:
     predicted = words(subwords, starts, outside=0)
     assert predicted.tolist() == tags("B-PER I-PER B-LOC O O").tolist()
     gold = tags("B-PER I-PER B-LOC I-LOC O")
-    gold[0, 4] = IGNORED
+    gold[0, 4] = IGNORE_INDEX
     counts = EntityCounts(LABELS)
     counts.update(predicted, gold)
     assert counts.compute().lenient.tolist() == [[0, 1, 1], [1, 1, 1]]
@@ -171,7 +171,7 @@ def test_scores_equal_those_of_seqeval_on_random_sentences() -> None:
             gold[0][0] = next(label for label in labels if label[0] == "B")  # seqeval fails on no entity at all
         counts = EntityCounts(labels)
         garbage = int(random.integers(0, len(labels)))
-        counts.update(padded(predicted, labels, garbage), padded(gold, labels, IGNORED))
+        counts.update(padded(predicted, labels, garbage), padded(gold, labels, IGNORE_INDEX))
         lenient, strict = counts.compute()
         num_wrong_turns += int(lenient[:, 1].sum() - strict[:, 1].sum())
         with warnings.catch_warnings():
@@ -198,7 +198,7 @@ def test_true_tags_that_are_no_iob2_count_as_seqeval_counts() -> None:
 def test_counts_add_up_however_the_data_is_cut() -> None:
     random = np.random.default_rng(2)
     labels, predicted, gold = random_case(random, num_sentences=60)
-    tensors = padded(predicted, labels, 0), padded(gold, labels, IGNORED)
+    tensors = padded(predicted, labels, 0), padded(gold, labels, IGNORE_INDEX)
     whole = EntityCounts(labels)
     whole.update(*tensors)
     for _ in range(10):

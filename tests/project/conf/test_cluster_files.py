@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from arclight.config.compose import compose, composed_by_hydra
+from arclight.config.compose import compose, compose_with_hydra
 from arclight.config.locations import CONF
 
 SCRIPTS = CONF.parent / "scripts"
@@ -18,7 +18,7 @@ SCRIPTS = CONF.parent / "scripts"
 
 def test_the_launcher_of_slurm_composes() -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    with composed_by_hydra(["hydra/launcher=slurm", "hydra.launcher.partition=gpu"]) as config:
+    with compose_with_hydra(["hydra/launcher=slurm", "hydra.launcher.partition=gpu"]) as config:
         launcher = config.hydra.launcher
         assert launcher._target_.endswith("SlurmLauncher")
         assert (launcher.partition, launcher.tasks_per_node, launcher.nodes) == ("gpu", 1, 1)
@@ -32,10 +32,10 @@ def test_a_grid_keeps_its_folder_in_another_process(tmp_path: Path, monkeypatch:
     from arclight.config.compose import compose as composition
 
     monkeypatch.chdir(tmp_path)
-    with composed_by_hydra([]) as config:
+    with compose_with_hydra([]) as config:
         folder = config.hydra.sweep.dir
         Path(folder).mkdir(parents=True)
-        composition.free_folder.cache_clear()  # as in another process
+        composition.unique_dir.cache_clear()  # as in another process
         assert pickle.loads(pickle.dumps(config)).hydra.sweep.dir == folder
 
 
@@ -50,7 +50,7 @@ def test_the_command_of_kubernetes_composes(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     job: dict[str, Any] = yaml.safe_load((SCRIPTS / "kubernetes.yaml").read_text())
     assert (job["apiVersion"], job["kind"]) == ("trainer.kubeflow.org/v1alpha1", "TrainJob")
-    trainer = job["spec"]["trainer"]
+    trainer = job["data_info"]["trainer"]
     assert trainer["command"] == ["torchrun"]
     options, overrides = trainer["args"][: trainer["args"].index("train.py")], trainer["args"]
     assert any(option.startswith("--rdzv-id=") and not option.endswith("=none") for option in options)

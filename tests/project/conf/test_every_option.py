@@ -48,14 +48,14 @@ def test_every_key_of_a_target_is_read(group: str, option: str) -> None:
         "name",
         "data",
         "model",
-        "task",
+        "module",
         "optimizer",
-        "schedule",
+        "scheduler",
         "trainer",
         "hardware",
         "callbacks",
         "checkpoint",
-        "tracker",
+        "logger",
     }
     assert set(settings) == known
 
@@ -74,7 +74,7 @@ def test_a_default_in_yaml_is_the_one_in_code(option: str) -> None:
         if option == "checkpoint=epoch":  # says what differs
             continue
         # two models of one class differ in YAML only, and what is nested is the choice of the file that nests it
-        if str(node["_target_"]).startswith("arclight.") and path != "model" and path.count(".") == path.startswith("tracker."):
+        if str(node["_target_"]).startswith("arclight.") and path != "model" and path.count(".") == path.startswith("logger."):
             parameters = parameters_of(str(node["_target_"]), path)
             defaults = {key: parameters[key].default for key in node if key in parameters}
             for key, default in defaults.items():

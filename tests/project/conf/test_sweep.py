@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from arclight import hardware
-from arclight.config.compose import Composed, compose
+from arclight.config.compose import RunConfig, compose
 from arclight.config.locations import CONF
-from arclight.preflight.config_checks import find_mistakes_in
+from arclight.preflight.config_checks import check_config
 from arclight.runs.build import monitor_of
 
 SWEEP: dict[str, Any] = yaml.safe_load((CONF.parent / "scripts" / "sweep.yaml").read_text())
@@ -49,14 +49,14 @@ def typed(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def composed_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Composed]]:
+def composed_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RunConfig]]:
     """A config for every value of every parameter, as few as hold them all."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(tmp_path_factory.mktemp("sweep"))
         yield compose_all(monkeypatch)
 
 
-def compose_all(monkeypatch: pytest.MonkeyPatch) -> list[Composed]:
+def compose_all(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     columns = {key: values_of(parameter) for key, parameter in SWEEP["parameters"].items()}
     made = []
     for row in itertools.zip_longest(*columns.values()):
@@ -73,19 +73,19 @@ def compose_all(monkeypatch: pytest.MonkeyPatch) -> list[Composed]:
     return made
 
 
-def test_every_value_composes_and_can_be_built(composed_all: list[Composed]) -> None:
+def test_every_value_composes_and_can_be_built(composed_all: list[RunConfig]) -> None:
     assert (CONF.parent / SWEEP["program"]).is_file()
     for composed in composed_all:
-        assert find_mistakes_in(composed.settings, hardware.probe()) == []
-        assert "wandb" in composed.settings["tracker"]
+        assert check_config(composed.settings, hardware.probe()) == []
+        assert "wandb" in composed.settings["logger"]
 
 
-def test_it_steers_by_what_the_runs_log(composed_all: list[Composed]) -> None:
+def test_it_steers_by_what_the_runs_log(composed_all: list[RunConfig]) -> None:
     from project.lightning_modules.image_classifier import ImageClassifier
 
     assert SWEEP["metric"]["name"] == monitor_of(composed_all[0].settings) == ImageClassifier.monitor.metric
     assert SWEEP["metric"]["goal"] == {"max": "maximize", "min": "minimize"}[ImageClassifier.monitor.mode]
-    assert SWEEP["project"] == composed_all[0].settings["tracker"]["wandb"]["project"]
+    assert SWEEP["project"] == composed_all[0].settings["logger"]["wandb"]["project"]
     assert SWEEP["early_terminate"]["min_iter"] < composed_all[0].settings["trainer"]["max_epochs"]
 
 

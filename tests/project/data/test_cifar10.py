@@ -87,9 +87,14 @@ def test_the_training_files_are_split_once_over_all_of_them(cifar_folder: Path) 
 
 def test_the_spec_tells_classes_and_statistics_of_the_training_split(cifar_folder: Path) -> None:
     data = ready(cifar_folder)
-    assert data.spec is not None
-    assert (data.spec.channels, data.spec.height, data.spec.width, data.spec.classes) == (3, 32, 32, CLASSES)
-    assert (data.spec.mean, data.spec.std) == channel_statistics(data.arrays["train"].images)
+    assert data.data_info is not None
+    assert (data.data_info.channels, data.data_info.height, data.data_info.width, data.data_info.classes) == (
+        3,
+        32,
+        32,
+        CLASSES,
+    )
+    assert (data.data_info.mean, data.data_info.std) == channel_statistics(data.arrays["train"].images)
 
 
 def test_the_split_has_its_own_seed(cifar_folder: Path) -> None:
@@ -252,9 +257,9 @@ def test_a_label_beyond_the_classes_is_named_with_file_and_record(own_folder: Pa
 
 
 def test_a_model_of_other_classes_refuses_this_data(cifar_folder: Path) -> None:
-    data, known = Cifar10(str(cifar_folder), validation=50), ready(cifar_folder).spec
+    data, known = Cifar10(str(cifar_folder), validation=50), ready(cifar_folder).data_info
     assert known is not None
-    data.spec = replace(known, classes=("cat", "dog"))
+    data.data_info = replace(known, classes=("cat", "dog"))
     with pytest.raises(InputError, match="the model knows the classes cat, dog; this data set has airplane, automobile"):
         data.setup("test")
 

@@ -15,7 +15,7 @@ import pytest
 
 from arclight.errors import InputError
 from arclight.text.columns import count_entities
-from arclight.text.info import TokenSpec
+from arclight.text.info import TokenInfo
 from project.data import conll2003
 from project.data.conll2003 import PUBLISHED, Conll2003, Counts
 
@@ -68,8 +68,8 @@ def test_the_splits_of_the_shared_task(conll_folder: Path) -> None:
     assert data.sizes == {"train": 24, "val": 3, "test": 3}
     assert {split: count_entities(data.sentences(split)) for split in SMALL} == {"train": 64, "val": 8, "test": 8}
     assert len({sentence.document for sentence in data.sentences("train")}) == 16
-    assert isinstance(data.spec, TokenSpec)
-    assert data.spec.labels == ("O", "B-LOC", "B-MISC", "B-ORG", "B-PER", "I-LOC", "I-MISC", "I-ORG", "I-PER")
+    assert isinstance(data.data_info, TokenInfo)
+    assert data.data_info.labels == ("O", "B-LOC", "B-MISC", "B-ORG", "B-PER", "I-LOC", "I-MISC", "I-ORG", "I-PER")
     second = data.sentences("val")[1]
     assert " ".join(second.words) == "Peter Blackburn met Anna Maria in Brussels ."
     assert " ".join(second.tags) == "B-PER I-PER O B-PER B-PER O B-LOC O"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from arclight.errors import InputError
-from arclight.text.info import TokenSpec
+from arclight.text.info import TokenInfo
 from project.data.conll_files import ConllFiles
 
 CONTENT = "1,aspirin,NN,S-DRUG\n2,helps,VB,O\n\n1,take,VB,O\n2,vitamin,NN,B-DRUG\n3,C,NN,E-DRUG\n"
@@ -24,8 +24,8 @@ def test_own_columns_with_any_separator_and_own_labels(tmp_path: Path, separator
     data.prepare_data()
     data.setup("fit")
     data.setup("test")
-    assert isinstance(data.spec, TokenSpec)
-    assert data.spec.labels == ("O", "B-DRUG", "I-DRUG")
+    assert isinstance(data.data_info, TokenInfo)
+    assert data.data_info.labels == ("O", "B-DRUG", "I-DRUG")
     assert [sentence.words for sentence in data.sentences("test")] == [("aspirin", "helps"), ("take", "vitamin", "C")]
     assert [sentence.tags for sentence in data.sentences("val")] == [("B-DRUG", "O"), ("O", "B-DRUG", "I-DRUG")]
     assert data.sizes == {"train": 2, "val": 2, "test": 2}
@@ -42,9 +42,9 @@ def test_files_of_any_name_and_encoding(tmp_path: Path) -> None:
 
 def test_all_missing_files_are_named_at_once_with_the_nearest_there_is(tmp_path: Path) -> None:
     write(tmp_path, names=("train.txt", "dev.txt"))
-    with pytest.raises(InputError) as mistake:
+    with pytest.raises(InputError) as error:
         ConllFiles(str(tmp_path), train="trian.txt", test="some.conll").prepare_data()
-    assert str(mistake.value).splitlines() == [
+    assert str(error.value).splitlines() == [
         f"data.train=trian.txt: no such file in {tmp_path}. Did you mean 'train.txt'?",
         f"data.validation=valid.txt: no such file in {tmp_path}. Did you mean 'train.txt'?",
         f"data.test=some.conll: no such file in {tmp_path}. Known: dev.txt, train.txt.",

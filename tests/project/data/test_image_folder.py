@@ -17,7 +17,7 @@ from arclight.errors import InputError
 from arclight.images import class_directories, datamodule
 from arclight.images.class_directories import find_images
 from arclight.images.image_file import ImageFile
-from arclight.images.info import ImageBatch, ImageSpec
+from arclight.images.info import ImageBatch, ImageInfo
 from project.data import image_folder
 from project.data.image_folder import ImageFolder, check_header, read_image
 from tests.arclight.images.test_loader import same
@@ -49,10 +49,10 @@ def split_up(tmp_path: Path) -> Path:
 
 
 def ready(
-    root: Path, *parts: str, spec: ImageSpec | None = None, image_size: int | None = 16, **settings: object
+    root: Path, *parts: str, data_info: ImageInfo | None = None, image_size: int | None = 16, **settings: object
 ) -> ImageFolder:
     data = ImageFolder(str(root), image_size=image_size, batch_size=2, **settings)  # type: ignore[arg-type]
-    data.spec = spec
+    data.data_info = data_info
     data.prepare_data()
     for part in parts or ("fit", "test"):
         data.setup(part)
@@ -61,18 +61,23 @@ def ready(
 
 def assert_right(data: ImageFolder) -> None:
     """Every row has the colour of its class and the folder of its label."""
-    assert isinstance(data.spec, ImageSpec)
+    assert isinstance(data.data_info, ImageInfo)
     for name, (images, labels) in data.arrays.items():
         for image, label, path in zip(images, labels.tolist(), data.files[name].paths, strict=True):
-            assert path.parent.name == data.spec.classes[label]
-            assert image.amax((1, 2)).tolist() == list(COLOURS[data.spec.classes[label]])
+            assert path.parent.name == data.data_info.classes[label]
+            assert image.amax((1, 2)).tolist() == list(COLOURS[data.data_info.classes[label]])
 
 
 def test_folders_of_splits_are_the_splits(split_up: Path) -> None:
     data = ready(split_up)
     assert data.sizes == {"train": 6, "val": 4, "test": 4}
-    assert data.spec is not None
-    assert (data.spec.classes, data.spec.channels, data.spec.height, data.spec.width) == (("cat", "dog"), 3, 16, 16)
+    assert data.data_info is not None
+    assert (data.data_info.classes, data.data_info.channels, data.data_info.height, data.data_info.width) == (
+        ("cat", "dog"),
+        3,
+        16,
+        16,
+    )
     assert all(split_up / name in path.parents for name in data.sizes for path in data.files[name].paths)
     assert_right(data)
 
@@ -189,22 +194,22 @@ def test_everything_wrong_with_the_classes_is_told_at_once(split_up: Path) -> No
 
 
 def test_a_restored_model_decides_classes_and_size(split_up: Path, flat: Path) -> None:
-    spec = ready(split_up).spec
-    assert isinstance(spec, ImageSpec)
-    assert ready(flat, "test", spec=spec, image_size=None).arrays["test"].images.shape[2:] == (16, 16)
+    data_info = ready(split_up).data_info
+    assert isinstance(data_info, ImageInfo)
+    assert ready(flat, "test", data_info=data_info, image_size=None).arrays["test"].images.shape[2:] == (16, 16)
     assert ready(split_up, image_size=None).arrays["test"].images.shape[2:] == (64, 64)
     other = ImageFolder(str(split_up))
-    other.spec = replace(spec, classes=("cat", "eel"))
+    other.data_info = replace(data_info, classes=("cat", "eel"))
     with pytest.raises(InputError, match="the model knows the classes cat, eel; this data set has cat, dog"):
         other.prepare_data()  # before anything is decoded
 
 
 def test_a_restored_model_can_be_tested_on_a_test_folder_alone(split_up: Path) -> None:
-    spec = ready(split_up).spec
-    assert isinstance(spec, ImageSpec)
+    data_info = ready(split_up).data_info
+    assert isinstance(data_info, ImageInfo)
     shutil.rmtree(split_up / "train")
     shutil.rmtree(split_up / "test" / "cat")
-    data = ready(split_up, "test", spec=spec)
+    data = ready(split_up, "test", data_info=data_info)
     assert data.arrays["test"].labels.tolist() == [1, 1]
     with pytest.raises(InputError, match=r"has no train/ to train on"):
         data.setup("fit")
@@ -263,22 +268,22 @@ def test_images_that_do_not_fit_in_memory_are_read_from_disk_and_that_is_told(
     assert "they are read from disk as they are wanted, decoded and kept in" in caplog.text
     assert "data.image_size=19 would fit in memory" in caplog.text
     assert same(batches(streamed), batches(held))
-    assert streamed.spec == held.spec
+    assert streamed.data_info == held.data_info
     assert torch.equal(streamed.sample(5), held.sample(5))
     assert streamed.examples("test", [0, 2]) == held.examples("test", [0, 2])
-    assert streamed.portrait() == held.portrait()
+    assert streamed.dataset_summary() == held.dataset_summary()
     assert_right(streamed)
 
 
 def test_a_place_of_ones_own_choice_is_no_surprise(flat: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert same(batches(ready(flat, residence="disk")), batches(ready(flat, residence="memory")))
+    assert same(batches(ready(flat, storage="disk")), batches(ready(flat, storage="memory")))
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_images_that_must_be_in_memory_and_do_not_fit_are_an_error(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_folder, "free_bytes", lambda: 30 * 3 * 20**2 * 2)
-    with pytest.raises(InputError, match=r"data\.residence=memory: 30 images of 21x21 pixels .* data\.image_size=20 would fit"):
-        ready(flat, image_size=21, residence="memory")
+    with pytest.raises(InputError, match=r"data\.storage=memory: 30 images of 21x21 pixels .* data\.image_size=20 would fit"):
+        ready(flat, image_size=21, storage="memory")
 
 
 def test_processes_share_what_is_kept_and_hold_their_own_of_what_is_not(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,9 +311,9 @@ def test_the_next_start_decodes_nothing(flat: Path, monkeypatch: pytest.MonkeyPa
     for name in ("read_image", "check_header"):
         monkeypatch.setattr(image_folder, name, lambda *given: pytest.fail("decoded again"))
     monkeypatch.setattr(datamodule, "channel_statistics", lambda images: pytest.fail("counted again"))
-    for settings in ({}, {"residence": "disk"}, {"seed": 5}):
+    for settings in ({}, {"storage": "disk"}, {"seed": 5}):
         again = ready(flat, **settings)
-        assert again.spec == first.spec
+        assert again.data_info == first.data_info
         for name in first.sizes:
             assert torch.equal(again.arrays[name].images[:], first.arrays[name].images[:])
             assert torch.equal(again.arrays[name].labels, first.arrays[name].labels)
@@ -363,7 +368,7 @@ def test_the_process_that_decodes_for_all_takes_the_threads_of_all(flat: Path, m
         ({"image_size": 0}, r"data\.image_size=0 must be 1 or more"),
         ({"num_workers": 0}, r"data\.num_workers=0 must be 1 or more"),
         ({"memory_share": 1.5}, r"data\.memory_share=1\.5 must be more than 0 and at most 1"),
-        ({"residence": "ram"}, r"data\.residence=ram must be auto, memory or disk"),
+        ({"storage": "ram"}, r"data\.storage=ram must be auto, memory or disk"),
     ],
 )
 def test_a_wrong_setting_is_an_error(setting: dict[str, int], told: str) -> None:

@@ -5,24 +5,24 @@ import pytest
 import torch
 
 from arclight.errors import InputError
-from project.data.synthetic_images import SHAPES, Shapes, draw
+from project.data.synthetic_images import SHAPES, SyntheticImages, draw
 
 
-def made(data_seed: int = 0, num_train: int = 512) -> Shapes:
-    data = Shapes(num_train=num_train, num_val=40, num_test=400, data_seed=data_seed)
+def made(data_seed: int = 0, num_train: int = 512) -> SyntheticImages:
+    data = SyntheticImages(num_train=num_train, num_val=40, num_test=400, data_seed=data_seed)
     data.setup("fit")
     data.setup("test")
     return data
 
 
 @pytest.fixture(scope="module")
-def data() -> Shapes:
+def data() -> SyntheticImages:
     return made()
 
 
-def test_the_classes_are_sorted_and_equally_many(data: Shapes) -> None:
-    assert data.spec is not None
-    assert data.spec.classes == ("circle", "crescent", "cross", "hourglass", "ring", "square", "star", "triangle")
+def test_the_classes_are_sorted_and_equally_many(data: SyntheticImages) -> None:
+    assert data.data_info is not None
+    assert data.data_info.classes == ("circle", "crescent", "cross", "hourglass", "ring", "square", "star", "triangle")
     for arrays in data.arrays.values():
         counts = torch.bincount(arrays.labels, minlength=8)
         assert counts.max() - counts.min() <= 1
@@ -34,8 +34,8 @@ def test_pictures_have_the_size_that_was_asked_for() -> None:
     assert (tuple(images.shape), images.dtype) == ((3, 3, 20, 20), torch.uint8)
 
 
-def test_the_data_seed_makes_the_pictures_and_the_run_s_seed_does_not(data: Shapes) -> None:
-    again, other, other_run = made(), made(data_seed=1), Shapes(num_train=512, num_val=40, num_test=400, seed=1)
+def test_the_data_seed_makes_the_pictures_and_the_run_s_seed_does_not(data: SyntheticImages) -> None:
+    again, other, other_run = made(), made(data_seed=1), SyntheticImages(num_train=512, num_val=40, num_test=400, seed=1)
     other_run.setup("fit")
     for name in ("train", "val", "test"):
         assert torch.equal(again.arrays[name].images, data.arrays[name].images)
@@ -43,8 +43,8 @@ def test_the_data_seed_makes_the_pictures_and_the_run_s_seed_does_not(data: Shap
     assert torch.equal(other_run.arrays["train"].images, data.arrays["train"].images)
 
 
-def test_each_split_has_pictures_of_its_own_that_do_not_depend_on_the_others(data: Shapes) -> None:
-    alike = Shapes(num_train=40, num_val=40, num_test=40)
+def test_each_split_has_pictures_of_its_own_that_do_not_depend_on_the_others(data: SyntheticImages) -> None:
+    alike = SyntheticImages(num_train=40, num_val=40, num_test=40)
     alike.setup("fit")
     alike.setup("test")
     images = torch.cat([arrays.images.flatten(1) for arrays in alike.arrays.values()])
@@ -55,13 +55,13 @@ def test_each_split_has_pictures_of_its_own_that_do_not_depend_on_the_others(dat
 
 
 def test_fit_makes_no_test_pictures() -> None:
-    data = Shapes(num_train=8, num_val=8, num_test=8)
+    data = SyntheticImages(num_train=8, num_val=8, num_test=8)
     data.prepare_data()
     data.setup("fit")
     assert data.sizes == {"train": 8, "val": 8}
 
 
-def test_the_nearest_mean_picture_tells_less_than_half_of_the_classes(data: Shapes) -> None:
+def test_the_nearest_mean_picture_tells_less_than_half_of_the_classes(data: SyntheticImages) -> None:
     pixels, labels = data.arrays["train"].images.flatten(1).float(), data.arrays["train"].labels
     means = torch.stack([pixels[labels == label].mean(0) for label in range(len(SHAPES))])
     distances = torch.cdist(data.arrays["test"].images.flatten(1).float(), means)
@@ -99,4 +99,4 @@ def test_shapes_by_hand(name: str, inside: tuple[float, float], outside: tuple[f
 )
 def test_a_number_too_small_is_an_error(setting: str, least: int) -> None:
     with pytest.raises(InputError, match=rf"data\.{setting}={least - 1} must be {least} or more"):
-        Shapes(**{setting: least - 1})
+        SyntheticImages(**{setting: least - 1})

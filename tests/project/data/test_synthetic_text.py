@@ -9,15 +9,15 @@ from tokenizers import Tokenizer
 
 from arclight.errors import InputError
 from arclight.text.columns import Sentence, count_entities, to_iob2
-from arclight.text.info import TokenSpec
-from project.data.synthetic_text import Phrases
+from arclight.text.info import TokenInfo
+from project.data.synthetic_text import SyntheticText
 
 SPLITS = ("train", "val", "test")
 
 
 @pytest.fixture(scope="module")
 def splits() -> dict[str, list[Sentence]]:
-    data = Phrases()
+    data = SyntheticText()
     return {split: data.sentences(split) for split in SPLITS}
 
 
@@ -84,9 +84,9 @@ def test_what_makes_it_hard_is_there(splits: dict[str, list[Sentence]]) -> None:
 
 def test_sentences_follow_from_the_data_seed_alone(splits: dict[str, list[Sentence]]) -> None:
     for split in SPLITS:
-        assert Phrases(seed=1).sentences(split) == splits[split]
-        assert Phrases(data_seed=1).sentences(split) != splits[split]
-    assert Phrases(num_test=7).sentences("test") == splits["test"][:7]
+        assert SyntheticText(seed=1).sentences(split) == splits[split]
+        assert SyntheticText(data_seed=1).sentences(split) != splits[split]
+    assert SyntheticText(num_test=7).sentences("test") == splits["test"][:7]
     trained_on = {sentence.words for sentence in splits["train"]}
     assert sum(sentence.words in trained_on for sentence in splits["test"]) < 0.05 * len(splits["test"])
 
@@ -101,14 +101,14 @@ def test_every_sentence_is_well_formed(splits: dict[str, list[Sentence]]) -> Non
 
 
 def test_batches_without_any_download(splits: dict[str, list[Sentence]]) -> None:
-    data = Phrases()
+    data = SyntheticText()
     data.prepare_data()
     data.setup("fit")
     assert data.sizes == {"train": 3000, "val": 300}
-    assert isinstance(data.spec, TokenSpec)
-    assert data.spec.labels == ("O", "B-LOC", "B-MISC", "B-ORG", "B-PER", "I-LOC", "I-MISC", "I-ORG", "I-PER")
-    assert data.spec.vocab_size == 1000
-    tokenizer = Tokenizer.from_str(data.spec.tokenizer)
+    assert isinstance(data.data_info, TokenInfo)
+    assert data.data_info.labels == ("O", "B-LOC", "B-MISC", "B-ORG", "B-PER", "I-LOC", "I-MISC", "I-ORG", "I-PER")
+    assert data.data_info.vocab_size == 1000
+    tokenizer = Tokenizer.from_str(data.data_info.tokenizer)
     unknown = tokenizer.token_to_id("[UNK]")
     encodings = tokenizer.encode_batch([list(sentence.words) for sentence in splits["test"]], is_pretokenized=True)
     assert not any(unknown in encoding.ids for encoding in encodings)
@@ -116,7 +116,7 @@ def test_batches_without_any_download(splits: dict[str, list[Sentence]]) -> None
 
 
 def test_one_sentence_has_every_label() -> None:
-    data = Phrases(num_train=1, num_val=50, num_test=50, batch_size=1)
+    data = SyntheticText(num_train=1, num_val=50, num_test=50, batch_size=1)
     data.prepare_data()
     assert count_entities(data.sentences("train")) >= 4
 
@@ -132,4 +132,4 @@ def test_one_sentence_has_every_label() -> None:
 )
 def test_numbers_out_of_range(changes: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Phrases(**changes)
+        SyntheticText(**changes)

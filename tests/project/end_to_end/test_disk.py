@@ -19,7 +19,7 @@ from arclight.runs import experiment
 from arclight.runs.run_directory import Run
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
-RUN = [*TINY_IMAGES, "precision=fp32", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.max_epochs=1", "tracker=csv"]
+RUN = [*TINY_IMAGES, "precision=fp32", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.max_epochs=1", "logger=csv"]
 FULL = Path("/dev/full")  # Linux' device that is always full
 
 pytestmark = pytest.mark.skipif(not FULL.exists(), reason="only Linux has /dev/full")

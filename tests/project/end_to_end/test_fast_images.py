@@ -18,8 +18,8 @@ pytestmark = pytest.mark.processes
 FAST = [
     *TINY_IMAGES,
     *["model=cifarnet", "model.widths=[8,8]", "model.convolutions=1", "optimizer=muon", "callbacks=none", "precision=fp32"],
-    *["data.augment.flip=alternating", "data.augment.crop=1", "task.test_time_augmentation=flip_and_shift"],
-    *["schedule=warmup_linear", "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=4"],
+    *["data.augment.flip=alternating", "data.augment.crop=1", "module.test_time_augmentation=flip_and_shift"],
+    *["scheduler=warmup_linear", "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=4"],
 ]
 
 

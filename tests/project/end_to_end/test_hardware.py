@@ -34,11 +34,11 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (["trainer.devices=999999"], "trainer.devices=999999: .* cores would carry 999999 processes"),
         (["trainer.sync_batchnorm=true"], "trainer.sync_batchnorm=true: torch has it for GPUs"),
         (["hardware.threads=0"], "hardware.threads=0 must be a whole number of 1 or more, or auto"),
-        (["task.lr_rule=linear"], "task.lr_rule=linear wants task.lr_batch_size"),
-        (["task.lr_rule=cubic"], "task.lr_rule='cubic' must be none or linear or sqrt"),
+        (["module.lr_rule=linear"], "module.lr_rule=linear wants module.lr_batch_size"),
+        (["module.lr_rule=cubic"], "module.lr_rule='cubic' must be none or linear or sqrt"),
         (
-            ["+task.channels_last=true"],
-            "task.channels_last is set by the plan for the hardware; write hardware.channels_last",
+            ["+module.channels_last=true"],
+            "module.channels_last is set by the plan for the hardware; write hardware.channels_last",
         ),
     ],
 )
@@ -94,7 +94,7 @@ def test_the_learning_rate_follows_the_batch_and_is_told(
 
     monkeypatch.setattr(supervised, "configure", watch)
     parts = "data.max_batch_per_device=8"  # the global batch counts, not its parts
-    rule = ["task.lr_rule=linear", "task.lr_batch_size=4", "optimizer.lr=1e-3"]
+    rule = ["module.lr_rule=linear", "module.lr_batch_size=4", "optimizer.lr=1e-3"]
     arclight.run([*SHORT, "precision=fp32", parts, *rule])
     assert "0.004 (0.001 x 4, linear: batch 16, chosen for 4)" in capsys.readouterr().out
     assert rates == [{0.004}]
@@ -120,7 +120,7 @@ def test_a_run_from_another_machine_is_scored_here(caplog: pytest.LogCaptureFixt
 
 
 def test_problems_of_the_machine_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def probe() -> hardware.Facts:
+    def probe() -> hardware.HardwareInfo:
         return replace(real(), problems=("the driver is too old",))
 
     real = hardware.probe

@@ -106,9 +106,9 @@ def test_a_grid_starts_each_run_once_and_goes_on_after_a_failure() -> None:
     (grid,) = Path("outputs/grid").iterdir()
     results = {file.parent.name: json.loads(file.read_text()) for file in grid.glob("*/results.json")}
     assert {name: result["status"] for name, result in results.items()} == {
-        **{"0-shapes-cnn": "finished", "1-shapes-cnn": "failed", "2-shapes-cnn": "finished"},
+        **{"0-synthetic_images-cnn": "finished", "1-synthetic_images-cnn": "failed", "2-synthetic_images-cnn": "finished"},
     }
-    assert results["1-shapes-cnn"]["error"] == "seed=-1 must be a whole number from 0 to 4294967295 (set by seed=-1)"
+    assert results["1-synthetic_images-cnn"]["error"] == "seed=-1 must be a whole number from 0 to 4294967295 (set by seed=-1)"
     assert "Traceback" not in err
     assert "error: seed=-1 must be a whole number" in err
     table = out[out.index("3 runs") :]

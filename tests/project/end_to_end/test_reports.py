@@ -15,7 +15,7 @@ from sklearn.metrics import classification_report
 import arclight
 from arclight.checkpoint.contents import restore
 from arclight.config.instantiate import build
-from arclight.interfaces import IGNORED
+from arclight.interfaces import IGNORE_INDEX
 from arclight.metrics.tables import Table
 from project.lightning_modules.token_tagger import TokenTagger
 from tests.project.engine.checkpoint.test_contents import TINY_TEXT
@@ -26,22 +26,22 @@ DATA = os.environ.get("ARCLIGHT_DATA", "")
 def tags_of(folder: Path) -> tuple[list[list[str]], list[list[str]], TokenTagger]:
     """Gold and predicted tags of every test sentence, cut-off words as "O", by the best checkpoint."""
     restored = restore(folder)
-    assert isinstance(restored.task, TokenTagger)
+    assert isinstance(restored.module, TokenTagger)
     data = build(restored.settings["data"], "data")
-    data.spec = restored.spec
+    data.data_info = restored.data_info
     data.prepare_data()
     data.setup("test")
-    labels = restored.task.labels
+    labels = restored.module.labels
     gold, predicted = [], []
     with torch.inference_mode():
         for batch in data.test_dataloader():
-            found = restored.task.predict_words(batch)
+            found = restored.module.predict_words(batch)
             for row, true in zip(found.tolist(), batch.word_labels.tolist(), strict=True):
-                kept = [(g, p) for g, p in zip(true, row, strict=True) if g != IGNORED]
+                kept = [(g, p) for g, p in zip(true, row, strict=True) if g != IGNORE_INDEX]
                 gold.append([labels[g] for g, _ in kept])
                 predicted.append([labels[p] for _, p in kept])
-            restored.task.count(batch)
-    return gold, predicted, restored.task
+            restored.module.count(batch)
+    return gold, predicted, restored.module
 
 
 def assert_equal(table: Table, report: dict[str, Any]) -> None:
@@ -58,13 +58,13 @@ def assert_reports_are_equal(folder: Path) -> None:
         from seqeval.metrics import classification_report as entity_report
         from seqeval.scheme import IOB2
 
-        gold, predicted, task = tags_of(folder)
-        entities, strict, tags = task.score().tables
+        gold, predicted, module = tags_of(folder)
+        entities, strict, tags = module.score().tables
         settings = {"output_dict": True, "zero_division": 0}
         assert_equal(entities, entity_report(gold, predicted, **settings))
         assert_equal(strict, entity_report(gold, predicted, mode="strict", scheme=IOB2, **settings))
         flat_gold, flat_predicted = list(chain.from_iterable(gold)), list(chain.from_iterable(predicted))
-        names = [label for label in task.labels if label != "O"]
+        names = [label for label in module.labels if label != "O"]
         assert_equal(tags, classification_report(flat_gold, flat_predicted, labels=names, **settings))
 
 
@@ -80,7 +80,7 @@ def test_tables_of_made_up_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.skipif("not DATA", reason="ARCLIGHT_DATA names no folder with the real data")
 def test_tables_of_conll2003(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    overrides = ["experiment=conll2003_bert", f"data.root={DATA}/conll2003", "model.checkpoint=null", "tracker=csv"]
+    overrides = ["experiment=conll2003_bert", f"data.root={DATA}/conll2003", "model.checkpoint=null", "logger=csv"]
     run = arclight.run([*overrides, "optimizer.lr=1e-3", "trainer.max_epochs=1"])
     assert sum(row.support for row in run.model.scores.tables[0].rows) == 5648
     assert 0.3 < run.results["test/f1"] < 1
@@ -91,6 +91,6 @@ def test_tables_of_conll2003(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.skipif("not DATA", reason="ARCLIGHT_DATA names no folder with the real data")
 def test_one_epoch_of_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run = arclight.run(["experiment=cifar10_cnn", f"data.root={DATA}", "tracker=csv", "trainer.max_epochs=1"])
+    run = arclight.run(["experiment=cifar10_cnn", f"data.root={DATA}", "logger=csv", "trainer.max_epochs=1"])
     assert run.results["test/accuracy"] > 0.5
     assert sum(map(sum, run.model.scores.counts)) == 10_000

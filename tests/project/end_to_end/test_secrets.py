@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 import arclight
 from arclight.config import compose
 from arclight.errors import InputError
-from arclight.launch.multirun import GridTable
+from arclight.launch.multirun import MultirunTable
 from arclight.runs import resume, run_directory
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
@@ -28,7 +28,7 @@ ENVIRONMENT = {
 }
 ADDRESS = "https://me:planted5@example.org/x"
 DIFF = f'+password = "planted6"\n+token = tokenizer.encode("text")\n+url = "{ADDRESS}"\n'
-OVERRIDES = [*TINY_IMAGES, "trainer.max_epochs=1", "tracker=[csv,tensorboard,wandb]", f"tracker.wandb.group='{ADDRESS}'"]
+OVERRIDES = [*TINY_IMAGES, "trainer.max_epochs=1", "logger=[csv,tensorboard,wandb]", f"logger.wandb.group='{ADDRESS}'"]
 
 
 @pytest.fixture(scope="module")
@@ -60,25 +60,23 @@ def test_no_file_of_the_run_holds_one(folder: Path) -> None:
 
 def test_the_rest_is_still_there(folder: Path) -> None:
     overrides = (folder / "overrides.txt").read_text().splitlines()
-    assert overrides == [*OVERRIDES[:-1], "tracker.wandb.group=(left out)"]
+    assert overrides == [*OVERRIDES[:-1], "logger.wandb.group=(left out)"]
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["git"]["diff"].splitlines()[1] == '+token = tokenizer.encode("text")'
     assert environment["command"][1:] == overrides
     settings = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["arclight"]["settings"]
-    assert settings["tracker"]["wandb"]["group"] == "https://(left out)@example.org/x"
+    assert settings["logger"]["wandb"]["group"] == "https://(left out)@example.org/x"
 
 
 def test_who_goes_on_gives_the_secret_again(folder: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"leaves out tracker\.wandb\.group, which held a secret; give it again: tracker\.wandb"
-    ):
+    with pytest.raises(InputError, match=r"leaves out logger\.wandb\.group, which held a secret; give it again: logger\.wandb"):
         compose.compose([f"resume={folder}"])
-    composed = compose.compose([f"resume={folder}", OVERRIDES[-1]])
-    assert composed.settings["tracker"]["wandb"]["group"] == ADDRESS
-    assert resume.differences(run_directory.settings_of(folder), composed.settings) == {}
+    run_config = compose.compose([f"resume={folder}", OVERRIDES[-1]])
+    assert run_config.settings["logger"]["wandb"]["group"] == ADDRESS
+    assert resume.differences(run_directory.settings_of(folder), run_config.settings) == {}
 
 
 def test_what_hydra_writes_of_a_grid_is_taken_away(tmp_path: Path) -> None:
     (tmp_path / "multirun.yaml").write_text(ADDRESS)
-    GridTable().on_job_start(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}), task_function=None)
+    MultirunTable().on_job_start(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}), task_function=None)
     assert list(tmp_path.iterdir()) == []

@@ -15,23 +15,23 @@ import pytest
 import torch
 
 from arclight.__main__ import main
-from arclight.config.compose import compose, mistakes_told
+from arclight.config.compose import compose, report_errors
 from arclight.config.locations import CONF
 from arclight.launch import launcher
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
-IMAGES = [*TINY_IMAGES, "precision=fp32", "tracker=none"]
-TEXT = [*TINY_TEXT, "precision=fp32", "tracker=none"]
-CIFAR = ["data.root=cifar", "model=small_cnn", "data.validation=20", "data.batch_size=16", "precision=fp32", "tracker=none"]
+IMAGES = [*TINY_IMAGES, "precision=fp32", "logger=none"]
+TEXT = [*TINY_TEXT, "precision=fp32", "logger=none"]
+CIFAR = ["data.root=cifar", "model=small_cnn", "data.validation=20", "data.batch_size=16", "precision=fp32", "logger=none"]
 COLUMNS = [
     *("data=conll_files", "data.root=conll", "data.train=eng.train", "data.validation=eng.testa", "data.test=eng.testb"),
-    *("model=bert_tagger", "model.checkpoint=null", "data.batch_size=4", "precision=fp32", "tracker=none"),
+    *("model=bert_tagger", "model.checkpoint=null", "data.batch_size=4", "precision=fp32", "logger=none"),
 ]
-PICTURES = ["data=image_folder", "data.root=pictures", "model=small_cnn", "data.image_size=8", "precision=fp32", "tracker=none"]
+PICTURES = ["data=image_folder", "data.root=pictures", "model=small_cnn", "data.image_size=8", "precision=fp32", "logger=none"]
 
 # what is typed after `python train.py`, and words of the message: the place, the value, the way out
 ALONE = [
-    (["modle=cnn"], ["modle=cnn", "Did you mean 'model'?", "python train.py model=cnn"]),
+    (["modl=cnn"], ["modl=cnn", "Did you mean 'model'?", "python train.py model=cnn"]),
     (["data=cifar11"], ["data=cifar11", "conf/data/", "Did you mean 'cifar10'?", "python train.py data=cifar10"]),
     (["experment=dmeo"], ["Did you mean 'experiment=demo'?", "this would do: python train.py experiment=demo"]),
     (["demo"], ["demo is no override", "KEY=VALUE", "Did you mean 'experiment=demo'?"]),
@@ -48,7 +48,7 @@ NAMES = [
     (["experiment=dmeo"], ["conf/experiment/ has no dmeo.yaml", "Did you mean 'demo'?"]),
     (["optimizer=sdg"], ["optimizer=sdg", "Did you mean 'sgd'?"]),
     (["optimizer=zebra"], ["conf/optimizer/ has no zebra.yaml", "Known: adam, adamw, muon, sgd"]),
-    (["tracker=[csv,wandbb]"], ["conf/tracker/ has no wandbb.yaml", "Did you mean 'wandb'?"]),
+    (["logger=[csv,wandbb]"], ["conf/logger/ has no wandbb.yaml", "Did you mean 'wandb'?"]),
     (["strategy=dpp"], ["strategy=dpp", "Did you mean 'ddp'?"]),
     (["precision=bf17"], ["precision=bf17", "Did you mean 'bf16'?"]),
     (["sede=3"], ["sede=3", "Did you mean 'seed'?"]),
@@ -72,8 +72,8 @@ VALUES = [
     (["optimizer=sgd", "optimizer.momentum=0"], ["optimizer", "momentum"]),
     (["optimizer=muon", "optimizer.momentum=1"], ["optimizer.momentum=1", "below 1"]),
     (["optimizer=muon", "optimizer.weight_decay=0.1"], ["optimizer.weight_decay=0.1", "optimizer.normalize=true"]),
-    (["schedule=one_cycle", "schedule.warmup_fraction=2"], ["schedule.warmup_fraction=2", "between 0 and 1"]),
-    (["schedule=steps", "schedule.milestones=[0.5,7]"], ["schedule.milestones", "7", "between 0 and 1"]),
+    (["scheduler=one_cycle", "scheduler.warmup_fraction=2"], ["scheduler.warmup_fraction=2", "between 0 and 1"]),
+    (["scheduler=steps", "scheduler.milestones=[0.5,7]"], ["scheduler.milestones", "7", "between 0 and 1"]),
     (["data.batch_size=0"], ["data.batch_size=0", "1 or more"]),
     (["data.batch_size=many"], ["data.batch_size='many'", "whole number"]),
     (["data.batch_size=16.0"], ["data.batch_size=16.0", "whole number"]),
@@ -86,10 +86,10 @@ VALUES = [
     (["model.widths=[0]"], ["model.widths=[0]", "each 1 or more"]),
     (["model.widths=wide"], ["model.widths='wide'", "a list"]),
     (["model=cnn", "model.dropout=1.5"], ["model.dropout=1.5", "below 1"]),
-    (["task.label_smoothing=1.5"], ["task.label_smoothing=1.5", "below 1"]),
-    (["task.lr_rule=linnear"], ["task.lr_rule='linnear'", "Did you mean 'linear'?"]),
-    (["task.lr_rule=linear"], ["task.lr_rule=linear", "wants task.lr_batch_size"]),
-    (["task.test_time_augmentation=flop"], ["task.test_time_augmentation='flop'", "Did you mean 'flip'?"]),
+    (["module.label_smoothing=1.5"], ["module.label_smoothing=1.5", "below 1"]),
+    (["module.lr_rule=linnear"], ["module.lr_rule='linnear'", "Did you mean 'linear'?"]),
+    (["module.lr_rule=linear"], ["module.lr_rule=linear", "wants module.lr_batch_size"]),
+    (["module.test_time_augmentation=flop"], ["module.test_time_augmentation='flop'", "Did you mean 'flip'?"]),
     (["trainer.max_epochs=-3"], ["trainer.max_epochs=-3", "-1 or more"]),
     (["trainer.max_epochs=-1"], ["trainer.max_epochs=-1", "needs to know the end"]),
     (["trainer.max_time=soon"], ["trainer.max_time=soon", "DD:HH:MM:SS"]),
@@ -111,8 +111,8 @@ VALUES = [
     (["checkpoint.every_minutes=0"], ["checkpoint.every_minutes=0", "more than 0"]),
     (["checkpoint.every_steps=0"], ["checkpoint.every_steps=0", "1 or more"]),
     (["checkpoint.safetensors=maybe"], ["checkpoint.safetensors='maybe'", "true or false"]),
-    (["tracker=wandb", "tracker.wandb.mode=onlin"], ["tracker.wandb.mode='onlin'", "Did you mean 'online'?"]),
-    (["tracker=wandb", "tracker.wandb.project=a/b"], ["tracker.wandb.project=a/b", "128 characters"]),
+    (["logger=wandb", "logger.wandb.mode=onlin"], ["logger.wandb.mode='onlin'", "Did you mean 'online'?"]),
+    (["logger=wandb", "logger.wandb.project=a/b"], ["logger.wandb.project=a/b", "128 characters"]),
 ]
 TEXT_VALUES = [
     (["data.packing=bucket"], ["data.packing='bucket'", "Did you mean 'buckets'?"]),
@@ -121,7 +121,7 @@ TEXT_VALUES = [
     (["+data.vocab_size=5"], ["data.vocab_size=5", "or more"]),
     (["model.dropout=-1"], ["model.dropout=-1", "at least 0 and below 1"]),
     (["model.width=127"], ["model.width=127", "model.heads=2"]),
-    (["task.layer_decay=0"], ["task.layer_decay=0", "above 0"]),
+    (["module.layer_decay=0"], ["module.layer_decay=0", "above 0"]),
     (["model.checkpoint=/nowhere/at/all"], ["model.checkpoint=/nowhere/at/all", "no such folder", "save_pretrained()"]),
     (["data.tokenizer=./nowhere"], ["data.tokenizer=./nowhere", "no such folder"]),
 ]
@@ -293,7 +293,7 @@ VERBS = [
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     folder, before = tmp_path_factory.mktemp("finished"), Path.cwd()
     os.chdir(folder)
@@ -305,10 +305,10 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cifar_folder: Path, conll_folder: Path, run_folder: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cifar_folder: Path, conll_folder: Path, run_dir: Path
 ) -> Iterator[Path]:
     """A working folder with data of both tasks and a run, which must stay as it is."""
-    for name, source in (("cifar", cifar_folder), ("conll", conll_folder), ("run", run_folder)):
+    for name, source in (("cifar", cifar_folder), ("conll", conll_folder), ("run", run_dir)):
         shutil.copytree(source, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py"])
@@ -329,7 +329,7 @@ def told_by(act: Callable[[], Any], folder: Path, capsys: pytest.CaptureFixture[
     """What ends on the terminal when a mistake ends the program; the folder is then as before."""
     before = contents_of(folder)
     capsys.readouterr()
-    with pytest.raises(SystemExit) as ended, mistakes_told():
+    with pytest.raises(SystemExit) as ended, report_errors():
         act()
     assert ended.value.code == 2
     after = contents_of(folder)
@@ -409,7 +409,7 @@ def test_verbs(
 
 def test_wandb_in_an_unknown_mode(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WANDB_MODE", "sometimes")
-    message = told_by(lambda: launcher.run(compose([*IMAGES, "tracker=wandb"])), folder, capsys)
+    message = told_by(lambda: launcher.run(compose([*IMAGES, "logger=wandb"])), folder, capsys)
     check_words(message, ["WANDB_MODE=sometimes", "online, offline", "unset WANDB_MODE"])
 
 
@@ -427,7 +427,7 @@ def test_there_are_enough_of_them() -> None:
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["modle=cnn", "optimizer.lrr=1", "data=cifar11"], "python train.py model=cnn optimizer.lr=1 data=cifar10"),
+        (["modl=cnn", "optimizer.lrr=1", "data=cifar11"], "python train.py model=cnn optimizer.lr=1 data=cifar10"),
         (["data=image_folder"], "add data.root=... to the command"),
         (["experiment=demo", "+data.num_tran=3"], "python train.py experiment=demo data.num_train=3"),
     ],

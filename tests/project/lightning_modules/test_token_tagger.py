@@ -12,43 +12,43 @@ import pytest
 import torch
 
 import arclight
-from arclight.data.samplers import Rows, Shard
-from arclight.hardware import Choice
-from arclight.metrics.predictions import KeptPredictions
+from arclight.data.samplers import BatchIndices, Shard
+from arclight.hardware import Decision
+from arclight.metrics.predictions import PredictionCollector
 from arclight.optim.schedulers import constant
 from arclight.text.columns import Sentence
 from arclight.text.datamodule import Subwords, TokenLoader
-from arclight.text.info import TokenBatch, TokenSpec
-from arclight.text.packing import EvenOrder
-from project.data.synthetic_text import Phrases
+from arclight.text.info import TokenBatch, TokenInfo
+from arclight.text.packing import EvenSampler
+from project.data.synthetic_text import SyntheticText
 from project.lightning_modules.token_tagger import TokenTagger
 from project.models.bert_tagger import BertTagger
 
 SGD: Any = functools.partial(torch.optim.SGD, lr=0.1)
-WHOLE = Rows(torch.arange(16), torch.arange(16), 0, 0)
+WHOLE = BatchIndices(torch.arange(16), torch.arange(16), 0, 0)
 
 
 @pytest.fixture(scope="module")
-def data() -> Phrases:
-    made = Phrases(num_train=40, num_val=4, num_test=4, vocab_size=300, max_length=64)
+def data() -> SyntheticText:
+    made = SyntheticText(num_train=40, num_val=4, num_test=4, vocab_size=300, max_length=64)
     made.prepare_data()
     made.setup("fit")
     return made
 
 
 @pytest.fixture
-def tagger(data: Phrases) -> TokenTagger:
-    assert isinstance(data.spec, TokenSpec)
+def tagger(data: SyntheticText) -> TokenTagger:
+    assert isinstance(data.data_info, TokenInfo)
     torch.manual_seed(0)
-    net = BertTagger(data.spec, checkpoint=None, width=32, dropout=0)
+    net = BertTagger(data.data_info, checkpoint=None, width=32, dropout=0)
     torch.nn.init.normal_(net.head.weight, std=2.0)  # so that not all is predicted alike
-    return TokenTagger(data.spec, net=net, make_optimizer=SGD, schedule=constant)
+    return TokenTagger(data.data_info, net=net, make_optimizer=SGD, scheduler=constant)
 
 
 @pytest.fixture
-def subwords(data: Phrases) -> Subwords:
-    assert isinstance(data.spec, TokenSpec)
-    return Subwords(data.sentences("train"), data.spec)
+def subwords(data: SyntheticText) -> Subwords:
+    assert isinstance(data.data_info, TokenInfo)
+    return Subwords(data.sentences("train"), data.data_info)
 
 
 def gradients(tagger: TokenTagger, *batches: TokenBatch) -> tuple[float, dict[str, torch.Tensor]]:
@@ -81,12 +81,12 @@ def test_two_processes_give_the_gradients_of_one(tagger: TokenTagger, subwords: 
 def test_parts_of_one_shape_give_the_gradients_of_the_whole(tagger: TokenTagger, subwords: Subwords, shard: Shard) -> None:
     parts: list[TokenBatch] = []
     for rank in range(shard.world_size):
-        order = EvenOrder(subwords.lengths, 16, seed=0, shard=replace(shard, rank=rank))
+        order = EvenSampler(subwords.lengths, 16, seed=0, shard=replace(shard, rank=rank))
         loader = TokenLoader(subwords, order, tokens_per_row=96, shape=order.shape(96))
         parts += list(loader)[-shard.accumulation :]  # the last batch, which has fewer sentences than the others may
     assert len({part.input_ids.shape for part in parts}) == 1
     every = torch.cat([part.indices for part in parts])
-    loss, expected = gradients(tagger, subwords.batch(Rows(every, every, 0, 0)))
+    loss, expected = gradients(tagger, subwords.batch(BatchIndices(every, every, 0, 0)))
     found_loss, found = gradients(tagger, *parts)
     assert found_loss == pytest.approx(loss, abs=1e-5)
     for name, gradient in found.items():
@@ -94,8 +94,8 @@ def test_parts_of_one_shape_give_the_gradients_of_the_whole(tagger: TokenTagger,
 
 
 @pytest.mark.parametrize("takes_them", [True, False])
-def test_a_net_need_not_know_of_boundaries(data: Phrases, subwords: Subwords, takes_them: bool) -> None:
-    assert isinstance(data.spec, TokenSpec)
+def test_a_net_need_not_know_of_boundaries(data: SyntheticText, subwords: Subwords, takes_them: bool) -> None:
+    assert isinstance(data.data_info, TokenInfo)
     given: list[int] = []
 
     class Plain(torch.nn.Linear):
@@ -110,10 +110,10 @@ def test_a_net_need_not_know_of_boundaries(data: Phrases, subwords: Subwords, ta
             given.append(3 + (boundaries is not None))
             return super().forward(input_ids[..., None].float())
 
-    net = (Knowing if takes_them else Plain)(1, len(data.spec.labels))
-    task = TokenTagger(data.spec, net=net, make_optimizer=SGD, schedule=constant)
-    task.training_step(subwords.batch(WHOLE, tokens_per_row=64))
-    task.count(subwords.batch(WHOLE, tokens_per_row=64))
+    net = (Knowing if takes_them else Plain)(1, len(data.data_info.labels))
+    module = TokenTagger(data.data_info, net=net, make_optimizer=SGD, scheduler=constant)
+    module.training_step(subwords.batch(WHOLE, tokens_per_row=64))
+    module.count(subwords.batch(WHOLE, tokens_per_row=64))
     assert given == [3 + takes_them] * 2
 
 
@@ -138,7 +138,7 @@ def test_the_attention_is_chosen_for_device_and_precision_and_told(
 ) -> None:
     asked: list[tuple[torch.device, torch.dtype]] = []
     monkeypatch.setattr(
-        BertTagger, "choose_attention", lambda net, *given: [asked.append(given), Choice(False, "because of a test")][1]
+        BertTagger, "choose_attention", lambda net, *given: [asked.append(given), Decision(False, "because of a test")][1]
     )
     device = torch.device("cuda", 1)
     tagger.trainer = SimpleNamespace(  # type: ignore[assignment]
@@ -154,11 +154,11 @@ def test_packed_rows_are_scored_as_padded_ones(tagger: TokenTagger, subwords: Su
     tagger.eval()
     scores, predictions = [], []
     for batch in (subwords.batch(WHOLE), subwords.batch(WHOLE, tokens_per_row=64)):
-        kept = KeptPredictions(tagger.labels, is_per_word=True)
+        collector = PredictionCollector(tagger.labels, is_per_word=True)
         with torch.no_grad():
-            tagger.count(batch, kept)
+            tagger.count(batch, collector)
         scores.append(tagger.score())
-        predictions.append(list(kept.gather(None)))
+        predictions.append(list(collector.gather(None)))
         for metric in (tagger.entities, tagger.confusion, tagger.loss_sum, tagger.num_losses):
             metric.reset()
     assert scores[1].counts == scores[0].counts
@@ -169,14 +169,14 @@ def test_packed_rows_are_scored_as_padded_ones(tagger: TokenTagger, subwords: Su
     assert len({tag for one in predictions[0] for tag in one.predicted}) > 1
 
 
-def test_a_window_is_predicted_sentence_by_sentence(tagger: TokenTagger, data: Phrases) -> None:
-    assert isinstance(data.spec, TokenSpec)
+def test_a_window_is_predicted_sentence_by_sentence(tagger: TokenTagger, data: SyntheticText) -> None:
+    assert isinstance(data.data_info, TokenInfo)
     tagger.eval()
     pair = [sentence._replace(document=0) for sentence in data.sentences("train")[:2]]
-    windows = Subwords(pair, data.spec, in_windows=True)
+    windows = Subwords(pair, data.data_info, in_windows=True)
     assert len(windows) == 1
-    joined = Subwords([Sentence(pair[0].words + pair[1].words, pair[0].tags + pair[1].tags)], data.spec)
-    rows = Rows(torch.tensor([0]), torch.tensor([0]), 0, 0)
+    joined = Subwords([Sentence(pair[0].words + pair[1].words, pair[0].tags + pair[1].tags)], data.data_info)
+    rows = BatchIndices(torch.tensor([0]), torch.tensor([0]), 0, 0)
     first, second = tagger.predict_words(windows.batch(rows))
     (both,) = tagger.predict_words(joined.batch(rows))
     lengths = [len(sentence.words) for sentence in pair]

@@ -9,13 +9,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from arclight.errors import InputError
-from arclight.images.info import ImageSpec
+from arclight.images.info import ImageInfo
 from project.models.alexnet import AlexNet
 
 
-def images_of(height: int = 32, width: int = 32, channels: int = 3, num_classes: int = 10) -> ImageSpec:
+def images_of(height: int = 32, width: int = 32, channels: int = 3, num_classes: int = 10) -> ImageInfo:
     classes = tuple(f"class {i}" for i in range(num_classes))
-    return ImageSpec(
+    return ImageInfo(
         channels=channels, height=height, width=width, classes=classes, mean=(0.5,) * channels, std=(0.25,) * channels
     )
 

@@ -15,15 +15,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from arclight.errors import InputError
 from arclight.text.attention import PLAIN_MASK
-from arclight.text.info import TokenSpec
+from arclight.text.info import TokenInfo
 from project.models.bert_tagger import BertTagger
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 VOCAB = 111  # of the bert_folder fixture: 5 special pieces, 53 letters, 53 letters inside words
 
 
-def text(vocab_size: int = VOCAB, max_length: int = 64) -> TokenSpec:
-    return TokenSpec(labels=LABELS, tokenizer="{}", vocab_size=vocab_size, pad_id=0, max_length=max_length)
+def text(vocab_size: int = VOCAB, max_length: int = 64) -> TokenInfo:
+    return TokenInfo(labels=LABELS, tokenizer="{}", vocab_size=vocab_size, pad_id=0, max_length=max_length)
 
 
 def tagger(**settings: Any) -> BertTagger:

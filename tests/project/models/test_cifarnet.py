@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from arclight.data.samplers import generator
 from arclight.errors import InputError
-from arclight.images.info import ImageSpec
+from arclight.images.info import ImageInfo
 from project.models.cifarnet import WHITENING_EPSILON, CifarNet, whitening_filters
 
 
-def images_of(height: int = 32, width: int = 32, channels: int = 3, num_classes: int = 10) -> ImageSpec:
+def images_of(height: int = 32, width: int = 32, channels: int = 3, num_classes: int = 10) -> ImageInfo:
     classes = tuple(f"class {i}" for i in range(num_classes))
-    return ImageSpec(
+    return ImageInfo(
         channels=channels, height=height, width=width, classes=classes, mean=(0.5,) * channels, std=(0.25,) * channels
     )
 
@@ -89,16 +89,16 @@ def test_the_first_logits_do_not_depend_on_the_head_scale(head_scale: float) -> 
 
 
 @pytest.mark.parametrize(
-    ("spec", "settings"),
+    ("data_info", "settings"),
     [
         (images_of(28, 28, 1, 5), {}),
         (images_of(33, 50), {"widths": [8, 8], "convolutions": 1}),
         (images_of(), {"patch": 4, "stride": 2, "num_patterns": 24, "activation": "relu"}),
     ],
 )
-def test_any_image_gives_logits_per_class(spec: ImageSpec, settings: dict[str, Any]) -> None:
-    logits = CifarNet(spec, **settings)(torch.randn(2, spec.channels, spec.height, spec.width))
-    assert logits.shape == (2, len(spec.classes))
+def test_any_image_gives_logits_per_class(data_info: ImageInfo, settings: dict[str, Any]) -> None:
+    logits = CifarNet(data_info, **settings)(torch.randn(2, data_info.channels, data_info.height, data_info.width))
+    assert logits.shape == (2, len(data_info.classes))
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from arclight.errors import InputError
-from arclight.images.info import ImageSpec
+from arclight.images.info import ImageInfo
 from project.models.cnn import Cnn
 
 
-def images_of(channels: int = 3, height: int = 32, width: int = 32, num_classes: int = 10) -> ImageSpec:
+def images_of(channels: int = 3, height: int = 32, width: int = 32, num_classes: int = 10) -> ImageInfo:
     classes = tuple(f"class {i}" for i in range(num_classes))
-    return ImageSpec(
+    return ImageInfo(
         channels=channels, height=height, width=width, classes=classes, mean=(0.5,) * channels, std=(0.25,) * channels
     )
 

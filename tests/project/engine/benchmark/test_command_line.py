@@ -40,7 +40,7 @@ def test_scaling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     main(["benchmark", "scaling", *options, *TINY])
     result = read_result(file)
     assert len(commands) == 2 * len(result.cases)
-    assert result.benchmark == "scaling-shapes-small_cnn"
+    assert result.benchmark == "scaling-synthetic_images-small_cnn"
     peaks = {case.name: case.figures["flops"].median * 1e9 / case.figures["peak_share"].median for case in result.cases}
     flops = result.facts["machine"]["flops"]
     one = next(case.name for case in result.cases if case.settings["kind"] == "one")

@@ -49,7 +49,7 @@ def test_every_size_is_measured(task: str, monkeypatch: pytest.MonkeyPatch) -> N
         return Trained({"time/fit_s": 1.0, "train/samples_per_s": 5.0}, {})
 
     monkeypatch.setattr(growth, "train", train)
-    monkeypatch.setattr(growth, "measure_machine", lambda device, facts: MACHINE)
+    monkeypatch.setattr(growth, "measure_machine", lambda device, hardware_info: MACHINE)
     result = measure_growth(Wish(task=task, sizes=(1, 2), num_samples=64, num_rounds=1))
     assert [case.name for case in result.cases] == ["1 x", "2 x", "slope"]
     assert result.cases[1].settings["num_samples"] == 128

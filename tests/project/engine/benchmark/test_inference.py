@@ -67,8 +67,8 @@ def test_rates_follow_from_the_latencies() -> None:
 
 
 def test_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "measure_machine", lambda device, facts: MACHINE)
-    monkeypatch.setattr(inference, "precisions", lambda device, facts: {"fp32": None, "bf16": "not here"})
+    monkeypatch.setattr(inference, "measure_machine", lambda device, hardware_info: MACHINE)
+    monkeypatch.setattr(inference, "precisions", lambda device, hardware_info: {"fp32": None, "bf16": "not here"})
     wish = Wish(model="small_cnn", sizes=(1, 2), overrides=("data.num_train=16",), skip=("compile",), num_rounds=1, round_s=0.0)
     result = measure_inference(wish)
     measured = [case.name for case in result.cases if case.missing is None]

@@ -17,15 +17,17 @@ def write(folder: Path, name: str, benchmark: str, date: str, cases: dict[str, t
         {"name": case, "settings": {"precision": "bf16-mixed"}, "figures": {key: {"values": values, "unit": "1/s"}}}
         for case, (key, values) in cases.items()
     ]
-    facts = {"device": "made up", "date": date, "num_rounds": 2, "command": "python x", "settings": {"task": task}}
-    (folder / name).write_text(json.dumps({"benchmark": benchmark, **facts, "cases": plain}))
+    hardware_info = {"device": "made up", "date": date, "num_rounds": 2, "command": "python x", "settings": {"task": task}}
+    (folder / name).write_text(json.dumps({"benchmark": benchmark, **hardware_info, "cases": plain}))
 
 
 def test_ways_to_train_stand_side_by_side(tmp_path: Path) -> None:
     images = {"raw": ("samples", [4.0, 6.0]), "arclight": ("samples", [10.0, 30.0]), "dataloader": ("samples", [1.0, 1.0])}
-    write(tmp_path, "a.json", "train-shapes-cnn", "2026-02-01", images, "images")
-    write(tmp_path, "b.json", "train-shapes-cnn", "2026-01-01", {"arclight": ("samples", [7.0, 7.0])}, "images")  # older
-    write(tmp_path, "c.json", "train-phrases-x", "2026-01-01", {"arclight": ("tokens", [5.0, 5.0])}, "text")
+    write(tmp_path, "a.json", "train-synthetic_images-cnn", "2026-02-01", images, "images")
+    write(
+        tmp_path, "b.json", "train-synthetic_images-cnn", "2026-01-01", {"arclight": ("samples", [7.0, 7.0])}, "images"
+    )  # older
+    write(tmp_path, "c.json", "train-synthetic_text-x", "2026-01-01", {"arclight": ("tokens", [5.0, 5.0])}, "text")
     write(tmp_path, "d.json", "loader-x", "2026-01-01", {"some": ("batches", [2.0, 2.0])}, "images")
     lines = to_markdown(newest(tmp_path)).splitlines()
     assert lines[3:] == [

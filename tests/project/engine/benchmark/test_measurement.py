@@ -30,10 +30,10 @@ MACHINE = Machine("cpu", "Some CPU (R), 2 threads", 2, {"fp32": 1e11, "bf16": 4e
 
 
 def made_up_result() -> Result:
-    plan = {"precision": hardware.Choice("bf16-mixed", "it has the instructions"), "compile": False}
-    facts = gather_facts(MACHINE, plan, {"model": "cnn"}, num_rounds=3)
+    plan = {"precision": hardware.Decision("bf16-mixed", "it has the instructions"), "compile": False}
+    hardware_info = gather_facts(MACHINE, plan, {"model": "cnn"}, num_rounds=3)
     figures = {"step": Figure((3.0, 1.0, 2.0), "ms")}
-    return Result("scaling-cnn", facts, (Case("one", {"n": 1}, figures), Case("two", {"n": 2}, missing="no compiler")))
+    return Result("scaling-cnn", hardware_info, (Case("one", {"n": 1}, figures), Case("two", {"n": 2}, missing="no compiler")))
 
 
 def test_every_case_once_in_a_round_and_none_always_first() -> None:

@@ -32,7 +32,7 @@ MACHINE = Machine("cpu", "Some CPU, 2 threads", 2, {"fp32": 1e11, "bf16": 4e11},
 
 def made_up(flops: float = 1e9) -> Sample:
     sample = make_sample(TINY_IMAGES)
-    return Sample(sample.overrides, sample.settings, sample.spec, sample.batch, Work(10, 0, 0), flops)
+    return Sample(sample.overrides, sample.settings, sample.data_info, sample.batch, Work(10, 0, 0), flops)
 
 
 def test_each_change_is_tried_alone() -> None:
@@ -77,8 +77,8 @@ def test_the_table_names_the_best_and_what_is_missing() -> None:
     plain = to_case(PLAIN, made_up(), MACHINE, [20.0, 20.0], [20.0, 20.0], 0.1)
     fast = to_case(Backend(precision="bf16", channels_last=True), made_up(), MACHINE, [10.0, 8.0], [20.0, 20.0], 0.1)
     cases = (plain, Case("compile", {}, missing="failed: no compiler"), fast)
-    facts = gather_facts(MACHINE, {}, {"model": "cnn", "samples": 10}, num_rounds=2)
-    result = Result("precision-cnn", facts, cases)
+    hardware_info = gather_facts(MACHINE, {}, {"model": "cnn", "samples": 10}, num_rounds=2)
+    result = Result("precision-cnn", hardware_info, cases)
     assert best_case(cases) is fast
     console = Console(file=io.StringIO(), width=140)
     console.print(to_table(result))
@@ -94,7 +94,7 @@ def test_a_real_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "NUM_IMAGES", {"cpu": 1})
     there = {"fp32": None, "tf32": "why", "bf16": None, "fp16": "why"}
     for module in (machine, precision):
-        monkeypatch.setattr(module, "precisions", lambda device, facts: there)
+        monkeypatch.setattr(module, "precisions", lambda device, hardware_info: there)
 
     def no_compiler(*arguments: Any, **settings: Any) -> None:
         raise RuntimeError("no compiler\nlong story")

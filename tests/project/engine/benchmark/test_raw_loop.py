@@ -11,7 +11,7 @@ import arclight
 from arclight import hardware
 from arclight.benchmark import raw_loop
 from arclight.benchmark.training_step import compose, loss_of
-from arclight.checkpoint.contents import build_task
+from arclight.checkpoint.contents import build_module
 from arclight.runs import build
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
@@ -32,12 +32,12 @@ def test_its_steps_are_those_of_training(tmp_path: Path, monkeypatch: pytest.Mon
     data = build.build_data(settings, workers=1)
     data.prepare_data()
     data.setup("fit")
-    assert data.spec is not None
+    assert data.data_info is not None
     from lightning.pytorch import seed_everything
 
     seed_everything(settings["seed"], verbose=False)
-    task = build_task(
-        settings, data.spec, channels_last=bool(build.plan_for(settings, hardware.probe())["channels_last"].value)
+    task = build_module(
+        settings, data.data_info, channels_last=bool(build.plan_for(settings, hardware.probe())["channels_last"].value)
     )
     optimizer = raw_loop.make_optimizer(task)
     for batch in raw_loop.batches(data, 8, torch.device("cpu")):

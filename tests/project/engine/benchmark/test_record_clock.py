@@ -41,7 +41,7 @@ def test_validation_is_out_and_the_parts_add_up(monkeypatch: pytest.MonkeyPatch,
 
 def test_a_run_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run = arclight.run([*TINY_IMAGES, "callbacks=none", "tracker=none", ADDED, "trainer.max_epochs=1"])
+    run = arclight.run([*TINY_IMAGES, "callbacks=none", "logger=none", ADDED, "trainer.max_epochs=1"])
     seconds = read_clock(run.folder)
     assert all(value > 0 for value in seconds.values())
     assert seconds["with_closing_s"] < run.results["time/total_s"]

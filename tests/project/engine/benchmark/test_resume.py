@@ -27,7 +27,7 @@ def test_the_second_run_goes_on_with_the_first(monkeypatch: pytest.MonkeyPatch) 
 
     def train_in(folder: Path, overrides: tuple[str, ...], *, num_threads: int) -> Trained:
         started.append((folder, overrides))
-        run = folder / "outputs" / "shapes-cnn" / "run" / "checkpoints"
+        run = folder / "outputs" / "synthetic_images-cnn" / "run" / "checkpoints"
         run.mkdir(parents=True, exist_ok=True)
         (run / "last.ckpt").write_bytes(b"x" * 2_000_000)
         return Trained(AGAIN if len(started) % 2 == 0 else FIRST, {})

@@ -11,13 +11,13 @@ from arclight.benchmark import scaling
 from arclight.benchmark.machine import Machine
 from arclight.benchmark.scaling import Job, Wish, common_overrides, measure_scaling, plan_jobs, to_cases, untouched
 from arclight.benchmark.train_process import Trained
-from arclight.config.compose import composed_by_hydra
+from arclight.config.compose import compose_with_hydra
 from arclight.config.locations import CONF
 from arclight.errors import InputError
 
 MACHINE = Machine("cpu", "Some CPU, 4 threads", 4, {"fp32": 1e11, "bf16": 4e11}, 2e10)
-LAPTOP = hardware.Facts(num_cores=4, memory_bytes=2**33)
-SERVER = hardware.Facts(num_cores=16, memory_bytes=2**37, gpus=(hardware.Gpu("A100", 2**36, (8, 0)),) * 4)
+LAPTOP = hardware.HardwareInfo(num_cores=4, memory_bytes=2**33)
+SERVER = hardware.HardwareInfo(num_cores=16, memory_bytes=2**37, gpus=(hardware.Gpu("A100", 2**36, (8, 0)),) * 4)
 COMMUNICATION = {
     "world_size": 2,
     "gradient_bytes": 8_000_000,
@@ -29,8 +29,8 @@ COMMUNICATION = {
 }
 
 
-def jobs_of(wish: Wish, facts: hardware.Facts, *, is_cpu: bool, batch_size: int = 64) -> list[Job]:
-    return plan_jobs(wish, is_cpu=is_cpu, facts=facts, batch_size=batch_size)
+def jobs_of(wish: Wish, hardware_info: hardware.HardwareInfo, *, is_cpu: bool, batch_size: int = 64) -> list[Job]:
+    return plan_jobs(wish, is_cpu=is_cpu, hardware_info=hardware_info, batch_size=batch_size)
 
 
 def test_the_runs_on_a_cpu() -> None:
@@ -70,11 +70,11 @@ def test_every_command_composes(task: str, extra: tuple[str, ...]) -> None:
     wish = Wish(task=task, overrides=extra, with_untuned=True)
     common = common_overrides(wish, 128)
     for job in jobs_of(wish, LAPTOP, is_cpu=True):
-        with composed_by_hydra([*untouched(common, job), *job.overrides]) as config:
+        with compose_with_hydra([*untouched(common, job), *job.overrides]) as config:
             assert config.data.batch_size == job.batch_size
             assert config.data.num_train == 70 * 128
             assert config.trainer.limit_train_batches == 70
-            assert not config.tracker
+            assert not config.logger
     assert (CONF.parent / "train.py").is_file()
 
 
@@ -141,7 +141,7 @@ def test_a_wrong_wish_is_told(wish: dict[str, Any], told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("devices", "facts", "is_cpu", "told"),
+    ("devices", "hardware_info", "is_cpu", "told"),
     [
         ((1, 33), LAPTOP, True, "--devices 33: 4 cores carry at most 32 processes; take 1 to 32"),
         ((0, 1), LAPTOP, True, "--devices 0: 4 cores carry"),
@@ -150,9 +150,11 @@ def test_a_wrong_wish_is_told(wish: dict[str, Any], told: str) -> None:
         ((1, 3), LAPTOP, True, "data.batch_size=64 does not divide over 3 processes; the nearest that do are 63 or 66"),
     ],
 )
-def test_devices_that_cannot_be_had_are_told(devices: tuple[int, ...], facts: hardware.Facts, is_cpu: bool, told: str) -> None:
+def test_devices_that_cannot_be_had_are_told(
+    devices: tuple[int, ...], hardware_info: hardware.HardwareInfo, is_cpu: bool, told: str
+) -> None:
     with pytest.raises(InputError, match=told):
-        jobs_of(Wish(devices=devices), facts, is_cpu=is_cpu)
+        jobs_of(Wish(devices=devices), hardware_info, is_cpu=is_cpu)
 
 
 def test_a_mistake_is_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:

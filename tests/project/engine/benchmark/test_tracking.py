@@ -9,7 +9,7 @@ import pytest
 from arclight.__main__ import main
 from arclight.benchmark import machine, tracking
 from arclight.benchmark.measurement import read_result
-from arclight.benchmark.tracking import Wish, choices, to_cases, tracked_by
+from arclight.benchmark.tracking import Wish, decisions, to_cases, tracked_by
 from arclight.benchmark.train_process import Trained
 from arclight.benchmark.training_step import compose
 from arclight.errors import InputError
@@ -24,11 +24,11 @@ def test_the_step_with_each_over_that_with_none() -> None:
     assert cases[2].figures["factor"].median == pytest.approx(1.1)
 
 
-@pytest.mark.parametrize("name", list(choices()))
+@pytest.mark.parametrize("name", list(decisions()))
 def test_every_choice_composes(name: str) -> None:
-    chosen = choices()[name]
+    chosen = decisions()[name]
     settings = compose(["experiment=demo", *tracked_by(chosen)])
-    assert sorted(settings["tracker"]) == sorted(chosen)
+    assert sorted(settings["logger"]) == sorted(chosen)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_every_choice_composes(name: str) -> None:
     [
         ({"num_steps": 0}, "--steps 0 must be 1 or more"),
         ({"num_rounds": 0}, "--repeats 0 must be 1 or more"),
-        ({"overrides": ("tracker=csv",)}, "tracker=csv: this benchmark goes through the trackers itself; leave it out"),
+        ({"overrides": ("logger=csv",)}, "logger=csv: this benchmark goes through the trackers itself; leave it out"),
     ],
 )
 def test_a_wrong_wish_is_told(wish: dict[str, object], told: str) -> None:
@@ -51,16 +51,16 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     asked: list[str] = []
 
     def train(overrides: list[str], *, num_threads: int) -> Trained:
-        asked.append(next(override for override in overrides if override.startswith("tracker=")))
-        return Trained({"train/step_ms": 10.0 if asked[-1] == "tracker=none" else 10.2, "train/logging_share": 0.01}, {})
+        asked.append(next(override for override in overrides if override.startswith("logger=")))
+        return Trained({"train/step_ms": 10.0 if asked[-1] == "logger=none" else 10.2, "train/logging_share": 0.01}, {})
 
     monkeypatch.setattr(tracking, "train", train)
     file = tmp_path / "tracking.json"
     main(["benchmark", "tracking", "--device", "cpu", "--repeats", "2", "--output", str(file), "model=small_cnn"])
-    assert len(asked) == 2 * len(choices())
-    assert asked[: len(choices())] != asked[len(choices()) :]  # each round begins with another
+    assert len(asked) == 2 * len(decisions())
+    assert asked[: len(decisions())] != asked[len(decisions()) :]  # each round begins with another
     result = read_result(file)
-    assert result.benchmark == "tracking-shapes-small_cnn"
+    assert result.benchmark == "tracking-synthetic_images-small_cnn"
     assert result.cases[-1].figures["factor"].median == pytest.approx(1.02)
     told = capsys.readouterr().out
     assert "1.020" in told

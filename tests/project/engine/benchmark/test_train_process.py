@@ -25,7 +25,7 @@ def stand_in(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.processes
 def test_two_processes_say_what_they_spend_on_each_other() -> None:
     watched = "+callbacks.communication._target_=arclight.benchmark.communication.CommunicationTime"
-    two = ["strategy=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1", "precision=fp32", "tracker=none"]
+    two = ["strategy=ddp_cpu", "trainer.devices=2", "trainer.max_epochs=1", "precision=fp32", "logger=none"]
     run = train([*TINY_IMAGES, *two, watched], num_threads=1)
     assert run.results["status"] == "finished"
     assert run.results["train/step_ms"] > 0

@@ -44,15 +44,15 @@ def test_ours_over_theirs_and_shares_of_the_peak(overrides: list[str], per: str)
     assert cases[1].figures["factor"].values == pytest.approx((3.0, 1.0))
     unit = sample.work.tokens or sample.work.samples
     assert cases[0].figures["peak_share"].median == pytest.approx(ours[per] * sample.flops / unit / 4e11)
-    facts = {"device": "made up", "num_rounds": 2, "machine": {"flops": {"fp32": 1e11}, "copy_bytes_per_s": 1e10}}
-    assert to_table(Result("train-x", facts, tuple(cases))).row_count == 2
+    hardware_info = {"device": "made up", "num_rounds": 2, "machine": {"flops": {"fp32": 1e11}, "copy_bytes_per_s": 1e10}}
+    assert to_table(Result("train-x", hardware_info, tuple(cases))).row_count == 2
 
 
 def test_in_fp32_like_is_set_against_like() -> None:
     sample = make_sample(TINY_IMAGES)
     speeds = {"arclight": 60.0, "arclight in fp32": 20.0, "raw": 60.0, "dataloader": 10.0}
     measured = {name: [{"samples": speed, "step": 1.0}] for name, speed in speeds.items()}
-    plan = {"precision": hardware.Choice("bf16-mixed", ""), "matmul_precision": hardware.Choice("highest", "")}
+    plan = {"precision": hardware.Decision("bf16-mixed", ""), "matmul_precision": hardware.Decision("highest", "")}
     used = {name: precision_of(name, plan, device_type="cpu", task="images") for name in speeds}
     assert used == {"arclight": "bf16", "arclight in fp32": "fp32", "raw": "bf16", "dataloader": "fp32"}
     cases = {case.name: case.figures for case in to_cases(measured, sample, MACHINE, precisions=used)}
@@ -77,7 +77,7 @@ def test_in_fp32_like_is_set_against_like() -> None:
     ],
 )
 def test_what_is_multiplied_in_which_precision(name: str, chosen: str, matmul: str, precision: str) -> None:
-    plan = {"precision": hardware.Choice(chosen, ""), "matmul_precision": hardware.Choice(matmul, "")}
+    plan = {"precision": hardware.Decision(chosen, ""), "matmul_precision": hardware.Decision(matmul, "")}
     assert precision_of(name, plan, device_type="cuda", task="images") == precision
 
 

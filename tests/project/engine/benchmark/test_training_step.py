@@ -10,9 +10,9 @@ from arclight.benchmark.training_step import TrainingStep, made_data, make_sampl
 from arclight.errors import InputError
 
 CPU = torch.device("cpu")
-TINY_IMAGES = ["model=small_cnn", "data=shapes", "data.num_train=16", "data.num_val=1", "data.batch_size=4"]
+TINY_IMAGES = ["model=small_cnn", "data=synthetic_images", "data.num_train=16", "data.num_val=1", "data.batch_size=4"]
 TINY_TEXT = [
-    *("model=bert_tagger", "data=phrases", "model.checkpoint=null", "model.layers=1", "model.width=16", "model.heads=2"),
+    *("model=bert_tagger", "data=synthetic_text", "model.checkpoint=null", "model.layers=1", "model.width=16", "model.heads=2"),
     *("data.num_train=40", "data.num_val=4", "data.num_test=4", "data.batch_size=4"),
 ]
 
@@ -48,7 +48,9 @@ def test_a_step_changes_every_weight(overrides: list[str], backend: Backend) -> 
         assert filters.is_contiguous(memory_format=torch.channels_last) is backend.channels_last
 
 
-@pytest.mark.parametrize(("model", "data"), [("cnn", "shapes"), ("resnet18", "shapes"), ("bert_tagger", "phrases")])
+@pytest.mark.parametrize(
+    ("model", "data"), [("cnn", "synthetic_images"), ("resnet18", "synthetic_images"), ("bert_tagger", "synthetic_text")]
+)
 def test_every_model_gets_data_it_can_learn_from(model: str, data: str) -> None:
     assert made_data(model)["data"] == data
 
@@ -64,10 +66,10 @@ def test_a_batch_larger_than_the_data_is_told() -> None:
 
 
 def test_what_is_given_replaces_defaults() -> None:
-    defaults = {"data": "shapes", "data.num_train": "9", "model": "cnn", "optimizer.lr": "0"}
+    defaults = {"data": "synthetic_images", "data.num_train": "9", "model": "cnn", "optimizer.lr": "0"}
     assert with_defaults(["data=cifar10"], defaults) == ["model=cnn", "optimizer.lr=0", "data=cifar10"]
     assert with_defaults(["++data.num_train=3"], defaults) == [
-        "data=shapes",
+        "data=synthetic_images",
         "model=cnn",
         "optimizer.lr=0",
         "++data.num_train=3",

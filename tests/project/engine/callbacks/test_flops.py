@@ -9,22 +9,22 @@ import pytest
 import torch
 
 from arclight.callbacks.flops import Flops, count_flops, count_useful, one_sentence
-from arclight.images.info import ImageBatch, ImageSpec
+from arclight.images.info import ImageBatch, ImageInfo
 from arclight.optim.schedulers import constant
-from arclight.text.info import TokenSpec
+from arclight.text.info import TokenInfo
 from project.lightning_modules.image_classifier import ImageClassifier
 from project.lightning_modules.token_tagger import TokenTagger
 from project.models.bert_tagger import BertTagger
 from project.models.cnn import Cnn
 
-TOKENS = TokenSpec(labels=("O", "B-PER", "I-PER"), tokenizer="{}", vocab_size=90, pad_id=0, max_length=128)
-IMAGES = ImageSpec(channels=3, height=8, width=8, classes=("cat", "dog"), mean=(0.5,) * 3, std=(0.2,) * 3)
+TOKENS = TokenInfo(labels=("O", "B-PER", "I-PER"), tokenizer="{}", vocab_size=90, pad_id=0, max_length=128)
+IMAGES = ImageInfo(channels=3, height=8, width=8, classes=("cat", "dog"), mean=(0.5,) * 3, std=(0.2,) * 3)
 SGD: Any = functools.partial(torch.optim.SGD, lr=0.1)
 
 
 @pytest.fixture
 def tagger() -> TokenTagger:
-    return TokenTagger(TOKENS, net=BertTagger(TOKENS, checkpoint=None), make_optimizer=SGD, schedule=constant)
+    return TokenTagger(TOKENS, net=BertTagger(TOKENS, checkpoint=None), make_optimizer=SGD, scheduler=constant)
 
 
 def test_a_subword_costs_its_weights_and_each_pair_its_attention(tagger: TokenTagger) -> None:
@@ -55,13 +55,13 @@ def test_counting_changes_nothing(tagger: TokenTagger) -> None:
 
 
 def test_an_image_costs_the_same_in_any_batch() -> None:
-    task = ImageClassifier(IMAGES, net=Cnn(IMAGES), make_optimizer=SGD, schedule=constant)
+    module = ImageClassifier(IMAGES, net=Cnn(IMAGES), make_optimizer=SGD, scheduler=constant)
     images = torch.zeros(6, 3, 8, 8, dtype=torch.uint8)
     batch = ImageBatch(images, torch.zeros(6, dtype=torch.int64), torch.arange(6))
-    useful = count_useful(task, batch)
+    useful = count_useful(module, batch)
     assert useful is not None
     assert useful.sample > 0
-    assert count_flops(task, batch) == 6 * useful.sample
+    assert count_flops(module, batch) == 6 * useful.sample
 
 
 def test_a_net_that_cannot_be_counted_gives_no_number(tagger: TokenTagger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def test_flops_are_those_of_what_was_trained_on(tmp_path: Path, monkeypatch: pyt
 
     asked: list[Any] = []
 
-    def counted(task: Any, batch: TokenBatch) -> Flops:
+    def counted(module: Any, batch: TokenBatch) -> Flops:
         asked.append(batch)
         return Flops(token=1e12, pair=2e12)
 
@@ -200,7 +200,7 @@ def test_a_sum_is_told_only_where_every_process_has_its_part(
         other = [0.0, 0.0, 0.0, joules or 0.0, peak or 0.0, float(joules is None), float(peak is None)]
         return own + torch.tensor(other, dtype=torch.float64)
 
-    monkeypatch.setattr("arclight.callbacks.throughput.count_useful", lambda task, batch: Flops(token=4e12))
+    monkeypatch.setattr("arclight.callbacks.throughput.count_useful", lambda module, batch: Flops(token=4e12))
     monkeypatch.setattr("arclight.callbacks.throughput.peak_of", lambda trainer: 2e12)
     throughput = Throughput(0.0)
     trainer = fit(tmp_path, throughput, num=2, batch=tokens([[1, 2]], [[1, 2]])._replace(num_tokens=1))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import arclight
-from arclight.checkpoint.contents import build_task, check_fits, find, newest_whole, restore, steps_done
+from arclight.checkpoint.contents import build_module, check_fits, find, newest_intact, restore, steps_done
 from arclight.errors import InputError
 
 TINY_IMAGES = [
@@ -49,11 +49,11 @@ def test_the_model_is_rebuilt_from_the_file_alone(run: Any, tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("arclight.config.locations.CONF", tmp_path / "gone")
     restored = restore(folder)
-    assert restored.spec == made.model.spec
+    assert restored.data_info == made.model.data_info
     assert restored.path == folder / "checkpoints" / "best.ckpt"
-    assert not restored.task.training
+    assert not restored.module.training
     for name, tensor in made.model.state_dict().items():
-        assert torch.equal(tensor, restored.task.state_dict()[name]), name
+        assert torch.equal(tensor, restored.module.state_dict()[name]), name
 
 
 def test_checkpoints_hold_plain_data_only(run: Any) -> None:
@@ -115,7 +115,7 @@ def test_a_folder_is_a_checkpoint_once_its_save_has_ended(tmp_path: Path) -> Non
         (lambda path: torch.save({"arclight": {"settings": {}}}, path), "is no checkpoint of arclight"),
         (
             lambda path: torch.save({"arclight": {"version": 1, "settings": {}, "options": {}}}, path),
-            "is no whole checkpoint of arclight: it holds no spec and no blueprint",
+            "is no whole checkpoint of arclight: it holds no data_info and no blueprint",
         ),
         (lambda path: torch.save(os.system, path), "cannot be read as a checkpoint"),
     ],
@@ -147,36 +147,36 @@ def test_the_plans_layout_goes_to_a_task_that_asks_for_it(run: Any) -> None:
     made, folder = run
     settings = restore(folder).settings
     for channels_last in (True, False):
-        task = build_task(
-            settings, made.model.spec, blueprint=getattr(made.model.net, "blueprint", {}), channels_last=channels_last
+        module = build_module(
+            settings, made.model.data_info, blueprint=getattr(made.model.net, "blueprint", {}), channels_last=channels_last
         )
-        if hasattr(task, "memory_format"):
-            assert task.memory_format is (torch.channels_last if channels_last else torch.contiguous_format)
-    said_twice = {**settings, "task": {**settings["task"], "channels_last": True}}
+        if hasattr(module, "memory_format"):
+            assert module.memory_format is (torch.channels_last if channels_last else torch.contiguous_format)
+    said_twice = {**settings, "module": {**settings["module"], "channels_last": True}}
     with pytest.raises(InputError, match="write hardware.channels_last instead"):
-        build_task(said_twice, made.model.spec, channels_last=True)
+        build_module(said_twice, made.model.data_info, channels_last=True)
 
 
 def leave_checkpoints(folder: Path, *, version: int = 1) -> tuple[Path, Path]:
     (folder / "checkpoints").mkdir(parents=True)
     paths = folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "last.previous.ckpt"
     for steps, path in zip((8, 6), paths, strict=True):
-        ours = {"version": version, "settings": {}, "options": {}, "spec": {}, "blueprint": {}}
+        ours = {"version": version, "settings": {}, "options": {}, "data_info": {}, "blueprint": {}}
         torch.save({"arclight": ours, "global_step": steps, "weight": torch.arange(64.0)}, path)
     return paths
 
 
 def test_a_new_run_has_nothing_to_go_on_from(tmp_path: Path) -> None:
-    assert newest_whole(tmp_path) is None
+    assert newest_intact(tmp_path) is None
     assert steps_done(None) == 0
 
 
 @pytest.mark.parametrize("keep", [0, 1000], ids=["empty", "cut short"])
 def test_a_run_goes_on_from_the_newest_whole_checkpoint(keep: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     last, previous = leave_checkpoints(tmp_path)
-    assert newest_whole(tmp_path) == last
+    assert newest_intact(tmp_path) == last
     last.write_bytes(last.read_bytes()[:keep])
-    assert newest_whole(tmp_path) == previous
+    assert newest_intact(tmp_path) == previous
     assert f"{last} cannot be read as a checkpoint" in caplog.text
     assert f"the run goes on from {previous}" in caplog.text
     assert steps_done(previous) == 6
@@ -185,13 +185,13 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint(keep: int, tmp_path: Pat
     with pytest.raises(
         InputError, match=r"(?s)last.previous.ckpt cannot be read .* it is empty.*nothing is left to go on from"
     ):
-        newest_whole(tmp_path)
+        newest_intact(tmp_path)
 
 
 def test_a_checkpoint_of_another_version_is_not_gone_on_from(tmp_path: Path) -> None:
     leave_checkpoints(tmp_path, version=99)
     with pytest.raises(InputError, match="last.ckpt is of checkpoint version 99; this arclight reads version 1"):
-        newest_whole(tmp_path)
+        newest_intact(tmp_path)
 
 
 def test_the_weights_of_another_net_are_told(run: Any, tmp_path: Path) -> None:

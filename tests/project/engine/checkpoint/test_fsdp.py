@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from arclight.callbacks.best_checkpoint import best_checkpoint, build_callbacks
 from arclight.checkpoint import atomic_write, fsdp
-from arclight.checkpoint.contents import CheckpointContents, build_task, newest_whole, restore
+from arclight.checkpoint.contents import CheckpointContents, build_module, newest_intact, restore
 from arclight.checkpoint.fsdp import ShardedStrategy
 from arclight.checkpoint.last_checkpoint import LastCheckpoint
 from arclight.checkpoint.single_file import CheckpointFiles
@@ -93,13 +93,13 @@ def train(
     also: tuple[Callback, ...] = (),
 ) -> dict[str, Any]:
     """What two epochs end with; a run that is resumed is not tested."""
-    composed = compose([*CASES[case], "precision=fp32"])
-    settings = composed.settings
+    run_config = compose([*CASES[case], "precision=fp32"])
+    settings = run_config.settings
     seed_everything(settings["seed"], verbose=False)
     data = build(settings["data"], "data", {"seed": settings["seed"]})
     data.prepare_data()
     data.setup("fit")
-    task = build_task(settings, data.spec)
+    module = build_module(settings, data.data_info)
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,
@@ -110,11 +110,11 @@ def train(
         gradient_clip_algorithm=settings["trainer"].get("gradient_clip_algorithm"),
         accumulate_grad_batches=settings["trainer"]["accumulate_grad_batches"] or 1,
         callbacks=[
-            CheckpointContents(settings, composed.data, composed.model),
-            best_checkpoint(folder, task.monitor),
+            CheckpointContents(settings, run_config.data, run_config.model),
+            best_checkpoint(folder, module.monitor),
             LastCheckpoint(folder),
             EveryEpoch(folder),
-            *build_callbacks(settings["callbacks"], task.monitor),
+            *build_callbacks(settings["callbacks"], module.monitor),
             *also,
         ],
         logger=False,
@@ -123,17 +123,17 @@ def train(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    trainer.fit(task, data, ckpt_path=resume, weights_only=True)
+    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     states = trainer.optimizers[0].state_dict()["state"]
     found: dict[str, Any] = {
-        "weights": whole(task.state_dict()),
+        "weights": whole(module.state_dict()),
         "optimizer": whole({f"{number}/{key}": value for number in states for key, value in states[number].items()}),
-        "held": sum(held(parameter).numel() for parameter in task.parameters()),
+        "held": sum(held(parameter).numel() for parameter in module.parameters()),
     }
     if resume is None:
-        trainer.test(task, datamodule=data, ckpt_path=folder / "best.ckpt", verbose=False, weights_only=True)
-        assert task.scores is not None
-        found |= {"counts": task.scores.counts, "best": whole(task.state_dict())}
+        trainer.test(module, datamodule=data, ckpt_path=folder / "best.ckpt", verbose=False, weights_only=True)
+        assert module.scores is not None
+        found |= {"counts": module.scores.counts, "best": whole(module.state_dict())}
     return found
 
 
@@ -245,7 +245,7 @@ def test_resumed_equals_uninterrupted(case: str, two: list[dict[str, Any]]) -> N
 def test_the_means_of_batch_norm_are_the_same_everywhere(two: list[dict[str, Any]], folder: Path) -> None:
     assert any("running_mean" in name for name in two[0]["norms"]["weights"])
     assert_equal(two[1]["norms"]["weights"], two[0]["norms"]["weights"])
-    assert_equal(restore(folder / "two" / "norms" / "1.ckpt").task.state_dict(), two[0]["norms"]["weights"])
+    assert_equal(restore(folder / "two" / "norms" / "1.ckpt").module.state_dict(), two[0]["norms"]["weights"])
 
 
 @pytest.mark.parametrize("case", LIKE_ONE)
@@ -278,7 +278,7 @@ def test_it_joins_a_group_and_goes_on_with_another_number_of_processes(
 @pytest.mark.parametrize("case", ["images", "text"])
 def test_the_model_is_rebuilt_from_the_folder_alone(case: str, two: list[dict[str, Any]], folder: Path) -> None:
     restored = restore(folder / "two" / case / "best.ckpt")
-    assert_equal(restored.task.state_dict(), two[0][case]["best"])
+    assert_equal(restored.module.state_dict(), two[0][case]["best"])
 
 
 @pytest.mark.parametrize("name", ["best", "last", "0"])
@@ -294,30 +294,30 @@ def test_the_one_before_is_kept_and_taken_where_the_last_is_damaged(
 ) -> None:
     shutil.copytree(folder / "two" / "images", tmp_path / "checkpoints")
     last = tmp_path / "checkpoints" / "last.ckpt"
-    assert newest_whole(tmp_path) == last
+    assert newest_intact(tmp_path) == last
     part = sorted(last.glob("*.safetensors"))[1]
     content = bytearray(part.read_bytes())
     content[-1] ^= 1
     part.write_bytes(content)
     previous = last.with_name("last.previous.ckpt")
-    assert newest_whole(tmp_path) == previous
+    assert newest_intact(tmp_path) == previous
     assert f"{part} cannot be read as a checkpoint: it has changed since it was written; the run goes on from" in caplog.text
     assert last.with_name("last.ckpt.damaged").is_dir()
-    first = restore(folder / "two" / "images" / "0.ckpt").task.state_dict()
-    assert_equal(restore(previous).task.state_dict(), first)
+    first = restore(folder / "two" / "images" / "0.ckpt").module.state_dict()
+    assert_equal(restore(previous).module.state_dict(), first)
 
 
 def test_a_disk_that_is_full_for_one_process_keeps_the_last_checkpoint_of_all(two: list[dict[str, Any]], folder: Path) -> None:
     """And training goes on."""
     assert_equal(
-        restore(folder / "full" / "last.ckpt").task.state_dict(),
-        restore(folder / "two" / "text" / "0.ckpt").task.state_dict(),
+        restore(folder / "full" / "last.ckpt").module.state_dict(),
+        restore(folder / "two" / "text" / "0.ckpt").module.state_dict(),
     )
     assert not (folder / "full" / "last.previous.ckpt").exists()
     assert len(list((folder / "full" / "last.ckpt").glob("*"))) == 3  # nothing of the save that failed
     assert_equal(
-        restore(folder / "full" / "1.ckpt").task.state_dict(),
-        restore(folder / "two" / "text" / "1.ckpt").task.state_dict(),
+        restore(folder / "full" / "1.ckpt").module.state_dict(),
+        restore(folder / "two" / "text" / "1.ckpt").module.state_dict(),
     )
 
 
@@ -325,6 +325,6 @@ def test_a_process_that_fails_ends_the_others_and_leaves_the_last_checkpoint(two
     assert two[1]["failed"] == "the disk is on fire"
     assert "failed" in two[0]
     assert_equal(
-        restore(folder / "failed" / "last.ckpt").task.state_dict(),
-        restore(folder / "two" / "text" / "0.ckpt").task.state_dict(),
+        restore(folder / "failed" / "last.ckpt").module.state_dict(),
+        restore(folder / "two" / "text" / "0.ckpt").module.state_dict(),
     )

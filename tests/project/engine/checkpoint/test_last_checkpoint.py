@@ -22,9 +22,9 @@ from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
 COMMON = [
     *("precision=fp32", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.max_epochs=2", "trainer.log_every_n_steps=2"),
-    *("callbacks=[early_stopping,weight_averaging]", "checkpoint.every_steps=1", "tracker=csv"),
+    *("callbacks=[early_stopping,weight_averaging]", "checkpoint.every_steps=1", "logger=csv"),
 ]
-IMAGES = [*TINY_IMAGES, "data.augment.crop=2", "schedule=one_cycle", "data.num_train=48", *COMMON]
+IMAGES = [*TINY_IMAGES, "data.augment.crop=2", "scheduler=one_cycle", "data.num_train=48", *COMMON]
 TEXT = [*TINY_TEXT, "model.dropout=0.3", "data.num_train=48", *COMMON]
 TASKS = {  # and the parts that a batch is cut into
     "images": (IMAGES, 1),
@@ -58,16 +58,16 @@ class Made:
         self, folder: Path, overrides: list[str], *callbacks: Callback, interruption: Interruption | None = None
     ) -> None:
         self.folder = folder
-        composed = compose(overrides)
-        composed = type(composed)(**{**composed.__dict__, "folder": folder})
+        run_config = compose(overrides)
+        run_config = type(run_config)(**{**run_config.__dict__, "folder": folder})
         with run_directory.logged(folder):
-            begin = contents.newest_whole(folder)
-            self.parts = build.put_together(
-                composed, hardware.probe(), [], Console(quiet=True), interruption=interruption, begin=begin
+            begin = contents.newest_intact(folder)
+            self.parts = build.build_components(
+                run_config, hardware.probe(), [], Console(quiet=True), interruption=interruption, ckpt_path=begin
             )
             trainer = self.parts.trainer
             trainer.callbacks = [*callbacks, *trainer.callbacks]  # type: ignore[attr-defined]
-            trainer.fit(self.parts.task, self.parts.data, ckpt_path=begin, weights_only=True)
+            trainer.fit(self.parts.module, self.parts.data, ckpt_path=begin, weights_only=True)
 
     @property
     def curve(self) -> list[dict[str, str]]:
@@ -76,7 +76,7 @@ class Made:
         return [{key: value for key, value in row.items() if value and not key.endswith("_s")} for row in rows]
 
 
-def saves_of(parts: build.Parts) -> int:
+def saves_of(parts: build.RunComponents) -> int:
     (last,) = (callback for callback in parts.trainer.callbacks if isinstance(callback, LastCheckpoint))  # type: ignore[attr-defined]
     return last.num_saves
 
@@ -126,17 +126,17 @@ def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
     return {name: Made(tmp_path_factory.mktemp("whole"), overrides) for name, (overrides, _) in TASKS.items()}
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("module", TASKS)
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_train_batch_end"])
-def test_killed_in_every_step(task: str, hook: str, wholes: dict[str, Made], tmp_path: Path) -> None:
+def test_killed_in_every_step(module: str, hook: str, wholes: dict[str, Made], tmp_path: Path) -> None:
     """One run killed again and again, one step further on each time and in each part of it."""
-    overrides, num_parts = TASKS[task]
+    overrides, num_parts = TASKS[module]
     num_kills = 0
     while not kill(tmp_path, overrides, Killer(hook, num_parts + 1 + num_kills % num_parts)):
         num_kills += 1
         assert num_kills < 30
     assert num_kills >= 3
-    assert_same_runs(Made(tmp_path, TASKS[task][0]), wholes[task])
+    assert_same_runs(Made(tmp_path, TASKS[module][0]), wholes[module])
 
 
 @pytest.mark.parametrize(
@@ -245,12 +245,12 @@ class Sender(Callback):
 def test_a_signal_is_heeded_once_the_step_is_whole(
     hook: str, number: int, step: int, wholes: dict[str, Made], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    task = "images in 2 parts"
-    overrides = [*TASKS[task][0], "checkpoint.every_steps=null"]
+    module = "images in 2 parts"
+    overrides = [*TASKS[module][0], "checkpoint.every_steps=null"]
     interruption = Interruption()
     with pytest.raises(Interrupted) as left:
         Made(tmp_path, overrides, Sender(interruption, hook, number), interruption=interruption)
     assert left.value.code == 128 + 15
     assert "SIGTERM: the run ends once this step is saved; Ctrl-C again leaves at once" in capfd.readouterr().err
     assert contents.steps_done(contents.last_checkpoint(tmp_path)) == step
-    assert_same_runs(Made(tmp_path, TASKS[task][0]), wholes[task])
+    assert_same_runs(Made(tmp_path, TASKS[module][0]), wholes[module])

@@ -11,8 +11,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from arclight.config import locations
-from arclight.config.compose import Composed, compose, merged, mistakes_told
-from arclight.config.locations import free_folder
+from arclight.config.compose import RunConfig, compose, merged, report_errors
+from arclight.config.locations import unique_dir
 from arclight.errors import InputError, ProcessError
 
 
@@ -35,11 +35,11 @@ def test_composition_makes_no_folder(tmp_path: Path) -> None:
 
 
 def test_a_config_is_handed_over_whole() -> None:
-    composed = compose(["seed=3", "tracker=[csv,tensorboard]", "resume=auto"])
-    assert Composed.from_json(composed.to_json()) == composed
+    composed = compose(["seed=3", "logger=[csv,tensorboard]", "resume=auto"])
+    assert RunConfig.from_json(composed.to_json()) == composed
     assert composed.resume == "auto"
     assert "resume" not in json.dumps(composed.settings)
-    assert composed.overrides == ("seed=3", "tracker=[csv,tensorboard]")
+    assert composed.overrides == ("seed=3", "logger=[csv,tensorboard]")
 
 
 def test_a_run_that_is_gone_on_with_brings_its_overrides(tmp_path: Path) -> None:
@@ -49,12 +49,16 @@ def test_a_run_that_is_gone_on_with_brings_its_overrides(tmp_path: Path) -> None
     (run / "overrides.txt").write_text("experiment=demo\ndata.num_train=64\nseed=3\n")
     for name in (run, run / "checkpoints" / "last.ckpt"):
         composed = compose([f"resume={name}", "seed=4"])
-        assert (composed.data, composed.settings["data"]["num_train"], composed.settings["seed"]) == ("shapes", 64, 4)
+        assert (composed.data, composed.settings["data"]["num_train"], composed.settings["seed"]) == ("synthetic_images", 64, 4)
         assert composed.overrides == ("experiment=demo", "data.num_train=64", "seed=4")
 
 
 def test_later_overrides_replace_earlier_ones() -> None:
-    assert merged(["data=shapes", "seed=1", "+a.b=1"], ["seed=2", "data=cifar10"]) == ["+a.b=1", "seed=2", "data=cifar10"]
+    assert merged(["data=synthetic_images", "seed=1", "+a.b=1"], ["seed=2", "data=cifar10"]) == [
+        "+a.b=1",
+        "seed=2",
+        "data=cifar10",
+    ]
 
 
 def test_settings_are_plain_and_resolved() -> None:
@@ -65,8 +69,8 @@ def test_settings_are_plain_and_resolved() -> None:
 
 
 def test_a_model_brings_its_task() -> None:
-    assert compose([]).settings["task"]["_target_"].endswith("ImageClassifier")
-    assert compose(["model=bert_tagger"]).settings["task"]["_target_"].endswith("TokenTagger")
+    assert compose([]).settings["module"]["_target_"].endswith("ImageClassifier")
+    assert compose(["model=bert_tagger"]).settings["module"]["_target_"].endswith("TokenTagger")
 
 
 def test_this_machines_own_settings_come_before_the_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -113,18 +117,18 @@ def test_no_folder_is_made_for_a_config_that_is_wrong(tmp_path: Path) -> None:
 
 def test_a_free_folder_stays_the_same_within_a_process(tmp_path: Path) -> None:
     wanted = str(tmp_path / "run")
-    assert free_folder(wanted) == wanted
+    assert unique_dir(wanted) == wanted
     (tmp_path / "run").mkdir()
-    assert free_folder(wanted) == wanted
-    free_folder.cache_clear()
-    assert free_folder(wanted) == f"{wanted}_2"
+    assert unique_dir(wanted) == wanted
+    unique_dir.cache_clear()
+    assert unique_dir(wanted) == f"{wanted}_2"
 
 
 def test_of_processes_started_together_the_first_chooses_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost"}
     for name, value in names.items():
         monkeypatch.setenv(name, value)
-    assert not free_folder(str(tmp_path / "elsewhere")).startswith(str(tmp_path / "elsewhere"))
+    assert not unique_dir(str(tmp_path / "elsewhere")).startswith(str(tmp_path / "elsewhere"))
 
 
 def test_conf_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -137,7 +141,7 @@ def test_a_mistake_is_one_message_and_exit_status_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.environ", dict(__import__("os").environ))
-    with pytest.raises(SystemExit) as ended, mistakes_told():
+    with pytest.raises(SystemExit) as ended, report_errors():
         raise InputError("seed=x is no number")
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: seed=x is no number\n"
@@ -149,7 +153,7 @@ def test_a_process_that_died_is_one_message_and_exit_status_1(
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.setenv("PMI_RANK", "3")
     monkeypatch.setenv("PMI_SIZE", "4")
-    with pytest.raises(SystemExit) as ended, mistakes_told():
+    with pytest.raises(SystemExit) as ended, report_errors():
         raise ProcessError("process 1 of 2 was ended by SIGKILL")
     assert ended.value.code == 1
     assert capsys.readouterr().err == "process 3: error: process 1 of 2 was ended by SIGKILL\n"
@@ -158,7 +162,7 @@ def test_a_process_that_died_is_one_message_and_exit_status_1(
 def test_the_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCLIGHT_DEBUG", "1")
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    with pytest.raises(InputError), mistakes_told():
+    with pytest.raises(InputError), report_errors():
         raise InputError("seed=x is no number")
 
 
@@ -166,18 +170,18 @@ def test_a_place_where_no_run_can_live_is_one_message(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    with pytest.raises(SystemExit) as ended, mistakes_told():
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "outputs/shapes-cnn")
+    with pytest.raises(SystemExit) as ended, report_errors():
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "outputs/synthetic_images-cnn")
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        "error: outputs/shapes-cnn cannot be written (Read-only file system): "
+        "error: outputs/synthetic_images-cnn cannot be written (Read-only file system): "
         "runs live in outputs/; start where you may write\n"
     )
-    with pytest.raises(FileNotFoundError), mistakes_told():
+    with pytest.raises(FileNotFoundError), report_errors():
         Path("elsewhere").read_text()
 
 
 def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    with pytest.raises(ZeroDivisionError), mistakes_told():
+    with pytest.raises(ZeroDivisionError), report_errors():
         1 / 0  # noqa: B018

@@ -20,7 +20,7 @@ def test_nested_targets_are_built() -> None:
     assert build({"_target_": AUGMENT, "crop": 4}, "data.augment").crop == 4
     shapes = build(
         {
-            "_target_": "project.data.synthetic_images.Shapes",
+            "_target_": "project.data.synthetic_images.SyntheticImages",
             "num_train": 8,
             "batch_size": 4,
             "augment": {"_target_": AUGMENT, "flip": True},
@@ -90,7 +90,7 @@ def test_what_a_config_may_not_call_is_refused_wherever_it_stands(target: str, p
     bad = {"_target_": target}
     settings: dict[str, Any] = {
         "outside": bad,
-        "argument": {"_target_": "project.data.synthetic_images.Shapes", "augment": bad},
+        "argument": {"_target_": "project.data.synthetic_images.SyntheticImages", "augment": bad},
         "in a list": {"_target_": "torch.nn.ModuleList", "modules": [bad]},
         "deep inside": {"_target_": "torch.nn.ModuleDict", "modules": {"a": [{"b": bad}]}},
         "by position": {"_target_": "torch.nn.Sequential", "_args_": [bad]},
@@ -144,12 +144,15 @@ def test_a_function_with_open_arguments_takes_no_special_key() -> None:
             "data.plugins.0.corp: Augment takes no 'corp'",
         ),
         (
-            {"_target_": "project.data.synthetic_images.Shapes", "augment": {"_target_": AUGMENT, "corp": 1}},
+            {"_target_": "project.data.synthetic_images.SyntheticImages", "augment": {"_target_": AUGMENT, "corp": 1}},
             "data.augment.corp: Augment takes no 'corp'",
         ),
-        ({"_target_": "project.data.synthetic_images.Shapes", "augment": {"_target_": AUGMENT, "crop": -1}}, "crop=-1"),
         (
-            {"_target_": "project.data.synthetic_images.Shapes", "augment": {"_target_": "os.abort"}},
+            {"_target_": "project.data.synthetic_images.SyntheticImages", "augment": {"_target_": AUGMENT, "crop": -1}},
+            "crop=-1",
+        ),
+        (
+            {"_target_": "project.data.synthetic_images.SyntheticImages", "augment": {"_target_": "os.abort"}},
             "data.augment: _target_ 'os.abort'",
         ),
     ],

@@ -6,7 +6,7 @@ from arclight.config.known_names import groups_there, keys_at_top, options_of, u
 
 
 def test_what_conf_offers() -> None:
-    assert {"data", "experiment", "tracker"} <= set(groups_there())
+    assert {"data", "experiment", "logger"} <= set(groups_there())
     assert not {"hydra", "local"} & set(groups_there())
     assert {"seed", "resume", "name"} <= set(keys_at_top())
     assert {"adam", "muon"} <= set(options_of("optimizer"))

@@ -11,7 +11,7 @@ import pytest
 
 from arclight.config import locations
 from arclight.config.compose import compose
-from arclight.config.override_errors import command_of, find_mistakes, overrides_in
+from arclight.config.override_errors import command_of, find_errors, overrides_in
 from arclight.errors import InputError
 
 
@@ -37,9 +37,9 @@ def told(overrides: list[str]) -> str:
 
 
 def test_all_mistakes_are_told_at_once_with_the_command_that_is_right() -> None:
-    assert told(["modle=cnn", "optimizer.lrr=1", "seed=3", "data=cifar11"]) == (
+    assert told(["modl=cnn", "optimizer.lrr=1", "seed=3", "data=cifar11"]) == (
         "3 mistakes:\n"
-        "  modle=cnn: the config has no key 'modle'. Did you mean 'model'?\n"
+        "  modl=cnn: the config has no key 'modl'. Did you mean 'model'?\n"
         "  data=cifar11: conf/data/ has no cifar11.yaml. Did you mean 'cifar10'?\n"
         "  optimizer.lrr=1: optimizer has no key 'lrr'. Did you mean 'lr'?\n"
         "this would do: python train.py model=cnn optimizer.lr=1 seed=3 data=cifar10"
@@ -50,7 +50,7 @@ def test_all_mistakes_are_told_at_once_with_the_command_that_is_right() -> None:
     ("override", "message", "meant"),
     [
         ("experment=dmeo", "the config has no key 'experment'. Did you mean 'experiment=demo'?", "experiment=demo"),
-        ("tracker=[csv,wandbb]", "conf/tracker/ has no wandbb.yaml. Did you mean 'wandb'?", "tracker=[csv,wandb]"),
+        ("logger=[csv,wandbb]", "conf/logger/ has no wandbb.yaml. Did you mean 'wandb'?", "logger=[csv,wandb]"),
         ("optimizer=zebra", "conf/optimizer/ has no zebra.yaml. Known: adam, adamw, muon, sgd.", None),
         ("sede=3", "the config has no key 'sede'. Did you mean 'seed'?", "seed=3"),
         ("daat.root=x", "the config has no key 'daat'. Did you mean 'data.root'?", "data.root=x"),
@@ -67,9 +67,9 @@ def test_all_mistakes_are_told_at_once_with_the_command_that_is_right() -> None:
     ],
 )  # fmt: skip
 def test_a_name_that_is_not_there(override: str, message: str, meant: str | None) -> None:
-    (mistake,) = find_mistakes([override])
-    assert mistake.told.startswith(f"{override}: {message}")
-    assert (mistake.override, mistake.meant) == (override, meant)
+    (error,) = find_errors([override])
+    assert error.told.startswith(f"{override}: {message}")
+    assert (error.override, error.meant) == (override, meant)
 
 
 @pytest.mark.parametrize(
@@ -87,23 +87,23 @@ def test_a_name_that_is_not_there(override: str, message: str, meant: str | None
     ],
 )
 def test_a_value_that_cannot_be_had(override: str, message: str) -> None:
-    (mistake,) = find_mistakes([override])
-    assert mistake.told.startswith(message)
+    (error,) = find_errors([override])
+    assert error.told.startswith(message)
 
 
-def test_what_is_right_has_no_mistakes() -> None:
+def test_what_is_right_has_no_errors() -> None:
     right = ["experiment=demo", "optimizer.lr=1,2", "+trainer.profiler=simple", "~callbacks.early_stopping", "hydra.job.name=x"]
-    assert find_mistakes(right) == []
+    assert find_errors(right) == []
 
 
 def test_options_of_a_grid_are_looked_at_one_by_one() -> None:
-    mistakes = find_mistakes(["data=shapes,cifar11", "data.num_train=8", "seeed=1,2"])
-    assert [mistake.meant for mistake in mistakes] == ["data=shapes,cifar10", "seed=1,2"]
+    errors = find_errors(["data=synthetic_images,cifar11", "data.num_train=8", "seeed=1,2"])
+    assert [error.meant for error in errors] == ["data=synthetic_images,cifar10", "seed=1,2"]
 
 
 def test_a_key_is_looked_for_in_the_group_that_was_meant() -> None:
-    mistakes = find_mistakes(["modle=resnet18", "model.width=8"])
-    assert [mistake.override for mistake in mistakes] == ["modle=resnet18"]
+    errors = find_errors(["modl=resnet18", "model.width=8"])
+    assert [error.override for error in errors] == ["modl=resnet18"]
 
 
 def test_options_of_hydra_are_no_overrides() -> None:

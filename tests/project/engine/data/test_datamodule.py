@@ -14,7 +14,7 @@ from arclight.data.samplers import Shard
 from arclight.errors import InputError
 from arclight.images.augment import Augment
 from arclight.images.info import ImageBatch
-from project.data.synthetic_images import Shapes
+from project.data.synthetic_images import SyntheticImages
 
 
 class Diary(DataModule):
@@ -149,7 +149,9 @@ def fit(accumulation: int, *, save: Save | None = None, resume: Path | None = No
     settings = {"max_epochs": 2, "accumulate_grad_batches": accumulation, "limit_train_batches": limit}
     trainer = Trainer(accelerator="cpu", callbacks=save, **settings, **quiet)
     model = Witness()
-    data = Shapes(num_train=50, num_val=2, num_test=2, image_size=16, batch_size=12, augment=Augment(crop=2, flip=True))
+    data = SyntheticImages(
+        num_train=50, num_val=2, num_test=2, image_size=16, batch_size=12, augment=Augment(crop=2, flip=True)
+    )
     trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     return model
 
@@ -178,4 +180,4 @@ def test_an_epoch_cut_short_by_a_limit_does_not_shift_the_next(tmp_path: Path, a
 
 def test_a_negative_seed_is_told() -> None:
     with pytest.raises(InputError, match="seed=-1 must be 0 or more"):
-        Shapes(num_train=8, batch_size=4, seed=-1)
+        SyntheticImages(num_train=8, batch_size=4, seed=-1)

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from arclight.errors import InputError
-from arclight.hardware import Choice, Facts, plan, put_into_effect
+from arclight.hardware import Decision, HardwareInfo, apply_backend_settings, plan
 from tests.project.engine.hardware.test_plan import A100, CPU, CPU_BF16, GTX_1080, H100, MAC, MI300, TORCHRUN
 
 
 @pytest.mark.parametrize(
-    ("facts", "wishes", "has_fixed_shapes", "value"),
+    ("hardware_info", "wishes", "has_fixed_shapes", "value"),
     [
         (H100, {}, True, True),
         (H100, {}, False, False),
@@ -29,9 +29,9 @@ from tests.project.engine.hardware.test_plan import A100, CPU, CPU_BF16, GTX_108
     ],
 )
 def test_cudnn_searches_where_one_search_is_enough(
-    facts: Facts, wishes: dict[str, Any], has_fixed_shapes: bool, value: bool
+    hardware_info: HardwareInfo, requested: dict[str, Any], has_fixed_shapes: bool, value: bool
 ) -> None:
-    assert plan(facts, wishes, has_fixed_shapes=has_fixed_shapes)["cudnn_benchmark"].value is value
+    assert plan(hardware_info, requested, has_fixed_shapes=has_fixed_shapes)["cudnn_benchmark"].value is value
 
 
 def test_compiling_is_a_wish() -> None:
@@ -46,7 +46,7 @@ ON_ONE = {"has_fixed_shapes": True, "steps_per_epoch": 2_000}
 
 
 @pytest.mark.parametrize(
-    ("facts", "wishes", "known", "value", "told"),
+    ("hardware_info", "wishes", "known", "value", "told"),
     [
         (H100, LONG, ON_ONE, "reduce-overhead", "20,000 steps of one shape replay one captured graph"),
         (H100, LONG, {**ON_ONE, "steps_per_epoch": 1_999}, False, "which short runs do not earn back"),
@@ -86,22 +86,22 @@ ON_ONE = {"has_fixed_shapes": True, "steps_per_epoch": 2_000}
     ],
 )
 def test_a_graph_is_captured_where_it_pays_and_is_safe(
-    facts: Facts, wishes: dict[str, Any], known: dict[str, Any], value: bool | str, told: str
+    hardware_info: HardwareInfo, requested: dict[str, Any], known: dict[str, Any], value: bool | str, told: str
 ) -> None:
-    choice = plan(facts, wishes, **known)["compile"]
-    assert choice.value == value
-    assert told in choice.reason
-    assert choice.is_wish is ("compile" in wishes)
+    decision = plan(hardware_info, requested, **known)["compile"]
+    assert decision.value == value
+    assert told in decision.reason
+    assert decision.is_wish is ("compile" in requested)
 
 
 def test_threads_and_workers_share_the_cores() -> None:
     for devices, share in ((1, 16), (3, 5), (32, 1)):
-        choices = plan(CPU_BF16, {"devices": devices})
-        assert (choices["threads"].value, choices["workers"].value) == (share, share)
+        decisions = plan(CPU_BF16, {"devices": devices})
+        assert (decisions["threads"].value, decisions["workers"].value) == (share, share)
 
 
 @pytest.mark.parametrize(
-    ("facts", "wishes", "threads"),
+    ("hardware_info", "wishes", "threads"),
     [
         (replace(CPU_BF16, omp_num_threads=5), {}, 5),
         (replace(CPU_BF16, omp_num_threads=5), {"threads": 3}, 3),
@@ -109,12 +109,12 @@ def test_threads_and_workers_share_the_cores() -> None:
         (replace(TORCHRUN, num_cores=8, omp_num_threads=2), {}, 2),
     ],
 )
-def test_whose_number_of_threads_wins(facts: Facts, wishes: dict[str, Any], threads: int) -> None:
-    assert plan(facts, wishes)["threads"].value == threads
+def test_whose_number_of_threads_wins(hardware_info: HardwareInfo, requested: dict[str, Any], threads: int) -> None:
+    assert plan(hardware_info, requested)["threads"].value == threads
 
 
 @pytest.mark.parametrize(
-    ("facts", "wishes", "told"),
+    ("hardware_info", "wishes", "told"),
     [
         (CPU, {"matmul_precision": "high"}, "TF32 is of GPUs of CUDA from compute capability 8.0 on, and this run is on cpu"),
         (GTX_1080, {"matmul_precision": "high"}, "on, and this run is on compute capability 6.1; take precision=fp32"),
@@ -138,32 +138,32 @@ def test_whose_number_of_threads_wins(facts: Facts, wishes: dict[str, Any], thre
         (CPU, {"compile": "max-autotune"}, r"hardware.compile=max-autotune wants a C\+\+ compiler"),
         (CPU, {"channels_last": 1}, "hardware.channels_last=1 must be true, false or auto"),
         (CPU, {"threads": 0}, "hardware.threads=0 must be a whole number of 1 or more, or auto"),
-        (CPU, {"keep_memory": 1}, "hardware.keep_memory=1 must be true, false or auto"),
+        (CPU, {"retain_heap": 1}, "hardware.retain_heap=1 must be true, false or auto"),
         (
             replace(CPU, system="Darwin"),
-            {"keep_memory": True},
+            {"retain_heap": True},
             "only Linux's malloc can be told so, and this is Darwin; take auto",
         ),
         (CPU, {"workers": True}, "hardware.workers=True must be a whole number of 1 or more, or auto"),
     ],
 )
-def test_a_wish_that_cannot_be_had_is_told(facts: Facts, wishes: dict[str, Any], told: str) -> None:
+def test_a_wish_that_cannot_be_had_is_told(hardware_info: HardwareInfo, requested: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
-        plan(facts, wishes)
+        plan(hardware_info, requested)
 
 
 def test_a_process_that_computes_keeps_its_memory() -> None:
-    assert plan(CPU, {})["keep_memory"].value is True
-    assert plan(CPU, {"keep_memory": False})["keep_memory"].value is False
-    assert plan(H100, {})["keep_memory"].value is False
-    assert plan(replace(CPU, system="Darwin"), {})["keep_memory"].value is False
+    assert plan(CPU, {})["retain_heap"].value is True
+    assert plan(CPU, {"retain_heap": False})["retain_heap"].value is False
+    assert plan(H100, {})["retain_heap"].value is False
+    assert plan(replace(CPU, system="Darwin"), {})["retain_heap"].value is False
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told so")
 def test_memory_that_is_kept_comes_back_without_page_faults() -> None:
     program = """
 import resource
-from arclight.hardware.backend import keep_memory
+from arclight.hardware.backend import retain_heap
 
 def faults_of(num):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -171,7 +171,7 @@ def faults_of(num):
         bytearray(b"x") * (64 << 20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-keep_memory()
+retain_heap()
 faults_of(1)
 print(faults_of(8))
 """
@@ -186,9 +186,9 @@ def test_cpus_multiply_fp32_in_bf16_where_they_can() -> None:
 @pytest.mark.parametrize("matmul_precision", ["highest", "high"])
 def test_the_choices_reach_torch(matmul_precision: str) -> None:
     before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    chosen = {"matmul_precision": matmul_precision, "cudnn_benchmark": True, "threads": before[0] + 1, "keep_memory": False}
+    chosen = {"matmul_precision": matmul_precision, "cudnn_benchmark": True, "threads": before[0] + 1, "retain_heap": False}
     try:
-        put_into_effect({name: Choice(value, "a test") for name, value in chosen.items()})
+        apply_backend_settings({name: Decision(value, "a test") for name, value in chosen.items()})
         assert torch.get_float32_matmul_precision() == matmul_precision
         assert torch.backends.cudnn.allow_tf32 is (matmul_precision == "high")
         assert torch.backends.cudnn.benchmark is True

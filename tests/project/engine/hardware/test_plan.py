@@ -10,19 +10,21 @@ import yaml
 
 from arclight.config.locations import CONF
 from arclight.errors import InputError
-from arclight.hardware import Facts, Gpu, Launch, check_settings, count_devices, for_trainer, plan, probe
+from arclight.hardware import Gpu, HardwareInfo, Launch, check_settings, count_devices, for_trainer, plan, probe
 
 GIB = 2**30
-CPU = Facts(num_cores=2, memory_bytes=24 * GIB, instruction_sets=("avx2",))
-CPU_BF16 = Facts(num_cores=16, memory_bytes=64 * GIB, instruction_sets=("avx2", "avx512_bf16", "amx_bf16"), has_compiler=True)
-GRAVITON = Facts(num_cores=8, memory_bytes=16 * GIB, instruction_sets=("neon", "bf16", "sve_bf16"))
-MAC = Facts(num_cores=8, memory_bytes=16 * GIB, system="Darwin", instruction_sets=("neon", "bf16"), has_mps=True)
+CPU = HardwareInfo(num_cores=2, memory_bytes=24 * GIB, instruction_sets=("avx2",))
+CPU_BF16 = HardwareInfo(
+    num_cores=16, memory_bytes=64 * GIB, instruction_sets=("avx2", "avx512_bf16", "amx_bf16"), has_compiler=True
+)
+GRAVITON = HardwareInfo(num_cores=8, memory_bytes=16 * GIB, instruction_sets=("neon", "bf16", "sve_bf16"))
+MAC = HardwareInfo(num_cores=8, memory_bytes=16 * GIB, system="Darwin", instruction_sets=("neon", "bf16"), has_mps=True)
 
 
-def with_gpus(name: str, capability: tuple[int, int], number: int = 1, memory: int = 16, **facts: Any) -> Facts:
+def with_gpus(name: str, capability: tuple[int, int], number: int = 1, memory: int = 16, **hardware_info: Any) -> HardwareInfo:
     gpus = (Gpu(name, memory * GIB, capability),) * number
     links = tuple((first, second) for first in range(number) for second in range(first + 1, number))
-    return Facts(**{"num_cores": 16, "memory_bytes": 128 * GIB, "gpus": gpus, "peer_links": links} | facts)
+    return HardwareInfo(**{"num_cores": 16, "memory_bytes": 128 * GIB, "gpus": gpus, "peer_links": links} | hardware_info)
 
 
 GTX_1080 = with_gpus("GTX 1080", (6, 1), memory=8)
@@ -32,7 +34,7 @@ RTX_3090 = with_gpus("RTX 3090", (8, 6), 2, memory=24, peer_links=())
 A100 = with_gpus("A100", (8, 0), 8, memory=80, num_cores=128)
 H100 = with_gpus("H100", (9, 0), memory=80, has_compiler=True, has_triton=True)
 H200 = with_gpus("H200", (9, 0), memory=141)
-MI300 = Facts(
+MI300 = HardwareInfo(
     num_cores=96, memory_bytes=512 * GIB, gpus=(Gpu("MI300X", 192 * GIB, (9, 4), "gfx942"),) * 8, torch_build="rocm 7.0"
 )
 MIXED = replace(A100, gpus=(*A100.gpus[:1], *T4.gpus))
@@ -42,10 +44,10 @@ TORCHRUN = replace(
     CPU, launch=Launch("torchrun", 3, 1, world_size=4, local_world_size=2, node_rank=1, num_nodes=2), omp_num_threads=1
 )
 MPI = replace(CPU_BF16, launch=Launch("mpi", rank=2, local_rank=2, world_size=4, local_world_size=4))
-CONTAINER = Facts(num_cores=3, memory_bytes=4 * GIB, instruction_sets=("avx2",), omp_num_threads=2)
+CONTAINER = HardwareInfo(num_cores=3, memory_bytes=4 * GIB, instruction_sets=("avx2",), omp_num_threads=2)
 
 # machine, wishes -> accelerator, devices, num_nodes, precision, strategy, matmul_precision, channels_last, threads
-MACHINES: dict[str, tuple[Facts, dict[str, Any], tuple[Any, ...]]] = {
+MACHINES: dict[str, tuple[HardwareInfo, dict[str, Any], tuple[Any, ...]]] = {
     "laptop": (CPU, {}, ("cpu", 1, 1, "32-true", "auto", "highest", True, 2)),
     "laptop, two processes": (CPU, {"devices": 2}, ("cpu", 2, 1, "32-true", "ddp", "highest", True, 1)),
     "laptop, emulated bf16": (CPU, {"precision": "bf16-mixed"}, ("cpu", 1, 1, "bf16-mixed", "auto", "highest", True, 2)),
@@ -83,15 +85,15 @@ MACHINES: dict[str, tuple[Facts, dict[str, Any], tuple[Any, ...]]] = {
 KEYS = ("accelerator", "devices", "num_nodes", "precision", "strategy", "matmul_precision", "channels_last", "threads")
 
 
-@pytest.mark.parametrize(("facts", "wishes", "chosen"), MACHINES.values(), ids=MACHINES)
-def test_the_plan(facts: Facts, wishes: dict[str, Any], chosen: tuple[Any, ...]) -> None:
-    choices = plan(facts, wishes)
-    assert tuple(choices[key].value for key in KEYS) == chosen
-    assert all(choice.reason for choice in choices.values())
-    left_open = {key for key, wish in wishes.items() if wish == -1}
-    by_environment = {"threads"} if facts is CONTAINER else set()
-    assert {key for key, choice in choices.items() if choice.is_wish} == set(wishes) - left_open | by_environment
-    assert set(for_trainer(choices)) == {"accelerator", "devices", "num_nodes", "precision", "strategy"}
+@pytest.mark.parametrize(("hardware_info", "wishes", "chosen"), MACHINES.values(), ids=MACHINES)
+def test_the_plan(hardware_info: HardwareInfo, requested: dict[str, Any], chosen: tuple[Any, ...]) -> None:
+    decisions = plan(hardware_info, requested)
+    assert tuple(decisions[key].value for key in KEYS) == chosen
+    assert all(decision.reason for decision in decisions.values())
+    left_open = {key for key, wish in requested.items() if wish == -1}
+    by_environment = {"threads"} if hardware_info is CONTAINER else set()
+    assert {key for key, decision in decisions.items() if decision.is_wish} == set(requested) - left_open | by_environment
+    assert set(for_trainer(decisions)) == {"accelerator", "devices", "num_nodes", "precision", "strategy"}
 
 
 def test_auto_and_null_are_no_wishes() -> None:
@@ -105,7 +107,7 @@ def test_this_machine_can_be_planned_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "num_parameters", "chosen"),
+    ("hardware_info", "num_parameters", "chosen"),
     [
         (A100, 110_000_000, ("ddp", "bf16-mixed")),
         (A100, 4_000_000_000, ("ddp", "bf16-mixed")),  # 64 GB of states, 80 % of 80 GiB are 68.7 GB
@@ -116,9 +118,9 @@ def test_this_machine_can_be_planned_for() -> None:
         (SLURM, 5_000_000_000, ("fsdp", "bf16-mixed")),
     ],
 )
-def test_a_net_that_fits_no_gpu_is_sharded(facts: Facts, num_parameters: int, chosen: tuple[str, str]) -> None:
-    choices = plan(facts, {}, num_parameters)
-    assert (choices["strategy"].value, choices["precision"].value) == chosen
+def test_a_net_that_fits_no_gpu_is_sharded(hardware_info: HardwareInfo, num_parameters: int, chosen: tuple[str, str]) -> None:
+    decisions = plan(hardware_info, {}, num_parameters)
+    assert (decisions["strategy"].value, decisions["precision"].value) == chosen
 
 
 def test_reasons_name_what_decided() -> None:
@@ -139,7 +141,7 @@ def test_strategies_pass_through() -> None:
 
 
 SHARDED = {"_target_": "lightning.pytorch.strategies.ModelParallelStrategy"}
-BAD: list[tuple[Facts, dict[str, Any], str]] = [
+BAD: list[tuple[HardwareInfo, dict[str, Any], str]] = [
     (CPU, {"accelerator": "gpu"}, "trainer.accelerator=gpu: this machine has no GPU that torch can use; take trainer=cpu"),
     (replace(CPU, problems=("the driver is too old",)), {"accelerator": "cuda"}, r"can use \(the driver is too old\); take"),
     (CPU, {"accelerator": "mps"}, "trainer.accelerator=mps: this machine has no Apple GPU"),
@@ -194,10 +196,10 @@ BAD: list[tuple[Facts, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("facts", "wishes", "told"), BAD, ids=[told[:40] for _, _, told in BAD])
-def test_a_wish_that_cannot_be_had_is_told(facts: Facts, wishes: dict[str, Any], told: str) -> None:
+@pytest.mark.parametrize(("hardware_info", "wishes", "told"), BAD, ids=[told[:40] for _, _, told in BAD])
+def test_a_wish_that_cannot_be_had_is_told(hardware_info: HardwareInfo, requested: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
-        plan(facts, wishes)
+        plan(hardware_info, requested)
 
 
 def test_devices_are_counted_in_each_of_lightnings_spellings() -> None:

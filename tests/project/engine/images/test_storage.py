@@ -52,15 +52,15 @@ def test_what_was_chosen_is_told_with_its_numbers() -> None:
         (
             599_999,
             {"wish": "memory"},
-            r"data\.residence=memory: 1,000 images of 10x10 pixels take .*; data\.image_size=9 would fit",
+            r"data\.storage=memory: 1,000 images of 10x10 pixels take .*; data\.image_size=9 would fit",
         ),
-        (10, {"wish": "memory"}, r"free some memory, and data\.residence=disk reads them from disk"),
+        (10, {"wish": "memory"}, r"free some memory, and data\.storage=disk reads them from disk"),
         (599_999, {"obstacle": "no room"}, r"reading them from disk wants data\.cache=FOLDER with room for them \(no room\)"),
         (2_399_999, {"obstacle": "x", "num_processes": 4}, r"in each of 4 processes take .* data\.image_size=9 would fit"),
         (
             10**9,
             {"wish": "disk", "obstacle": "no room"},
-            r"data\.residence=disk: decoded images cannot be kept: no room; data\.cache",
+            r"data\.storage=disk: decoded images cannot be kept: no room; data\.cache",
         ),
     ],
 )
@@ -70,16 +70,16 @@ def test_images_that_fit_nowhere_are_an_error(free: int, settings: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    ("residence", "cache", "told"),
+    ("storage", "cache", "told"),
     [
-        ("ram", "auto", r"data\.residence=ram must be auto, memory or disk"),
+        ("ram", "auto", r"data\.storage=ram must be auto, memory or disk"),
         ("auto", "", r"data\.cache is empty; it must be auto, none or a folder"),
-        ("disk", "none", r"data\.residence=disk reads decoded images from data\.cache, which is none; take data\.cache=auto"),
+        ("disk", "none", r"data\.storage=disk reads decoded images from data\.cache, which is none; take data\.cache=auto"),
     ],
 )
-def test_settings_that_say_nothing_are_an_error(residence: str, cache: str, told: str) -> None:
+def test_settings_that_say_nothing_are_an_error(storage: str, cache: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        check(residence, cache)
+        check(storage, cache)
 
 
 def test_room_is_looked_for_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,16 +15,16 @@ import pytest
 from arclight import hardware
 from arclight.config.compose import compose
 from arclight.errors import InputError, ProcessError
-from arclight.hardware import Choice, Launch
+from arclight.hardware import Decision, Launch
 from arclight.launch import launcher
 from arclight.launch.launcher import Node
 
 SETTINGS = {"max_restarts": 2}
 
 
-def planned(devices: Any, num_nodes: int = 1, strategy: str = "ddp") -> dict[str, Choice]:
+def planned(devices: Any, num_nodes: int = 1, strategy: str = "ddp") -> dict[str, Decision]:
     values = {"devices": devices, "num_nodes": num_nodes, "strategy": strategy}
-    return {name: Choice(value, "") for name, value in values.items()}
+    return {name: Decision(value, "") for name, value in values.items()}
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def planned(devices: Any, num_nodes: int = 1, strategy: str = "ddp") -> dict[str
     ],
 )
 def test_processes_are_started_where_nothing_else_has(
-    started_by: Launch, plan: dict[str, Choice], num_processes: int | None
+    started_by: Launch, plan: dict[str, Decision], num_processes: int | None
 ) -> None:
     node = Node.of(started_by, plan, SETTINGS)
     assert node.starts_processes == (num_processes is not None)
@@ -87,9 +87,9 @@ def test_machines_that_do_not_know_where_to_meet_are_told(monkeypatch: pytest.Mo
 def test_the_config_is_handed_over_and_taken_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    composed = compose(["seed=3"])
-    with launcher.handed_over(composed, num_threads=3):
-        assert json.loads(os.environ[launcher.COMPOSED])["settings"] == composed.settings
+    run_config = compose(["seed=3"])
+    with launcher.handed_over(run_config, num_threads=3):
+        assert json.loads(os.environ[launcher.COMPOSED])["settings"] == run_config.settings
         assert os.environ["OMP_NUM_THREADS"] == "3"
     assert launcher.COMPOSED not in os.environ
     assert "OMP_NUM_THREADS" not in os.environ
@@ -153,9 +153,11 @@ def test_a_score_is_that_of_the_monitored_metric(tmp_path: Path) -> None:
 
 def test_a_grid_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    facts = hardware.Facts(num_cores=2, memory_bytes=2**34, launch=Launch(kind="torchrun", world_size=2, local_world_size=2))
-    monkeypatch.setattr(hardware, "probe", lambda: facts)
-    monkeypatch.setattr(launcher, "in_grid", lambda: True)
+    hardware_info = hardware.HardwareInfo(
+        num_cores=2, memory_bytes=2**34, launch=Launch(kind="torchrun", world_size=2, local_world_size=2)
+    )
+    monkeypatch.setattr(hardware, "probe", lambda: hardware_info)
+    monkeypatch.setattr(launcher, "in_multirun", lambda: True)
     with pytest.raises(InputError, match="a grid starts processes itself: `python train.py -m ...` without torchrun before it"):
         launcher.run(compose(["experiment=demo"]))
 

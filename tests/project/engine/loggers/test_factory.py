@@ -13,8 +13,8 @@ from lightning.pytorch.loggers.logger import DummyLogger
 import arclight
 from arclight.errors import InputError
 from arclight.loggers import wandb_file
-from arclight.loggers.factory import build_trackers, close_trackers, mlflow, record_facts
-from arclight.loggers.fault_tolerant import Guarded
+from arclight.loggers.factory import build_loggers, close_loggers, mlflow, record_facts
+from arclight.loggers.fault_tolerant import FaultTolerantLogger
 from arclight.loggers.wandb_file import has_end
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
@@ -36,7 +36,7 @@ def history(found: list[Any]) -> list[dict[str, Any]]:
 
 def write_inputs(folder: Path) -> None:
     folder.mkdir(parents=True)
-    (folder / "overrides.txt").write_text("experiment=demo\noptimizer.lr=0.5\nseed=3\ntracker=csv\n")
+    (folder / "overrides.txt").write_text("experiment=demo\noptimizer.lr=0.5\nseed=3\nlogger=csv\n")
     git = {"commit": "21bbb85", "diff": "+password"}
     (folder / "environment.json").write_text(json.dumps({"git": git, "hardware": {"cores": 2}}))
     (folder / "results.json").write_text(json.dumps({"status": "finished", "test/accuracy": 0.75}))
@@ -47,37 +47,37 @@ def write_inputs(folder: Path) -> None:
 
 
 def test_nothing_chosen_is_nothing_tracked(tmp_path: Path) -> None:
-    assert build_trackers({}, tmp_path, "name") == []
+    assert build_loggers({}, tmp_path, "name") == []
 
 
 @pytest.mark.parametrize("key", ["csv", "tensorboard"])
 def test_metrics_csv_is_written_along_with_any_other(key: str, tmp_path: Path) -> None:
-    loggers = build_trackers({key: {"_target_": f"arclight.loggers.factory.{key}"}}, tmp_path, "name")
+    loggers = build_loggers({key: {"_target_": f"arclight.loggers.factory.{key}"}}, tmp_path, "name")
     for logger in loggers:
         logger.log_metrics({"val/loss": 0.5}, step=3)
-    close_trackers(loggers, status="finished")
+    close_loggers(loggers, status="finished")
     assert (tmp_path / "metrics.csv").read_text().splitlines() == ["step,val/loss", "3,0.5"]
     assert bool(list(tmp_path.glob("tensorboard/events*"))) == (key == "tensorboard")
 
 
 def test_a_csv_file_that_cannot_be_written_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "run").write_text("a file where the folder should be")
-    assert build_trackers({"csv": {}}, tmp_path / "run", "name") == []
+    assert build_loggers({"csv": {}}, tmp_path / "run", "name") == []
     assert "csv cannot be started ([Errno 17] File exists" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        (7, "tracker.wandb=7 must hold a _target_ and its arguments; tracker=none tracks nothing"),
-        ({**WANDB, "mode": "maybe"}, "tracker.wandb.mode='maybe' must be auto or online or offline"),
-        ({**WANDB, "artifacts": ["reprot"]}, "tracker.wandb.artifacts="),
+        (7, "logger.wandb=7 must hold a _target_ and its arguments; logger=none tracks nothing"),
+        ({**WANDB, "mode": "maybe"}, "logger.wandb.mode='maybe' must be auto or online or offline"),
+        ({**WANDB, "artifacts": ["reprot"]}, "logger.wandb.artifacts="),
         ({**WANDB, "projekt": "x"}, r"Did you mean 'project'\?"),
     ],
 )
 def test_a_mistake_is_told(settings: Any, told: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=told):
-        build_trackers({"wandb": settings}, tmp_path, "name")
+        build_loggers({"wandb": settings}, tmp_path, "name")
 
 
 def test_all_trackers_record_a_run_offline_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_all_trackers_record_a_run_offline_and_say_so(tmp_path: Path, monkeypatc
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    run = arclight.run([*TINY_IMAGES, "tracker=all", "trainer.max_epochs=1", "precision=fp32"])
+    run = arclight.run([*TINY_IMAGES, "logger=all", "trainer.max_epochs=1", "precision=fp32"])
     assert run.results["status"] == "finished"
     assert list(run.folder.glob("tensorboard/events*"))
     assert "W&B: offline; `wandb leet" in (run.folder / "train.log").read_text()
@@ -100,27 +100,27 @@ def test_all_trackers_record_a_run_offline_and_say_so(tmp_path: Path, monkeypatc
 
 
 def test_a_wandb_run_goes_on_under_its_id_with_steps_unbroken(tmp_path: Path) -> None:
-    folder = tmp_path / "grid" / "2026-01-31" / "0-shapes-cnn"
+    folder = tmp_path / "grid" / "2026-01-31" / "0-synthetic_images-cnn"
     write_inputs(folder)
     for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
-        loggers = build_trackers(
+        loggers = build_loggers(
             {"wandb": {**WANDB, "artifacts": ["report", "checkpoint", "confusion", "classes"]}},
             folder,
-            "shapes-cnn",
+            "synthetic_images-cnn",
             after_step=after_step,
         )
         record_facts(loggers, {"optimizer": {"lr": 0.5}, "parameters": 7, "api_key": "Ab1"})
         for step in steps:
             loggers[1].log_metrics({"train/loss": 1 / step}, step=step)
             loggers[1].log_metrics({"val/loss": (float("nan"), float("inf"))[step % 2]}, step=step)
-        close_trackers(loggers, status=status)
+        close_loggers(loggers, status=status)
         assert not loggers[1].is_broken  # type: ignore[attr-defined]
     (run_id,) = {path.name.split("-")[3] for path in folder.glob("wandb/offline-run-*")}
     both = [records(path) for path in sorted(folder.glob("wandb/offline-run-*"))]
     assert json.loads((folder / "trackers.json").read_text()) == {"wandb": run_id}
     started = [record.run for found in both for record in found if record.WhichOneof("record_type") == "run"]
     assert {(run.run_id, run.display_name, run.run_group) for run in started} == {
-        (run_id, "shapes-cnn lr=0.5 seed=3", "grid 2026-01-31")
+        (run_id, "synthetic_images-cnn lr=0.5 seed=3", "grid 2026-01-31")
     }
     rows = [row for found in both for row in history(found)]
     assert [row["trainer/global_step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4, 5]
@@ -146,18 +146,18 @@ def test_a_tracker_that_cannot_be_started_is_told_and_left_out(
         raise client.errors.CommError("no server\nand more")
 
     monkeypatch.setattr(client, "init", refuse)
-    loggers = build_trackers({"wandb": WANDB}, tmp_path, "name")
-    assert [logger.tracker for logger in loggers if isinstance(logger, Guarded)] == ["csv"]
+    loggers = build_loggers({"wandb": WANDB}, tmp_path, "name")
+    assert [logger.logger_name for logger in loggers if isinstance(logger, FaultTolerantLogger)] == ["csv"]
     assert "wandb cannot be started (no server): it records nothing; the run goes on" in caplog.text
 
 
 def test_processes_that_are_not_the_first_close_what_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("factory", "fault_tolerant", "wandb"):
         monkeypatch.setattr(f"arclight.loggers.{module}.is_main_process", lambda: False)
-    loggers = build_trackers({"wandb": WANDB}, tmp_path, "name")
-    loggers.append(Guarded(DummyLogger(), "mlflow", tmp_path, in_background=True))  # type: ignore[arg-type]
+    loggers = build_loggers({"wandb": WANDB}, tmp_path, "name")
+    loggers.append(FaultTolerantLogger(DummyLogger(), "mlflow", tmp_path, in_background=True))  # type: ignore[arg-type]
     loggers[1].log_metrics({"a": 1.0}, step=1)
-    close_trackers(loggers, status="finished")
+    close_loggers(loggers, status="finished")
     assert not any(logger.is_broken for logger in loggers)  # type: ignore[attr-defined]
     assert list(tmp_path.iterdir()) == []
 
@@ -177,24 +177,24 @@ def test_an_mlflow_run_goes_on_under_its_id(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for limit in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
         monkeypatch.setenv(limit, "5")  # what a run sets stays set
-    folder = tmp_path / "outputs" / "shapes-cnn" / "2026"
+    folder = tmp_path / "outputs" / "synthetic_images-cnn" / "2026"
     write_inputs(folder)
     settings = {"_target_": "arclight.loggers.factory.mlflow", "artifacts": ["report", "checkpoint", "confusion"]}
     client = tracking.MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
     statuses = []
     for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
-        loggers = build_trackers({"mlflow": settings}, folder, "shapes-cnn", after_step=after_step)
+        loggers = build_loggers({"mlflow": settings}, folder, "synthetic_images-cnn", after_step=after_step)
         record_facts(loggers, {"optimizer": {"lr": 0.5 + after_step}, "parameters": 7})
         for step in steps:
             loggers[1].log_metrics({"train/loss": 1 / step, "val/loss": (float("nan"), float("inf"))[step % 2]}, step=step)
-        close_trackers(loggers, status=status)
+        close_loggers(loggers, status=status)
         run_id = json.loads((folder / "trackers.json").read_text())["mlflow"]
         statuses.append(client.get_run(run_id).info.status)
         assert "failed (" not in caplog.text
     assert statuses == ["KILLED", "FINISHED"]
     (folder / "trackers.json").write_text('{"mlflow": "of another store"}')
-    other = build_trackers({"mlflow": settings}, folder, "shapes-cnn", after_step=5)
-    close_trackers(other, status="failed")
+    other = build_loggers({"mlflow": settings}, folder, "synthetic_images-cnn", after_step=5)
+    close_loggers(other, status="failed")
     assert "MLflow: run of another store cannot go on (" in caplog.text
     other_id = json.loads((folder / "trackers.json").read_text())["mlflow"]
     assert client.get_run(other_id).info.status == "FAILED"
@@ -203,7 +203,7 @@ def test_an_mlflow_run_goes_on_under_its_id(
     (run,) = client.search_runs([experiment.experiment_id])
     assert [metric.step for metric in client.get_metric_history(run_id, "train/loss")] == [1, 2, 3, 4, 5]
     assert run.data.params["optimizer/lr"] == "0.5"
-    assert (run.data.tags["group"], run.info.run_name) == ("shapes-cnn", "shapes-cnn lr=0.5 seed=3")
+    assert (run.data.tags["group"], run.info.run_name) == ("synthetic_images-cnn", "synthetic_images-cnn lr=0.5 seed=3")
     assert run.data.metrics["test/accuracy"] == 0.75
     assert {file.path for file in client.list_artifacts(run_id)} == {"report.html", "best.ckpt", "scores.json"}
 
@@ -218,7 +218,7 @@ def test_a_run_survives_its_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(CSVLogger, "save", full)
     with caplog.at_level(logging.WARNING):
-        run = arclight.run([*TINY_IMAGES, "tracker=csv", "trainer.max_epochs=1", "precision=fp32"])
+        run = arclight.run([*TINY_IMAGES, "logger=csv", "trainer.max_epochs=1", "precision=fp32"])
     assert run.results["status"] == "finished"
     told = "csv has failed (OSError: [Errno 28] No space left on device): it records nothing from here on; the run goes on"
     assert (run.folder / "train.log").read_text().count(told) == 1

@@ -9,9 +9,16 @@ from arclight.loggers.run_ids import LONGEST_NAME, facts_of, group_of, id_of, ke
 
 
 def test_a_name_is_made_of_what_was_said(tmp_path: Path) -> None:
-    said = ["experiment=demo", "data=shapes", "optimizer.lr=1e-3", "+model.width=8", "tracker.wandb.project=x", "~callbacks"]
+    said = [
+        "experiment=demo",
+        "data=synthetic_images",
+        "optimizer.lr=1e-3",
+        "+model.width=8",
+        "logger.wandb.project=x",
+        "~callbacks",
+    ]
     (tmp_path / "overrides.txt").write_text("\n".join(said))
-    assert name_of(tmp_path, "shapes-cnn") == "shapes-cnn lr=1e-3 width=8"
+    assert name_of(tmp_path, "synthetic_images-cnn") == "synthetic_images-cnn lr=1e-3 width=8"
     (tmp_path / "overrides.txt").write_text("a.b=" + "x" * 500)
     assert len(name_of(tmp_path, "n")) == LONGEST_NAME
     assert name_of(tmp_path / "nowhere", "n") == "n"

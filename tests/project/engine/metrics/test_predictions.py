@@ -16,48 +16,48 @@ from torch import Tensor
 from arclight.config.locations import CONF
 from arclight.data.samplers import Shard
 from arclight.errors import InputError
-from arclight.images.info import ImageSpec
-from arclight.interfaces import IGNORED
-from arclight.metrics.predictions import ImagePrediction, KeptPredictions, SentencePrediction, check, read_predictions
+from arclight.images.info import ImageInfo
+from arclight.interfaces import IGNORE_INDEX
+from arclight.metrics.predictions import ImagePrediction, PredictionCollector, SentencePrediction, check, read_predictions
 from arclight.optim.schedulers import constant
-from project.data.synthetic_images import Shapes
+from project.data.synthetic_images import SyntheticImages
 from project.lightning_modules.image_classifier import ImageClassifier
-from tests.project.engine.metrics.counted import ADAM, CASES, FirstPixels, count, found, new_kept, task
+from tests.project.engine.metrics.counted import ADAM, CASES, FirstPixels, count, found, module, new_kept
 
 NAN = float("nan")
 
 
-def images(*rows: tuple[int, int, int, float]) -> KeptPredictions:
+def images(*rows: tuple[int, int, int, float]) -> PredictionCollector:
     """One batch of (index, label, predicted, confidence)."""
-    kept = KeptPredictions(["cat", "dog"], is_per_word=False)
+    collector = PredictionCollector(["cat", "dog"], is_per_word=False)
     index, label, predicted, confidence = (torch.tensor(column) for column in zip(*rows, strict=True))
-    kept.add(index, label, predicted, confidence)
-    return kept
+    collector.add(index, label, predicted, confidence)
+    return collector
 
 
-def sentences() -> KeptPredictions:
+def sentences() -> PredictionCollector:
     """Row 1 of one word, then a row that fills, then row 0 of three words, the last of them cut off; row 2 has no word."""
-    kept = KeptPredictions(["O", "B-PER"], is_per_word=True)
-    no = IGNORED
-    kept.add(
+    collector = PredictionCollector(["O", "B-PER"], is_per_word=True)
+    no = IGNORE_INDEX
+    collector.add(
         torch.tensor([1, -1]),
         torch.tensor([[1, no], [no, no]]),
         torch.tensor([[0, 0], [0, 0]]),
         torch.tensor([[0.5, NAN], [NAN, NAN]]),
     )
-    kept.add(
+    collector.add(
         torch.tensor([0, 2]),
         torch.tensor([[0, 1, 1], [no, no, no]]),
         torch.tensor([[0, 1, 0], [0, 0, 0]]),
         torch.tensor([[0.25, 0.1234567, NAN], [NAN, NAN, NAN]]),
     )
-    return kept
+    return collector
 
 
 def test_images_come_back_in_input_order_without_what_fills() -> None:
-    kept = images((2, 0, 1, 0.5), (-1, IGNORED, 1, 0.5), (0, 1, 1, 1.0))
-    kept.add(torch.tensor([1]), torch.tensor([0]), torch.tensor([0]), torch.tensor([0.75]))
-    assert list(kept.gather(3)) == [
+    collector = images((2, 0, 1, 0.5), (-1, IGNORE_INDEX, 1, 0.5), (0, 1, 1, 1.0))
+    collector.add(torch.tensor([1]), torch.tensor([0]), torch.tensor([0]), torch.tensor([0.75]))
+    assert list(collector.gather(3)) == [
         ImagePrediction(0, "dog", "dog", 1.0),
         ImagePrediction(1, "cat", "cat", 0.75),
         ImagePrediction(2, "cat", "dog", 0.5),
@@ -73,7 +73,7 @@ def test_sentences_keep_their_words_together_and_say_which_the_net_never_saw() -
 
 
 def test_a_split_without_samples_has_no_predictions() -> None:
-    assert list(KeptPredictions(["cat"], is_per_word=False).gather(0)) == []
+    assert list(PredictionCollector(["cat"], is_per_word=False).gather(0)) == []
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,9 @@ def test_some_samples_of_a_test_cut_short_are_no_bug() -> None:
     check(torch.tensor([7, 3]), None)
 
 
-@pytest.mark.parametrize("kept", [images((1, 0, 1, 0.9), (0, 1, 1, NAN)), sentences()], ids=["images", "text"])
-def test_the_file_holds_a_line_per_sample_and_reads_back(kept: KeptPredictions, tmp_path: Path) -> None:
-    predictions = kept.gather(None)
+@pytest.mark.parametrize("collector", [images((1, 0, 1, 0.9), (0, 1, 1, NAN)), sentences()], ids=["images", "text"])
+def test_the_file_holds_a_line_per_sample_and_reads_back(collector: PredictionCollector, tmp_path: Path) -> None:
+    predictions = collector.gather(None)
     path = tmp_path / "predictions.jsonl"
     predictions.write(path)
     assert len(path.read_text().splitlines()) == len(predictions)
@@ -175,9 +175,9 @@ def test_a_file_that_is_not_there_or_no_text_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "num_samples"), CASES)
 def test_counts_add_up_over_processes_to_those_of_one(kind: str, num_samples: int, world_size: int) -> None:
     """Also with more processes than samples, where some see nothing but rows that fill up."""
-    kept, alone_kept = new_kept(task(kind)), new_kept(task(kind))
+    collector, alone_kept = new_kept(module(kind)), new_kept(module(kind))
     alone = count(kind, num_samples, Shard(), alone_kept)
-    ranks = [count(kind, num_samples, Shard(rank, world_size), kept) for rank in range(world_size)]
+    ranks = [count(kind, num_samples, Shard(rank, world_size), collector) for rank in range(world_size)]
 
     def states(rank: torch.nn.Module) -> dict[str, Tensor]:
         return {
@@ -196,7 +196,7 @@ def test_counts_add_up_over_processes_to_those_of_one(kind: str, num_samples: in
             torch.testing.assert_close(total, tensor)
         else:
             assert torch.equal(total, tensor), name
-    assert list(kept.gather(num_samples)) == list(alone_kept.gather(num_samples))
+    assert list(collector.gather(num_samples)) == list(alone_kept.gather(num_samples))
 
 
 @pytest.mark.processes
@@ -216,8 +216,8 @@ def test_two_processes_score_and_gather_what_one_does(tmp_path: Path) -> None:
     both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert both[0] == both[1]
     for result, (kind, num_samples) in zip(both[0], CASES, strict=True):
-        kept = new_kept(task(kind))
-        alone = found(count(kind, num_samples, Shard(), kept), kept.gather(num_samples))
+        collector = new_kept(module(kind))
+        alone = found(count(kind, num_samples, Shard(), collector), collector.gather(num_samples))
         assert result["predictions"] == alone["predictions"]
         assert result["counts"] == alone["counts"]
         assert result["numbers"] == pytest.approx(alone["numbers"])
@@ -225,10 +225,12 @@ def test_two_processes_score_and_gather_what_one_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("limit", "num_predicted"), [(1.0, 11), (2, 8), (0.5, 4)])
 def test_a_test_keeps_predictions_and_a_validation_none(limit: float, num_predicted: int) -> None:
-    data = Shapes(num_train=8, num_val=8, num_test=11, batch_size=4, eval_batch_size=4)
+    data = SyntheticImages(num_train=8, num_val=8, num_test=11, batch_size=4, eval_batch_size=4)
     data.setup("fit")
-    assert isinstance(data.spec, ImageSpec)
-    classifier = ImageClassifier(data.spec, net=torch.nn.Sequential(FirstPixels(), Pad(len(data.spec.classes))), **SETTINGS)
+    assert isinstance(data.data_info, ImageInfo)
+    classifier = ImageClassifier(
+        data.data_info, net=torch.nn.Sequential(FirstPixels(), Pad(len(data.data_info.classes))), **SETTINGS
+    )
     trainer = Trainer(limit_test_batches=limit, limit_val_batches=1, **QUIET)
     trainer.validate(classifier, datamodule=data, verbose=False)
     assert classifier.predictions is None
@@ -237,7 +239,7 @@ def test_a_test_keeps_predictions_and_a_validation_none(limit: float, num_predic
         assert classifier.predictions is not None
         assert [prediction.index for prediction in classifier.predictions] == list(range(num_predicted))
     labels = [prediction.label for prediction in classifier.predictions if isinstance(prediction, ImagePrediction)]
-    assert labels == [data.spec.classes[label] for label in data.arrays["test"].labels[:num_predicted]]
+    assert labels == [data.data_info.classes[label] for label in data.arrays["test"].labels[:num_predicted]]
 
 
 class Pad(torch.nn.Module):
@@ -251,7 +253,7 @@ class Pad(torch.nn.Module):
         return torch.nn.functional.pad(logits, (0, self.num_classes - logits.shape[1]))
 
 
-SETTINGS = {"make_optimizer": ADAM, "schedule": constant}
+SETTINGS = {"make_optimizer": ADAM, "scheduler": constant}
 QUIET = {
     "accelerator": "cpu",
     "logger": False,

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from arclight.errors import InputError
-from arclight.images.info import ImageBatch, ImageSpec
-from arclight.interfaces import IGNORED
+from arclight.images.info import ImageBatch, ImageInfo
+from arclight.interfaces import IGNORE_INDEX
 from arclight.optim.schedulers import constant
-from arclight.text.info import TokenBatch, TokenSpec
+from arclight.text.info import TokenBatch, TokenInfo
 from project.lightning_modules.image_classifier import ImageClassifier, shift
 from project.lightning_modules.token_tagger import TokenTagger
 
-IMAGES = ImageSpec(channels=3, height=2, width=2, classes=("cat", "dog", "emu"), mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.0))
-TOKENS = TokenSpec(labels=("O", "B-PER", "I-PER"), tokenizer="{}", vocab_size=9, pad_id=0, max_length=16)
+IMAGES = ImageInfo(channels=3, height=2, width=2, classes=("cat", "dog", "emu"), mean=(0.2, 0.4, 0.6), std=(0.1, 0.2, 0.0))
+TOKENS = TokenInfo(labels=("O", "B-PER", "I-PER"), tokenizer="{}", vocab_size=9, pad_id=0, max_length=16)
 ADAM: Any = functools.partial(torch.optim.Adam, lr=0.1)
 
 
@@ -43,17 +43,17 @@ class Table(nn.Module):
 
 
 def classifier(**settings: Any) -> ImageClassifier:
-    return ImageClassifier(IMAGES, net=FirstPixels(), make_optimizer=ADAM, schedule=constant, **settings)
+    return ImageClassifier(IMAGES, net=FirstPixels(), make_optimizer=ADAM, scheduler=constant, **settings)
 
 
 def tagger(**settings: Any) -> TokenTagger:
-    return TokenTagger(TOKENS, net=Table(), make_optimizer=ADAM, schedule=constant, **settings)
+    return TokenTagger(TOKENS, net=Table(), make_optimizer=ADAM, scheduler=constant, **settings)
 
 
 def tokens(predicted: list[list[int]], words: list[list[int]], starts: list[list[int]] | None = None) -> TokenBatch:
     word_labels = torch.tensor(words)
     word_starts = torch.tensor(starts) if starts else torch.arange(word_labels.shape[1]).expand_as(word_labels)
-    labels = word_labels if starts is None else torch.full((len(words), len(predicted[0])), IGNORED)
+    labels = word_labels if starts is None else torch.full((len(words), len(predicted[0])), IGNORE_INDEX)
     return TokenBatch(
         input_ids=torch.tensor(predicted),
         attention_mask=torch.ones(len(predicted), len(predicted[0]), dtype=torch.int64),
@@ -62,7 +62,7 @@ def tokens(predicted: list[list[int]], words: list[list[int]], starts: list[list
         word_labels=word_labels,
         indices=torch.arange(len(words)),
         num_tokens=int(labels.numel()),
-        num_labelled=float((labels != IGNORED).sum()),
+        num_labelled=float((labels != IGNORE_INDEX).sum()),
     )
 
 
@@ -77,7 +77,7 @@ def test_the_layout_changes_no_result(channels_last: bool) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(16, 3))
     images = torch.randint(0, 256, (5, 3, 2, 2), dtype=torch.uint8)
-    model = ImageClassifier(IMAGES, net=net, make_optimizer=ADAM, schedule=constant, channels_last=channels_last)
+    model = ImageClassifier(IMAGES, net=net, make_optimizer=ADAM, scheduler=constant, channels_last=channels_last)
     logits = model(images)
     mean, std = torch.tensor(IMAGES.mean).view(-1, 1, 1), torch.tensor([0.1, 0.2, 1.0]).view(-1, 1, 1)
     torch.testing.assert_close(logits, net((images / 255 - mean) / std), rtol=1e-4, atol=1e-5)
@@ -87,7 +87,7 @@ def test_rows_that_fill_up_count_in_no_score() -> None:
     model = classifier()
     images = torch.randint(0, 256, (4, 3, 2, 2), dtype=torch.uint8)
     predicted = model(images).argmax(dim=1)
-    labels = torch.tensor([int(predicted[0]), int(predicted[1] + 1) % 3, IGNORED, IGNORED])
+    labels = torch.tensor([int(predicted[0]), int(predicted[1] + 1) % 3, IGNORE_INDEX, IGNORE_INDEX])
     model.count(ImageBatch(images, labels, torch.tensor([0, 1, -1, -1])))
     scores = model.score()
     assert sum(map(sum, scores.counts)) == 2
@@ -127,7 +127,7 @@ def test_a_word_that_was_cut_off_counts_as_predicted_outside() -> None:
 
 def test_the_loss_is_a_mean_over_labelled_words() -> None:
     model = tagger().eval()
-    batch = tokens([[1, 0, 0]], [[1, 2, IGNORED]])
+    batch = tokens([[1, 0, 0]], [[1, 2, IGNORE_INDEX]])
     logits = model(batch.input_ids, batch.attention_mask)
     expected = nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten())
     torch.testing.assert_close(model.training_step(batch), expected)
@@ -144,7 +144,7 @@ def test_dropout_is_on_in_training_and_off_in_scoring() -> None:
 
 @pytest.mark.parametrize("make", [classifier, tagger])
 def test_a_smoothing_out_of_range_is_told(make: Any) -> None:
-    with pytest.raises(InputError, match="task.label_smoothing=1.0 must be 0 or more and below 1"):
+    with pytest.raises(InputError, match="module.label_smoothing=1.0 must be 0 or more and below 1"):
         make(label_smoothing=1.0)
 
 
@@ -153,7 +153,7 @@ def test_the_learning_rate_is_told_with_its_rule(make: Any) -> None:
     assert make().learning_rate(256) == "0.1 (as you said; no rule for the batch)"
     assert make(lr_rule="linear", lr_batch_size=64).learning_rate(256) == "0.4 (0.1 x 4, linear: batch 256, chosen for 64)"
     assert make(lr_rule="sqrt", lr_batch_size=64).learning_rate(256) == "0.2 (0.1 x 2, sqrt: batch 256, chosen for 64)"
-    with pytest.raises(InputError, match="task.lr_rule=sqrt wants task.lr_batch_size"):
+    with pytest.raises(InputError, match="module.lr_rule=sqrt wants module.lr_batch_size"):
         make(lr_rule="sqrt")
 
 
@@ -173,7 +173,7 @@ class Fitted(nn.Module):
 
 def test_a_net_that_offers_it_has_its_first_layer_computed_before_training_only() -> None:
     net = Fitted()
-    model = ImageClassifier(IMAGES, net=net, make_optimizer=ADAM, schedule=constant)
+    model = ImageClassifier(IMAGES, net=net, make_optimizer=ADAM, scheduler=constant)
     raw = torch.full((4, 3, 2, 2), 51, dtype=torch.uint8)
     model.trainer = SimpleNamespace(datamodule=SimpleNamespace(sample=lambda count: raw[:count]))  # type: ignore[assignment]
     model.setup("test")

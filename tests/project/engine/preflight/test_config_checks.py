@@ -10,11 +10,11 @@ import torch
 
 from arclight.config.compose import compose
 from arclight.config.locations import CONF
-from arclight.hardware import Facts, Gpu
-from arclight.preflight.config_checks import find_mistakes_in, scores_of
+from arclight.hardware import Gpu, HardwareInfo
+from arclight.preflight.config_checks import check_config, scores_of
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
-CPU = Facts(num_cores=2, memory_bytes=2**34)
+CPU = HardwareInfo(num_cores=2, memory_bytes=2**34)
 GPUS = replace(CPU, gpus=(Gpu("V100", 16 * 10**9, (7, 0)),) * 2)
 
 
@@ -23,8 +23,8 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-def found(*overrides: str, facts: Facts = CPU) -> list[str]:
-    return find_mistakes_in(compose(list(overrides)).settings, facts)
+def found(*overrides: str, hardware_info: HardwareInfo = CPU) -> list[str]:
+    return check_config(compose(list(overrides)).settings, hardware_info)
 
 
 @pytest.mark.parametrize("recipe", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
@@ -32,10 +32,10 @@ def test_every_recipe_is_right(recipe: str) -> None:
     assert found(f"experiment={recipe}") == []
 
 
-@pytest.mark.parametrize("group", ["optimizer", "schedule", "callbacks", "tracker"])
+@pytest.mark.parametrize("group", ["optimizer", "scheduler", "callbacks", "logger"])
 def test_every_option_is_right(group: str) -> None:
     for path in (CONF / group).glob("*.yaml"):
-        data = ["data=phrases"] if path.stem == "bert_tagger" else ["data=shapes"]
+        data = ["data=synthetic_text"] if path.stem == "bert_tagger" else ["data=synthetic_images"]
         assert found(*data, f"{group}={path.stem}") == [], path
 
 
@@ -51,17 +51,17 @@ def test_wishes_that_the_machine_lacks_are_all_told() -> None:
 
 def test_a_fused_update_does_not_clip_under_a_scaler() -> None:
     overrides = [*TINY_IMAGES, "precision=fp16", "+optimizer.fused=true", "trainer.gradient_clip_val=1"]
-    (told,) = found(*overrides, facts=GPUS)
+    (told,) = found(*overrides, hardware_info=GPUS)
     assert told.startswith("optimizer.fused=true does not go with trainer.gradient_clip_val=1")
-    assert found(*overrides[:-1], facts=GPUS) == []
+    assert found(*overrides[:-1], hardware_info=GPUS) == []
 
 
 def test_a_net_without_layers_has_no_decay_by_layers() -> None:
     settings = compose(TINY_TEXT).settings
-    settings["task"]["layer_decay"] = 0.9
-    assert find_mistakes_in(settings, CPU) == []
+    settings["module"]["layer_decay"] = 0.9
+    assert check_config(settings, CPU) == []
     settings["model"]["_target_"] = "torch.nn.Linear"
-    assert any("wants a net with numbered layers; Linear has none" in told for told in find_mistakes_in(settings, CPU))
+    assert any("wants a net with numbered layers; Linear has none" in told for told in check_config(settings, CPU))
 
 
 def test_a_net_is_looked_at_without_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

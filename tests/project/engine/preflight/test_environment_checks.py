@@ -13,7 +13,7 @@ import pytest
 
 from arclight.config.compose import compose
 from arclight.preflight import environment_checks
-from arclight.preflight.environment_checks import find_mistakes_around
+from arclight.preflight.environment_checks import check_environment
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
 
@@ -23,7 +23,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def found(*overrides: str) -> list[str]:
-    return find_mistakes_around(compose([*overrides]))
+    return check_environment(compose([*overrides]))
 
 
 def test_nothing_is_lacking(bert_folder: Path) -> None:
@@ -56,8 +56,8 @@ def test_a_name_on_the_hub_is_no_folder() -> None:
 def test_a_tracker_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mlflow" else real(name))
-    (told,) = found(*TINY_IMAGES, "tracker=mlflow")
-    assert told == "tracker=mlflow: mlflow is not installed; pip install 'arclight[mlflow]', or take another tracker"
+    (told,) = found(*TINY_IMAGES, "logger=mlflow")
+    assert told == "logger=mlflow: mlflow is not installed; pip install 'arclight[mlflow]', or take another tracker"
 
 
 @pytest.mark.parametrize(("free", "told", "warned"), [(10**12, False, False), (10**8, False, True), (10**5, True, False)])
@@ -67,8 +67,8 @@ def test_room_on_the_disk(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=free))
     with caplog.at_level(logging.WARNING, logger=environment_checks.__name__):
-        mistakes = found(*TINY_IMAGES)
-    assert [f"{tmp_path} has 0 MB free, and a checkpoint of this run takes 1 MB or more" in each for each in mistakes] == [
+        errors = found(*TINY_IMAGES)
+    assert [f"{tmp_path} has 0 MB free, and a checkpoint of this run takes 1 MB or more" in each for each in errors] == [
         True
     ] * told
     assert ("100 MB free" in caplog.text) == warned
@@ -86,5 +86,5 @@ def test_pretrained_weights_tell_how_much_room_is_needed(bert_folder: Path, monk
 
 def test_a_run_folder_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    composed = replace(compose(TINY_IMAGES), folder=tmp_path / "file" / "run")
-    assert "the run cannot be written, as" in find_mistakes_around(composed)[0]
+    run_config = replace(compose(TINY_IMAGES), folder=tmp_path / "file" / "run")
+    assert "the run cannot be written, as" in check_environment(run_config)[0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from arclight.preflight.ranges import TRAINER, Range, out_of_range, trainer_mistakes
+from arclight.preflight.ranges import TRAINER, Range, out_of_range, trainer_errors
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from arclight.preflight.ranges import TRAINER, Range, out_of_range, trainer_mist
     ],
 )
 def test_the_trainer(trainer: dict[str, Any], told: list[str]) -> None:
-    found = list(trainer_mistakes(trainer))
+    found = list(trainer_errors(trainer))
     assert len(found) == len(told)
     assert all(message.startswith(start) for message, start in zip(found, told, strict=True))
 

@@ -9,16 +9,16 @@ from arclight.report.config_diff import UNSET, Change, changes, defaults_of
 
 
 def test_only_what_was_changed_is_there() -> None:
-    composed = compose(["data=shapes", "model=cnn", "optimizer.lr=0.125", "tracker=csv"])
-    found = {change.key: change for change in changes(composed.settings, data="shapes", model="cnn")}
+    composed = compose(["data=synthetic_images", "model=cnn", "optimizer.lr=0.125", "logger=csv"])
+    found = {change.key: change for change in changes(composed.settings, data="synthetic_images", model="cnn")}
     assert found["optimizer.lr"].value == 0.125
     assert set(found) == {"optimizer.lr"}
 
 
 def test_a_setting_that_one_side_lacks() -> None:
-    settings = {**compose(["data=shapes", "model=cnn"]).settings, "more": {"on": True}}
+    settings = {**compose(["data=synthetic_images", "model=cnn"]).settings, "more": {"on": True}}
     del settings["seed"]
-    assert changes(settings, data="shapes", model="cnn") == [Change("more.on", UNSET, True), Change("seed", 0, UNSET)]
+    assert changes(settings, data="synthetic_images", model="cnn") == [Change("more.on", UNSET, True), Change("seed", 0, UNSET)]
 
 
 def test_options_that_conf_does_not_have() -> None:
@@ -34,4 +34,4 @@ def test_a_setting_that_must_be_given_is_no_obstacle() -> None:
 def test_inside_of_hydra_main() -> None:
     with initialize_config_dir(str(locations.CONF), version_base="1.3"):
         assert GlobalHydra.instance().is_initialized()
-        assert defaults_of("shapes", "cnn")["data"]
+        assert defaults_of("synthetic_images", "cnn")["data"]

@@ -288,7 +288,7 @@ def test_long_names_are_cut_and_stand_whole_in_a_title(run: Path) -> None:
     assert "<title>dalmatian, coach dog → kuvasz: 1 of 4 (25.00 %)</title>" in source
 
 
-def test_confusion_matrix_shows_counts_and_the_most_frequent_mistakes(run: Path) -> None:
+def test_confusion_matrix_shows_counts_and_the_most_frequent_errors(run: Path) -> None:
     source = page(run)
     assert re.findall(r'<rect class="(\w+)"[^>]*fill-opacity="([\d.]+)"/>\s*<text[^>]*>([\d,]+)</text>', source) == [
         ("right", str(round(math.sqrt(30 / 40), 3)), "30"),
@@ -527,14 +527,14 @@ SECRETS = {
     "nested": [{"private-key": "Ab8"}],
     "address": "https://me:Ab9@example.org/x",
     "harmless": "ghp_Ab0aaaaaaaaaaaaaaaaaaaa",
-    "call": "train.py tracker.api_key=Ab1 lr=1",
+    "call": "train.py logger.api_key=Ab1 lr=1",
 }
 KEPT = {"max_tokens": 4096, "tokenizer": "WordPiece", "token_dropout": "Kept1", "author": "Kept2", "pad_token": None}
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "environment.json", "results.json"])
 def test_secrets_are_left_out(run: Path, name: str) -> None:
-    (run / name).write_text(json.dumps({"tracker": {**SECRETS, **KEPT}, **SECRETS, **KEPT}))  # JSON is YAML too
+    (run / name).write_text(json.dumps({"logger": {**SECRETS, **KEPT}, **SECRETS, **KEPT}))  # JSON is YAML too
     source = page(run)
     assert problems(source) == []
     assert re.findall(r"Ab\d", source) == []
@@ -545,12 +545,12 @@ def test_secrets_are_left_out(run: Path, name: str) -> None:
 
 def test_secrets_are_left_out_of_the_command(run: Path) -> None:
     overrides = [
-        "+tracker.api_key=Ab1",
-        "tracker={project: x, password: Ab2}",
+        "+logger.api_key=Ab1",
+        "logger={project: x, password: Ab2}",
         "hub.token=Ab3",
         "data.root=https://me:Ab4@example.org",
     ]
-    kept = ["data.max_tokens=4096", "task=token_tagger", "data.num_tokens=1e6"]
+    kept = ["data.max_tokens=4096", "module=token_tagger", "data.num_tokens=1e6"]
     (run / "overrides.txt").write_text("\n".join([*overrides, *kept]))
     source = page(run)
     assert re.findall(r"Ab\d", source) == []
@@ -569,8 +569,8 @@ def write_sentences(run: Path, words: list[str]) -> None:
     (run / "predictions.jsonl").write_text(json.dumps(sentence) + "\n")
     (run / "mistakes.json").write_text(json.dumps({"mistakes": [{**sentence, "words": words}]}), encoding="utf-8")
     sample = {"words": words, "labels": tags["labels"]}
-    portrait = {"counts": {"train": {"PER": 1}}, "lengths": {"train": {"4": 1}}, "samples": [sample]}
-    (run / "data.json").write_text(json.dumps(portrait), encoding="utf-8")
+    dataset_summary = {"counts": {"train": {"PER": 1}}, "lengths": {"train": {"4": 1}}, "samples": [sample]}
+    (run / "data.json").write_text(json.dumps(dataset_summary), encoding="utf-8")
 
 
 def test_entities_are_marked_in_sentences(run: Path) -> None:
@@ -610,8 +610,8 @@ def test_names_in_any_script_are_whole_escaped_and_set_apart(run: Path) -> None:
         "<script>alert(1)</script>",
         "a-long-name-without-an-end" * 5,
     ]
-    mistakes = [{**IMAGES[1], "image": PIXEL, "label": name, "predicted": names[0]} for name in names]
-    (run / "mistakes.json").write_text(json.dumps({"mistakes": mistakes}))
+    errors = [{**IMAGES[1], "image": PIXEL, "label": name, "predicted": names[0]} for name in names]
+    (run / "mistakes.json").write_text(json.dumps({"mistakes": errors}))
     (run / "data.json").write_text(json.dumps({"counts": {"train": dict.fromkeys(names, 3)}, "samples": []}))
     source = page(run)
     read = Reader(source)

@@ -13,11 +13,11 @@ from arclight.checkpoint.fsdp import ShardedStrategy
 from arclight.checkpoint.last_checkpoint import LastCheckpoint
 from arclight.checkpoint.single_file import CheckpointFiles
 from arclight.config.compose import compose
-from arclight.hardware import Facts, Gpu
+from arclight.hardware import Gpu, HardwareInfo
 from arclight.runs import build
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
-CPU = Facts(num_cores=2, memory_bytes=2**34)
+CPU = HardwareInfo(num_cores=2, memory_bytes=2**34)
 TWO_GPUS = replace(CPU, gpus=(Gpu("A100", 40 * 10**9, (8, 0)),) * 2)
 
 
@@ -28,8 +28,8 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(("num_parameters", "strategy"), [(None, "ddp"), (10**8, "ddp"), (3 * 10**9, "fsdp")])
 def test_a_net_too_large_for_one_gpu_is_sharded(num_parameters: int | None, strategy: str) -> None:
-    choices = build.plan_for(compose(TINY_TEXT).settings, TWO_GPUS, num_parameters)
-    assert choices["strategy"].value == strategy
+    decisions = build.plan_for(compose(TINY_TEXT).settings, TWO_GPUS, num_parameters)
+    assert decisions["strategy"].value == strategy
 
 
 def test_images_have_fixed_shapes_and_text_that_is_packed_so() -> None:
@@ -44,16 +44,16 @@ def test_any_strategy_goes_on_from_what_fsdp_saved() -> None:
 
 
 def test_the_batch_is_cut_for_the_machine() -> None:
-    composed = compose([*TINY_IMAGES, "data.max_batch_per_device=4", "tracker=none"])
-    parts = build.put_together(composed, hardware.probe(), [], Console(quiet=True))
+    run_config = compose([*TINY_IMAGES, "data.max_batch_per_device=4", "logger=none"])
+    parts = build.build_components(run_config, hardware.probe(), [], Console(quiet=True))
     assert parts.trainer.accumulate_grad_batches == 4
     assert parts.data.batch_size == 16
-    assert build.count_parameters(parts.task) > 0
+    assert build.count_parameters(parts.module) > 0
 
 
 def test_own_accumulation_is_kept() -> None:
-    composed = compose([*TINY_IMAGES, "trainer.accumulate_grad_batches=2", "tracker=none"])
-    assert build.put_together(composed, hardware.probe(), [], Console(quiet=True)).trainer.accumulate_grad_batches == 2
+    run_config = compose([*TINY_IMAGES, "trainer.accumulate_grad_batches=2", "logger=none"])
+    assert build.build_components(run_config, hardware.probe(), [], Console(quiet=True)).trainer.accumulate_grad_batches == 2
 
 
 def test_the_task_names_the_metric_that_decides() -> None:

@@ -12,7 +12,7 @@ import torch
 import arclight
 from arclight.config.compose import compose
 from arclight.errors import InputError
-from arclight.runs.dry_run import Rehearsal, temporary
+from arclight.runs.dry_run import DryRun, temporary
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
 FULL = ["preflight=full", "precision=fp32"]
@@ -34,7 +34,7 @@ def check_nothing_is_left(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("overrides", [TINY_IMAGES, [*TINY_TEXT, "callbacks=weight_averaging", "data.packing=rows"]])
 def test_everything_is_tried(overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = arclight.run([*overrides, *FULL, "data.max_batch_per_device=8", "tracker=wandb", "trainer.max_epochs=5"])
+    run = arclight.run([*overrides, *FULL, "data.max_batch_per_device=8", "logger=wandb", "trainer.max_epochs=5"])
     shown = capsys.readouterr().out
     assert [name for name in TRIED if f"\n{name} " in shown] == TRIED
     assert "1 step, loss" in shown
@@ -60,12 +60,12 @@ def test_a_checkpoint_that_gives_back_other_weights_is_no_success(
     def changed(path: Path) -> object:
         restored = real(path)
         with torch.no_grad():
-            next(restored.task.parameters()).add_(1)
+            next(restored.module.parameters()).add_(1)
         return restored
 
     monkeypatch.setattr(dry_run, "restore", changed)
     with pytest.raises(AssertionError, match="the checkpoint gives back other weights"):
-        arclight.run([*TINY_IMAGES, *FULL, "tracker=none"])
+        arclight.run([*TINY_IMAGES, *FULL, "logger=none"])
     assert "failed" in capsys.readouterr().out
     check_nothing_is_left(tmp_path)
 
@@ -77,10 +77,10 @@ def test_mistakes_come_before_anything_is_tried(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_gone_on_with_is_not_touched() -> None:
-    composed = replace(compose([*TINY_IMAGES, *FULL]), resume="somewhere")
-    with temporary(composed) as rehearsed:
+    run_config = replace(compose([*TINY_IMAGES, *FULL]), resume="somewhere")
+    with temporary(run_config) as rehearsed:
         assert rehearsed.resume == "none"
-        assert rehearsed.folder != composed.folder
+        assert rehearsed.folder != run_config.folder
 
 
 def test_machines_share_the_working_folder_only() -> None:
@@ -90,7 +90,7 @@ def test_machines_share_the_working_folder_only() -> None:
 
 
 def test_what_failed_is_shown() -> None:
-    rehearsal = Rehearsal()
+    rehearsal = DryRun()
     with rehearsal.step("one") as told:
         told.append("well")
     with pytest.raises(ZeroDivisionError), rehearsal.step("two"):

@@ -36,9 +36,9 @@ def test_the_run_folder(overrides: list[str], score: str) -> None:
         *("config.yaml", "overrides.txt", "environment.json", "metrics.csv", "results.json", "scores.json", "report.html"),
         *("checkpoints", "train.log", "predictions.jsonl", "mistakes.json", "data.json"),
     }
-    mistakes = json.loads((run.folder / "mistakes.json").read_text())["mistakes"]
-    assert 0 < len(mistakes) <= 24
-    assert all(("image" if score == "accuracy" else "words") in mistake for mistake in mistakes)
+    errors = json.loads((run.folder / "mistakes.json").read_text())["mistakes"]
+    assert 0 < len(errors) <= 24
+    assert all(("image" if score == "accuracy" else "words") in error for error in errors)
     assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "last.previous.ckpt"}
     results = json.loads((run.folder / "results.json").read_text())
     assert results == pytest.approx(run.results)
@@ -113,11 +113,11 @@ def test_overfitting_sees_the_same_batches_in_every_epoch(overrides: list[str], 
 
 
 def test_the_test_split_is_not_touched_by_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    from project.data.synthetic_images import Shapes
+    from project.data.synthetic_images import SyntheticImages
 
     loaded: list[str] = []
-    real = Shapes.load
-    monkeypatch.setattr(Shapes, "load", lambda self, part: (loaded.append(part), real(self, part)))
+    real = SyntheticImages.load
+    monkeypatch.setattr(SyntheticImages, "load", lambda self, part: (loaded.append(part), real(self, part)))
     fit = experiment.fit
 
     def watch(parts: Any, results: Any, begin: Any) -> None:
@@ -162,7 +162,7 @@ def test_a_failed_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment, "test", fail)
     with pytest.raises(RuntimeError, match="on fire"):
         train(*TINY_IMAGES)
-    (folder,) = Path("outputs/shapes-small_cnn").iterdir()
+    (folder,) = Path("outputs/synthetic_images-small_cnn").iterdir()
     assert json.loads((folder / "results.json").read_text())["status"] == "failed"
     assert "the disk is on fire" in (folder / "train.log").read_text()
     assert (folder / "report.html").is_file()
@@ -175,7 +175,7 @@ def test_an_interrupted_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment, "test", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(*TINY_IMAGES)
-    (folder,) = Path("outputs/shapes-small_cnn").iterdir()
+    (folder,) = Path("outputs/synthetic_images-small_cnn").iterdir()
     assert json.loads((folder / "results.json").read_text())["status"] == "interrupted"
 
 
@@ -195,11 +195,11 @@ def test_a_report_that_fails_does_not_cost_the_run(monkeypatch: pytest.MonkeyPat
         (["data.batch_size=65"], "data.batch_size=65 is larger than the training split of 64 samples; take data.batch_size=64"),
         (["data.batch_size=0"], "data.batch_size=0 must be 1 or more"),
         (["data.batch_size=many"], "data.batch_size='many' must be a whole number"),
-        (["task.label_smoothing=1.5"], "task.label_smoothing=1.5 must be 0 or more and below 1"),
+        (["module.label_smoothing=1.5"], "module.label_smoothing=1.5 must be 0 or more and below 1"),
         (["optimizer.lr=-1"], "optimizer.lr=-1 must be a finite number of 0 or more"),
         (["+trainer.max_epoch=3"], r"trainer.max_epoch: Trainer takes no 'max_epoch'. Did you mean 'max_epochs'\?"),
         (["callbacks.early_stopping=7"], "callbacks.early_stopping=7 must hold a _target_"),
-        (["+tracker.wandb=1"], "tracker.wandb=1 must hold a _target_"),
+        (["+logger.wandb=1"], "logger.wandb=1 must hold a _target_"),
         (["seed=-1"], "seed=-1 must be a whole number from 0 to 4294967295"),
         (["seed=abc"], "seed=abc must be a whole number"),
         (["trainer.max_epochs=abc"], "trainer.max_epochs='abc' must be a"),
@@ -213,7 +213,7 @@ def test_a_mistake_is_told_and_leaves_nothing_behind(overrides: list[str], told:
         pytest.skip("this machine has a GPU")
     with pytest.raises(InputError, match=told):
         arclight.run([*TINY_IMAGES, *overrides])
-    assert not Path("outputs/shapes-small_cnn").exists()
+    assert not Path("outputs/synthetic_images-small_cnn").exists()
 
 
 def test_a_resume_that_cannot_be_leaves_the_run_as_it_was(bert_folder: Path) -> None:

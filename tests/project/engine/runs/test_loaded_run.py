@@ -39,7 +39,7 @@ def test_everything_of_a_run_comes_back(made: Any) -> None:
     assert len(run.predictions) == 32
     wrong = [one for one in run.predictions if one.label != one.predicted]  # type: ignore[union-attr]
     assert run.mistakes(3) == sorted(wrong, key=lambda one: (-one.confidence, one.index))[:3]  # type: ignore[union-attr, operator]
-    assert [mistake["index"] for mistake in run.pictured_mistakes[:3]] == [mistake.index for mistake in run.mistakes(3)]
+    assert [mistake["index"] for mistake in run.pictured_errors[:3]] == [mistake.index for mistake in run.mistakes(3)]
 
 
 def test_the_model_is_the_best_or_that_of_the_file(made: Any) -> None:
@@ -62,10 +62,10 @@ def test_what_a_run_has_not_left_is_told(tmp_path: Path) -> None:
         arclight.load_run(tmp_path / "nowhere")
     (tmp_path / "config.yaml").write_text("a: [1")
     run = arclight.load_run(tmp_path)
-    assert (run.results, run.overrides, run.pictured_mistakes) == ({}, (), [])
+    assert (run.results, run.overrides, run.pictured_errors) == ({}, (), [])
     for part, told in {
         "config": "config.yaml cannot be read: the run was stopped while it was written",
-        "metrics": "metrics.csv: no such file; a run with tracker=none leaves none",
+        "metrics": "metrics.csv: no such file; a run with logger=none leaves none",
         "model": "no epoch of this run has ended",
         "predictions": "a run leaves predictions.jsonl when its test has ended",
     }.items():
@@ -75,4 +75,4 @@ def test_what_a_run_has_not_left_is_told(tmp_path: Path) -> None:
     (tmp_path / "mistakes.json").write_text('{"mistakes": ')
     run = arclight.load_run(tmp_path)
     assert run.metrics["train/loss"].tolist() == [0.5, 0.0]
-    assert run.pictured_mistakes == []
+    assert run.pictured_errors == []

@@ -11,24 +11,24 @@ import pytest
 import torch
 from rich.text import Text
 
-from arclight.config.compose import Composed
+from arclight.config.compose import RunConfig
 from arclight.console.terminal import open_console
-from arclight.hardware import Choice
-from arclight.images.info import ImageSpec
+from arclight.hardware import Decision
+from arclight.images.info import ImageInfo
 from arclight.metrics.tables import Row, Table
 from arclight.modules.supervised import Monitor, Scores
-from arclight.runs.summary import MOST_CLASSES, show_end, show_start, steps_of
-from arclight.text.info import TokenSpec
+from arclight.runs.summary import MOST_CLASSES, print_results, print_run_summary, steps_of
+from arclight.text.info import TokenInfo
 from tests.arclight.console.test_terminal import Terminal
 
-IMAGES = ImageSpec(channels=3, height=32, width=32, classes=("a", "b"), mean=(0.0,) * 3, std=(1.0,) * 3)
-TEXT = TokenSpec(labels=("O", "B-X"), tokenizer="", vocab_size=9, pad_id=0, max_length=64)
+IMAGES = ImageInfo(channels=3, height=32, width=32, classes=("a", "b"), mean=(0.0,) * 3, std=(1.0,) * 3)
+TEXT = TokenInfo(labels=("O", "B-X"), tokenizer="", vocab_size=9, pad_id=0, max_length=64)
 REASON = "takes 20 s and more before the first step, which short runs do not earn back; hardware.compile=true"
 CHOICES = {
-    "accelerator": Choice("cpu", "no GPU here; 2 cores"),
-    "num_nodes": Choice(1, "this machine alone"),
-    "cudnn_benchmark": Choice(False, "as you said", is_wish=True),
-    "workers": Choice(2, REASON),
+    "accelerator": Decision("cpu", "no GPU here; 2 cores"),
+    "num_nodes": Decision(1, "this machine alone"),
+    "cudnn_benchmark": Decision(False, "as you said", is_wish=True),
+    "workers": Decision(2, REASON),
 }
 RESULTS: dict[str, Any] = {
     **{
@@ -57,23 +57,28 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def parts(spec: Any = IMAGES, **trainer: Any) -> Any:
+def parts(data_info: Any = IMAGES, **trainer: Any) -> Any:
     """What a run of 80 samples in batches of 16 is made of."""
     given = {"world_size": 1, "accumulate_grad_batches": 1, "loggers": [], "max_epochs": 3, "max_steps": -1}
     given |= {"limit_train_batches": 1.0, **trainer}
-    task = SimpleNamespace(
+    module = SimpleNamespace(
         monitor=Monitor("val/accuracy", "max"),
         parameters=lambda: [torch.nn.Parameter(torch.zeros(30, 40))],
         learning_rate=lambda batch: f"0.1 ({batch})",
     )
-    data = SimpleNamespace(sizes={"train": 8000, "val": 9}, batch_size=16, spec=spec, steps_per_epoch=500)
-    return SimpleNamespace(trainer=SimpleNamespace(**given), task=task, data=data, choices=CHOICES)
+    data = SimpleNamespace(sizes={"train": 8000, "val": 9}, batch_size=16, data_info=data_info, steps_per_epoch=500)
+    return SimpleNamespace(trainer=SimpleNamespace(**given), module=module, data=data, decisions=CHOICES)
 
 
 def start(stream: io.StringIO, made: Any) -> str:
-    settings = {"name": "shapes-cnn", "task": {"_target_": "project.lightning_modules.image_classifier.ImageClassifier"}}
-    composed = Composed(settings=settings, overrides=(), data="[i]shapes", model="cnn", folder=Path("outputs/x"), started=0.0)
-    show_start(open_console(file=stream), made, composed)
+    settings = {
+        "name": "synthetic_images-cnn",
+        "module": {"_target_": "project.lightning_modules.image_classifier.ImageClassifier"},
+    }
+    run_config = RunConfig(
+        settings=settings, overrides=(), data="[i]shapes", model="cnn", folder=Path("outputs/x"), started=0.0
+    )
+    print_run_summary(open_console(file=stream), made, run_config)
     return Text.from_ansi(stream.getvalue()).plain
 
 
@@ -84,21 +89,21 @@ def table(num_classes: int) -> Table:
 
 def end(stream: io.StringIO, results: dict[str, Any], num_classes: int = 2) -> str:
     scores = Scores({}, {}, (table(num_classes),), (), [])
-    show_end(open_console(file=stream), results, scores, Path("outputs/x"))
+    print_results(open_console(file=stream), results, scores, Path("outputs/x"))
     return Text.from_ansi(stream.getvalue()).plain
 
 
 def test_the_start_in_a_log_is_one_line_each_and_tells_every_choice() -> None:
     lines = start(io.StringIO(), parts()).splitlines()
-    facts = dict(line.split(maxsplit=1) for line in lines)
-    assert facts["data"] == "[i]shapes: 8,000 train, 9 val; 3x32x32, 2 classes"
-    assert facts["model"] == "cnn: 1,200 parameters"
-    assert facts["task"] == "ImageClassifier, best by highest val/accuracy"
-    assert facts["batch"] == "16"
-    assert facts["steps"] == "500 per epoch x 3 = 1,500"
-    assert facts["folder"] == "outputs/x"
-    assert facts["num_nodes"] == "1 (this machine alone)"
-    assert facts["workers"] == f"2 ({REASON})"
+    hardware_info = dict(line.split(maxsplit=1) for line in lines)
+    assert hardware_info["data"] == "[i]shapes: 8,000 train, 9 val; 3x32x32, 2 classes"
+    assert hardware_info["model"] == "cnn: 1,200 parameters"
+    assert hardware_info["module"] == "ImageClassifier, best by highest val/accuracy"
+    assert hardware_info["batch"] == "16"
+    assert hardware_info["steps"] == "500 per epoch x 3 = 1,500"
+    assert hardware_info["folder"] == "outputs/x"
+    assert hardware_info["num_nodes"] == "1 (this machine alone)"
+    assert hardware_info["workers"] == f"2 ({REASON})"
 
 
 @pytest.mark.parametrize("columns", ["60", "80", "120"])
@@ -122,9 +127,9 @@ def test_the_start_of_many_processes_and_of_text() -> None:
 def test_other_processes_say_nothing() -> None:
     stream = Terminal()
     console = open_console(quiet=True, file=stream)
-    composed = Composed(settings={}, overrides=(), data="", model="", folder=Path(), started=0.0)
-    show_start(console, None, composed)  # type: ignore[arg-type]
-    show_end(console, {}, Scores({}, {}, (), (), []), Path())
+    run_config = RunConfig(settings={}, overrides=(), data="", model="", folder=Path(), started=0.0)
+    print_run_summary(console, None, run_config)  # type: ignore[arg-type]
+    print_results(console, {}, Scores({}, {}, (), (), []), Path())
     assert stream.getvalue() == ""
 
 

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from arclight.errors import InputError
 from arclight.text import attention
 from arclight.text.attention import PACKED, PLAIN_MASK, choose_attention, set_attention_dropout
-from arclight.text.info import TokenSpec
+from arclight.text.info import TokenInfo
 from project.models.bert_tagger import BertTagger
 from tests.project.models.test_bert_tagger import ENCODERS, VOCAB, text
 
@@ -25,9 +25,9 @@ AMPERE = (8, 0)
 KINDS = sorted(PLAIN_MASK)
 
 
-def built(kind: str = "bert", spec: TokenSpec | None = None, **config: Any) -> BertTagger:
+def built(kind: str = "bert", data_info: TokenInfo | None = None, **config: Any) -> BertTagger:
     torch.manual_seed(0)
-    return BertTagger(spec or text(), checkpoint=None, dropout=0, encoder={"model_type": kind, **ENCODERS[kind], **config})
+    return BertTagger(data_info or text(), checkpoint=None, dropout=0, encoder={"model_type": kind, **ENCODERS[kind], **config})
 
 
 def without_dropout(kind: str) -> dict[str, float]:

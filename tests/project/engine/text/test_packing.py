@@ -15,17 +15,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arclight.data.samplers import EvalOrder, Rows, Shard
+from arclight.data.samplers import BatchIndices, EvalSampler, Shard
 from arclight.errors import InputError
-from arclight.interfaces import IGNORED
+from arclight.interfaces import IGNORE_INDEX
 from arclight.text.columns import Sentence
 from arclight.text.datamodule import Subwords, TokenLoader
-from arclight.text.info import TokenBatch, TokenSpec
+from arclight.text.info import TokenBatch, TokenInfo
 from arclight.text.packing import (
-    BucketOrder,
-    EvenOrder,
+    BucketSampler,
+    EvenSampler,
     Shape,
-    TextOrder,
+    TextSampler,
     common_shape,
     deal,
     fill_rows,
@@ -34,15 +34,15 @@ from arclight.text.packing import (
 )
 from arclight.text.tokenizer import load_tokenizer
 from project.data.conll2003 import Conll2003
-from project.data.synthetic_text import Phrases
+from project.data.synthetic_text import SyntheticText
 
 LABELS = ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")
 
 
 @pytest.fixture(scope="module")
-def spec(bert_folder: Path) -> TokenSpec:
+def data_info(bert_folder: Path) -> TokenInfo:
     tokenizer, pad_id = load_tokenizer(str(bert_folder), max_length=20)
-    return TokenSpec(labels=LABELS, tokenizer=tokenizer.to_str(), vocab_size=111, pad_id=pad_id, max_length=20)
+    return TokenInfo(labels=LABELS, tokenizer=tokenizer.to_str(), vocab_size=111, pad_id=pad_id, max_length=20)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,8 @@ def sentences() -> list[Sentence]:
     return made
 
 
-def whole(*indices: int) -> Rows:
-    return Rows(torch.tensor(indices), torch.tensor(indices), 0, 0)
+def whole(*indices: int) -> BatchIndices:
+    return BatchIndices(torch.tensor(indices), torch.tensor(indices), 0, 0)
 
 
 def texts(batch: TokenBatch) -> list[tuple[list[int], list[int], list[int]]]:
@@ -81,7 +81,7 @@ def words_of(batch: TokenBatch) -> dict[int, tuple[list[int], list[int]]]:
     for number, index in enumerate(batch.indices.tolist()):
         if index >= 0:
             row = number if batch.rows is None else int(batch.rows[number])
-            real = batch.word_labels[number] != IGNORED
+            real = batch.word_labels[number] != IGNORE_INDEX
             starts = batch.word_starts[number][real]
             first = torch.where(starts >= 0, batch.input_ids[row][starts.clamp(min=0)], -1)
             assert torch.equal(batch.labels[row][starts[starts >= 0]], batch.word_labels[number][real][starts >= 0])
@@ -170,12 +170,12 @@ def test_all_parts_fit_the_common_shape_and_a_smaller_one_would_not_do() -> None
 
 @pytest.mark.parametrize(("world_size", "accumulation"), [(1, 1), (2, 1), (2, 2)])
 def test_every_sentence_once_in_each_epoch_and_always_one_shape(
-    spec: TokenSpec, sentences: list[Sentence], world_size: int, accumulation: int
+    data_info: TokenInfo, sentences: list[Sentence], world_size: int, accumulation: int
 ) -> None:
-    subwords = Subwords(sentences, spec)
+    subwords = Subwords(sentences, data_info)
     shapes, batches_of = set(), []
     for rank in range(world_size):
-        order = EvenOrder(subwords.lengths, 8, seed=3, shard=Shard(rank, world_size, accumulation))
+        order = EvenSampler(subwords.lengths, 8, seed=3, shard=Shard(rank, world_size, accumulation))
         assert order.num_steps == -(-len(sentences) // 8)
         loader = TokenLoader(subwords, order, tokens_per_row=40, shape=order.shape(40))
         for epoch in range(4):
@@ -188,7 +188,7 @@ def test_every_sentence_once_in_each_epoch_and_always_one_shape(
     for epoch in range(4):
         seen = [index for own, _, batch in batches_of if own == epoch for index in batch.indices.tolist() if index >= 0]
         assert sorted(seen) == list(range(len(sentences)))
-    alone = EvenOrder(subwords.lengths, 8, seed=3)
+    alone = EvenSampler(subwords.lengths, 8, seed=3)
     for epoch in range(4):
         alone.set_epoch(epoch)
         for rows in alone:  # the same sentences in each step, on any number of processes, and weighed alike
@@ -203,7 +203,7 @@ def test_epochs_differ_and_a_seed_is_a_seed() -> None:
     lengths = torch.randint(3, 30, (200,), generator=torch.Generator().manual_seed(0))
     epochs = []
     for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0)):
-        order = EvenOrder(lengths, 16, seed=seed)
+        order = EvenSampler(lengths, 16, seed=seed)
         order.set_epoch(epoch)
         epochs.append([sorted(rows.indices.tolist()) for rows in order])
     assert epochs[0] == epochs[3]
@@ -213,11 +213,11 @@ def test_epochs_differ_and_a_seed_is_a_seed() -> None:
     assert max(sums) - min(sums) <= 30  # and all are about equally long
 
 
-def test_a_run_in_one_shape_stops_and_goes_on_with_the_same_rows(spec: TokenSpec, sentences: list[Sentence]) -> None:
-    subwords = Subwords(sentences, spec)
+def test_a_run_in_one_shape_stops_and_goes_on_with_the_same_rows(data_info: TokenInfo, sentences: list[Sentence]) -> None:
+    subwords = Subwords(sentences, data_info)
 
     def fresh() -> TokenLoader:
-        order = EvenOrder(subwords.lengths, 8, seed=0, shard=Shard(accumulation=2))
+        order = EvenSampler(subwords.lengths, 8, seed=0, shard=Shard(accumulation=2))
         order.set_epoch(1)
         return TokenLoader(subwords, order, tokens_per_row=40, shape=order.shape(40))
 
@@ -232,7 +232,7 @@ def test_a_run_in_one_shape_stops_and_goes_on_with_the_same_rows(spec: TokenSpec
 
 
 def test_the_data_module_counts_the_steps_of_one_shape(caplog: pytest.LogCaptureFixture) -> None:
-    data = Phrases(packing="fixed", num_train=70, num_val=1, num_test=1, batch_size=16, max_length=64, tokens_per_row=128)
+    data = SyntheticText(packing="fixed", num_train=70, num_val=1, num_test=1, batch_size=16, max_length=64, tokens_per_row=128)
     data.prepare_data()
     data.setup("fit")
     with caplog.at_level(logging.INFO):
@@ -247,8 +247,8 @@ def test_the_data_module_counts_the_steps_of_one_shape(caplog: pytest.LogCapture
     assert int(found[3]) == round(100 * tokens / (5 * loader.shape.rows * loader.shape.width)) > 80
 
 
-def test_a_packed_batch_holds_the_same_sentences(spec: TokenSpec, sentences: list[Sentence]) -> None:
-    subwords = Subwords(sentences, spec)
+def test_a_packed_batch_holds_the_same_sentences(data_info: TokenInfo, sentences: list[Sentence]) -> None:
+    subwords = Subwords(sentences, data_info)
     rows = whole(*range(16))
     plain, packed = subwords.batch(rows), subwords.batch(rows, tokens_per_row=40)
     kept = plain.attention_mask.bool()
@@ -264,22 +264,24 @@ def test_a_packed_batch_holds_the_same_sentences(spec: TokenSpec, sentences: lis
     assert packed.input_ids.numel() < plain.input_ids.numel()
 
 
-def test_a_packed_part_of_nothing_but_filling_is_still_a_batch(spec: TokenSpec, sentences: list[Sentence]) -> None:
-    batch = Subwords(sentences, spec).batch(Rows(torch.tensor([-1, -1]), torch.tensor([0, 1, -1, -1]), 2, 0), tokens_per_row=40)
-    assert (batch.input_ids.tolist(), batch.attention_mask.tolist()) == ([[spec.pad_id]], [[0]])
-    assert batch.word_labels.tolist() == [[IGNORED], [IGNORED]]
+def test_a_packed_part_of_nothing_but_filling_is_still_a_batch(data_info: TokenInfo, sentences: list[Sentence]) -> None:
+    batch = Subwords(sentences, data_info).batch(
+        BatchIndices(torch.tensor([-1, -1]), torch.tensor([0, 1, -1, -1]), 2, 0), tokens_per_row=40
+    )
+    assert (batch.input_ids.tolist(), batch.attention_mask.tolist()) == ([[data_info.pad_id]], [[0]])
+    assert batch.word_labels.tolist() == [[IGNORE_INDEX], [IGNORE_INDEX]]
     assert (batch.num_tokens, batch.num_pairs) == (0, 0)
 
 
 @pytest.mark.parametrize("in_windows", [False, True])
 @pytest.mark.parametrize(("world_size", "accumulation"), [(2, 1), (1, 2), (2, 2)])
 def test_all_processes_and_parts_together_take_what_one_takes(
-    spec: TokenSpec, sentences: list[Sentence], world_size: int, accumulation: int, in_windows: bool
+    data_info: TokenInfo, sentences: list[Sentence], world_size: int, accumulation: int, in_windows: bool
 ) -> None:
-    subwords = Subwords(sentences, spec, in_windows=in_windows)
+    subwords = Subwords(sentences, data_info, in_windows=in_windows)
 
     def loader(rank: int, size: int, parts: int) -> list[TokenBatch]:
-        order = TextOrder(subwords.lengths, 8, seed=3, shard=Shard(rank, size, parts))
+        order = TextSampler(subwords.lengths, 8, seed=3, shard=Shard(rank, size, parts))
         return list(TokenLoader(subwords, order, tokens_per_row=48))
 
     alone = loader(0, 1, 1)
@@ -288,15 +290,15 @@ def test_all_processes_and_parts_together_take_what_one_takes(
         parts = [shares[rank][step * accumulation + part] for part in range(accumulation) for rank in range(world_size)]
         assert sorted(chain.from_iterable(map(texts, parts))) == sorted(texts(batch))
         assert [index for part in parts for index in part.indices.tolist()] == batch.indices.tolist()
-        assert sum(part.num_labelled for part in parts) == batch.num_labelled == int((batch.labels != IGNORED).sum())
+        assert sum(part.num_labelled for part in parts) == batch.num_labelled == int((batch.labels != IGNORE_INDEX).sum())
         assert {part.num_labelled for part in parts} == {batch.num_labelled / len(parts)}
 
 
-def test_a_run_that_stops_inside_an_epoch_goes_on_with_the_same_rows(spec: TokenSpec, sentences: list[Sentence]) -> None:
-    subwords = Subwords(sentences, spec)
+def test_a_run_that_stops_inside_an_epoch_goes_on_with_the_same_rows(data_info: TokenInfo, sentences: list[Sentence]) -> None:
+    subwords = Subwords(sentences, data_info)
 
     def loader() -> TokenLoader:
-        fresh = TokenLoader(subwords, TextOrder(subwords.lengths, 8, seed=0), tokens_per_row=40)
+        fresh = TokenLoader(subwords, TextSampler(subwords.lengths, 8, seed=0), tokens_per_row=40)
         fresh.sampler.set_epoch(2)
         return fresh
 
@@ -325,15 +327,15 @@ def test_a_window_is_filled_and_ends_with_its_document(lengths: list[int], docum
     assert window_sizes(lengths, documents, 10) == sizes
 
 
-def test_a_window_is_its_sentences_between_one_pair_of_special_tokens(spec: TokenSpec) -> None:
+def test_a_window_is_its_sentences_between_one_pair_of_special_tokens(data_info: TokenInfo) -> None:
     pair = [Sentence(("abc", "a"), ("B-PER", "O")), Sentence(("d",), ("B-LOC",))]
-    batch = Subwords(pair, spec, in_windows=True).batch(whole(0))
-    both = Subwords([Sentence(("abc", "a", "d"), ("B-PER", "O", "B-LOC"))], spec).batch(whole(0))
+    batch = Subwords(pair, data_info, in_windows=True).batch(whole(0))
+    both = Subwords([Sentence(("abc", "a", "d"), ("B-PER", "O", "B-LOC"))], data_info).batch(whole(0))
     assert torch.equal(batch.input_ids, both.input_ids)
     assert torch.equal(batch.labels, both.labels)
     assert batch.indices.tolist() == [0, 1]
     assert batch.word_starts.tolist() == [[1, 4], [5, -1]]
-    assert batch.word_labels.tolist() == [[2, 0], [1, IGNORED]]
+    assert batch.word_labels.tolist() == [[2, 0], [1, IGNORE_INDEX]]
     assert batch.rows is not None
     assert batch.rows.tolist() == [0, 0]
     assert batch.position_ids is None  # one text: its sentences see each other
@@ -341,23 +343,25 @@ def test_a_window_is_its_sentences_between_one_pair_of_special_tokens(spec: Toke
 
 @pytest.mark.parametrize("tokens_per_row", [None, 48])
 def test_every_sentence_and_word_stands_in_one_window(
-    spec: TokenSpec, sentences: list[Sentence], tokens_per_row: int | None
+    data_info: TokenInfo, sentences: list[Sentence], tokens_per_row: int | None
 ) -> None:
-    alone, windows = Subwords(sentences, spec), Subwords(sentences, spec, in_windows=True)
+    alone, windows = Subwords(sentences, data_info), Subwords(sentences, data_info, in_windows=True)
     assert len(windows) < len(alone) == len(sentences)
     assert (windows.num_cut, windows.num_empty) == (alone.num_cut, alone.num_empty)
     expected = words_of(alone.batch(whole(*range(len(sentences)))))
-    order = EvalOrder(torch.argsort(windows.lengths, stable=True), 4)
+    order = EvalSampler(torch.argsort(windows.lengths, stable=True), 4)
     found = [words_of(batch) for batch in TokenLoader(windows, order, tokens_per_row=tokens_per_row)]
     assert sum(map(len, found)) == len(sentences)
     assert dict(chain.from_iterable(batch.items() for batch in found)) == expected
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_evaluation_in_windows_covers_each_sentence_once(spec: TokenSpec, sentences: list[Sentence], world_size: int) -> None:
-    windows = Subwords(sentences, spec, in_windows=True)
+def test_evaluation_in_windows_covers_each_sentence_once(
+    data_info: TokenInfo, sentences: list[Sentence], world_size: int
+) -> None:
+    windows = Subwords(sentences, data_info, in_windows=True)
     rows = torch.arange(len(windows))
-    loaders = [TokenLoader(windows, EvalOrder(rows, 4, shard=Shard(rank, world_size))) for rank in range(world_size)]
+    loaders = [TokenLoader(windows, EvalSampler(rows, 4, shard=Shard(rank, world_size))) for rank in range(world_size)]
     seen = [index for loader in loaders for batch in loader for index in batch.indices.tolist() if index >= 0]
     assert sorted(seen) == list(range(len(sentences)))
 
@@ -395,7 +399,7 @@ def test_documents_of_conll_2003_become_windows(conll_folder: Path) -> None:
 )
 def test_a_wrong_setting_is_told(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Phrases(**settings)  # type: ignore[arg-type]
+        SyntheticText(**settings)  # type: ignore[arg-type]
 
 
 def test_an_unknown_context_is_told(conll_folder: Path) -> None:
@@ -404,10 +408,10 @@ def test_an_unknown_context_is_told(conll_folder: Path) -> None:
 
 
 def test_the_shuffled_order_pads_what_comes() -> None:
-    data = Phrases(packing="none", num_train=64, num_val=1, num_test=1)
+    data = SyntheticText(packing="none", num_train=64, num_val=1, num_test=1)
     data.prepare_data()
     data.setup("fit")
-    assert type(data.train_dataloader().sampler) is TextOrder
+    assert type(data.train_dataloader().sampler) is TextSampler
     assert next(iter(data.train_dataloader())).position_ids is None
 
 
@@ -441,10 +445,10 @@ def test_every_piece_stands_once_in_its_row_and_sees_itself_alone(lengths: list[
     st.sampled_from([1, 2, 4]),
     st.sampled_from([1, 2]),
     st.integers(0, 99),
-    st.sampled_from([TextOrder, BucketOrder]),
+    st.sampled_from([TextSampler, BucketSampler]),
 )
 def test_every_text_once_an_epoch_on_any_number_of_processes(
-    lengths: list[int], world_size: int, accumulation: int, seed: int, make: type[TextOrder]
+    lengths: list[int], world_size: int, accumulation: int, seed: int, make: type[TextSampler]
 ) -> None:
     batch, sizes = 4 * accumulation, torch.tensor(lengths)
     if batch > len(lengths):
@@ -473,7 +477,7 @@ def test_windows_keep_their_budget_and_their_document(sentences: list[tuple[int,
 
 @settings(max_examples=15)
 @given(st.data())
-def test_words_come_back_from_their_subwords(spec: TokenSpec, data: st.DataObject) -> None:
+def test_words_come_back_from_their_subwords(data_info: TokenInfo, data: st.DataObject) -> None:
     letters = st.text(st.sampled_from("abcDEF.\u200b\u00e9\u65e5 "), min_size=1, max_size=9)
     texts = data.draw(st.lists(st.lists(letters, min_size=1, max_size=8), min_size=1, max_size=6))
     made = [
@@ -482,11 +486,11 @@ def test_words_come_back_from_their_subwords(spec: TokenSpec, data: st.DataObjec
     ]
     expected = {place: [LABELS.index(tag) for tag in sentence.tags] for place, sentence in enumerate(made)}
     for in_windows, width in ((False, None), (False, 40), (True, None), (True, 40)):
-        subwords = Subwords(made, spec, in_windows=in_windows)
+        subwords = Subwords(made, data_info, in_windows=in_windows)
         batch = subwords.batch(whole(*range(len(subwords))), tokens_per_row=width)
         found = words_of(batch)  # which holds the label of a word's first subword to be the word's
         assert {place: labels for place, (labels, _) in found.items()} == expected
-        assert int((batch.labels != IGNORED).sum()) == sum(start >= 0 for _, starts in found.values() for start in starts)
+        assert int((batch.labels != IGNORE_INDEX).sum()) == sum(start >= 0 for _, starts in found.values() for start in starts)
         for starts in batch.word_starts.tolist():
             real = [start for start in starts if start >= 0]
             assert real == sorted(set(real))
