@@ -203,7 +203,7 @@ def a_checkpoint() -> bytes:
     run_config = compose(["experiment=demo", "model=small_cnn"])
     data_info = ImageInfo(channels=3, height=8, width=8, classes=("cat", "dog"), mean=(0.5,) * 3, std=(0.5,) * 3)
     module = build_module(run_config.settings, data_info)
-    ours = {"version": 1, "settings": run_config.settings, "data_info": to_plain(data_info), "blueprint": {}}
+    ours = {"version": 2, "settings": run_config.settings, "data_info": to_plain(data_info), "blueprint": {}}
     ours["options"] = {"data": "synthetic_images", "model": "small_cnn"}
     stream = io.BytesIO()
     torch.save({"arclight": ours, "state_dict": module.state_dict(), "global_step": 1, "epoch": 0}, stream)

@@ -20,7 +20,7 @@ from arclight.hardware import is_main_process
 from arclight.interfaces import DataInfo
 from arclight.modules.supervised import SupervisedModule
 
-VERSION = 1
+VERSION = 2
 OURS = ("settings", "options", "data_info", "blueprint")  # what a checkpoint of this version holds besides it
 REBUILT_FROM = ("data", "model", "module", "optimizer", "scheduler")  # settings without which there is no model
 

@@ -65,7 +65,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("form", ["zip", "legacy", "bare pickle", "folder"])
 def test_a_pickle_in_a_checkpoint_is_not_run(form: str, tmp_path: Path) -> None:
     marker, path = tmp_path / "was run", tmp_path / "bad.ckpt"
-    content = {"arclight": {"version": 1}, "state_dict": {}, "bad": Payload(marker)}
+    content = {"arclight": {"version": 2}, "state_dict": {}, "bad": Payload(marker)}
     if form == "bare pickle":
         path.write_bytes(pickle.dumps(content))
     elif form == "folder":

@@ -60,7 +60,7 @@ def test_checkpoints_hold_plain_data_only(run: Any) -> None:
     _, folder = run
     for name in ("best", "last"):
         contents = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
-        assert contents["arclight"]["version"] == 1
+        assert contents["arclight"]["version"] == 2
         assert contents["epoch"] == 0
 
 
@@ -106,15 +106,15 @@ def test_a_folder_is_a_checkpoint_once_its_save_has_ended(tmp_path: Path) -> Non
         (lambda path: torch.save([1], path), "is no checkpoint of arclight"),
         (
             lambda path: torch.save({"arclight": {"version": 99}}, path),
-            "is of checkpoint version 99; this arclight reads version 1",
+            "is of checkpoint version 99; this arclight reads version 2",
         ),
         (
             lambda path: torch.save({"arclight": {"version": 0, "settings": {}}}, path),
-            "is of checkpoint version 0; this arclight reads version 1",
+            "is of checkpoint version 0; this arclight reads version 2",
         ),
         (lambda path: torch.save({"arclight": {"settings": {}}}, path), "is no checkpoint of arclight"),
         (
-            lambda path: torch.save({"arclight": {"version": 1, "settings": {}, "options": {}}}, path),
+            lambda path: torch.save({"arclight": {"version": 2, "settings": {}, "options": {}}}, path),
             "is no whole checkpoint of arclight: it holds no data_info and no blueprint",
         ),
         (lambda path: torch.save(os.system, path), "cannot be read as a checkpoint"),
@@ -157,7 +157,7 @@ def test_the_plans_layout_goes_to_a_task_that_asks_for_it(run: Any) -> None:
         build_module(said_twice, made.model.data_info, channels_last=True)
 
 
-def leave_checkpoints(folder: Path, *, version: int = 1) -> tuple[Path, Path]:
+def leave_checkpoints(folder: Path, *, version: int = 2) -> tuple[Path, Path]:
     (folder / "checkpoints").mkdir(parents=True)
     paths = folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "last.previous.ckpt"
     for steps, path in zip((8, 6), paths, strict=True):
@@ -190,7 +190,7 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint(keep: int, tmp_path: Pat
 
 def test_a_checkpoint_of_another_version_is_not_gone_on_from(tmp_path: Path) -> None:
     leave_checkpoints(tmp_path, version=99)
-    with pytest.raises(InputError, match="last.ckpt is of checkpoint version 99; this arclight reads version 1"):
+    with pytest.raises(InputError, match="last.ckpt is of checkpoint version 99; this arclight reads version 2"):
         newest_intact(tmp_path)
 
 
