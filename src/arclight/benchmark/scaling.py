@@ -142,7 +142,7 @@ def plan_jobs(wish: Wish, *, is_cpu: bool, hardware_info: hardware.HardwareInfo,
         if is_cpu and threads != cores and single(threads) not in jobs:
             jobs.append(single(threads))
         if batch_size % count:
-            hardware.accumulation(batch_size, count, None)  # tells which sizes do
+            hardware.accumulation_steps(batch_size, count, None)  # tells which sizes do
         unit = "processes" if is_cpu else "GPUs"
         watched = f"+callbacks.communication._target_={COMMUNICATION}"
         for kind, size in (("strong", batch_size), ("weak", batch_size * count)):

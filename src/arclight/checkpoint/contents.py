@@ -15,8 +15,8 @@ from arclight.checkpoint import atomic_write, sharded
 from arclight.config.instantiate import build, parameters_of
 from arclight.config.redaction import without_secrets
 from arclight.data.info import from_plain, to_plain
+from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError, first_line, nearest
-from arclight.hardware import is_main_process
 from arclight.interfaces import DataInfo
 from arclight.modules.supervised import SupervisedModule
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -166,3 +168,13 @@ def number(environment: Mapping[str, str], name: str, other: str = "", *, defaul
     if text and not text.isdigit():
         raise InputError(f"the environment says {name}={text}, which must be a whole number of 0 or more; unset it")
     return int(text) if text else default
+
+
+def is_main_process() -> bool:
+    """Returns whether this process logs, prints and writes files for all processes of the run."""
+    launch = detect_launch(os.environ)
+    if launch.kind == "none" and "lightning.pytorch" in sys.modules:  # strategies of Lightning that start processes themselves
+        from lightning.pytorch.utilities import rank_zero_only
+
+        return getattr(rank_zero_only, "rank", 0) == 0
+    return launch.rank == 0

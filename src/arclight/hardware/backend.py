@@ -187,7 +187,7 @@ def choose_threads(hardware_info: HardwareInfo, num_local: int, requested: Mappi
         and hardware_info.omp_num_threads == 1
     )
     if hardware_info.omp_num_threads and not is_of_torchrun:
-        return Decision(hardware_info.omp_num_threads, "OMP_NUM_THREADS says so", is_wish=True)
+        return Decision(hardware_info.omp_num_threads, "OMP_NUM_THREADS says so", is_user_set=True)
     return share_of_cores(hardware_info, num_local)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from arclight.errors import InputError
 
 
-def accumulation(batch_size: int, world_size: int, max_per_device: int | None) -> int:
+def accumulation_steps(batch_size: int, world_size: int, max_per_device: int | None) -> int:
     """Parts that each process takes one after the other so that none is larger than `max_per_device`.
 
     The smallest number of parts whose size divides the global batch evenly over the processes.

@@ -11,11 +11,11 @@ AS_SAID = "as you said"
 
 @dataclass(frozen=True)
 class Decision:
-    """One setting and why; `is_wish` when the user set it and nothing was chosen."""
+    """One setting and why; `is_user_set` when the user set it and nothing was chosen."""
 
     value: Any
     reason: str
-    is_wish: bool = False
+    is_user_set: bool = False
 
 
 def requested_value(requested: Mapping[str, Any], name: str) -> Any:
@@ -26,4 +26,4 @@ def requested_value(requested: Mapping[str, Any], name: str) -> Any:
 
 def granted(value: Any, remark: str = "") -> Decision:
     """A wish that is kept, with a remark if it costs something."""
-    return Decision(value, f"{AS_SAID}, {remark}" if remark else AS_SAID, is_wish=True)
+    return Decision(value, f"{AS_SAID}, {remark}" if remark else AS_SAID, is_user_set=True)

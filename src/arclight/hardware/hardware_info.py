@@ -6,7 +6,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator, Mapping
@@ -230,13 +229,3 @@ def find_contradictions(environment: Mapping[str, str], root: Path, build: str, 
         yield "this machine has a GPU driver, but this torch is built for CPUs only: install a build for GPUs"
     if launch.kind == "slurm" and launch.world_size > 1 and not any(name.startswith("SLURM_STEP") for name in environment):
         yield "SLURM reserved several tasks, but this process was not started by srun: the others will never come"
-
-
-def is_main_process() -> bool:
-    """Whether this process speaks and writes for all processes of the run."""
-    launch = detect_launch(os.environ)
-    if launch.kind == "none" and "lightning.pytorch" in sys.modules:  # strategies of Lightning that start processes themselves
-        from lightning.pytorch.utilities import rank_zero_only
-
-        return getattr(rank_zero_only, "rank", 0) == 0
-    return launch.rank == 0

@@ -138,7 +138,7 @@ def choose_strategy(
         check_strategy(accelerator, wish)
         if world_size == 1 and wish in ("ddp", "ddp_find_unused_parameters_true"):
             # wrapped all the same, every gradient would be copied once more for nobody
-            return Decision("auto", f"{wish} has nothing to share in one process", is_wish=True)
+            return Decision("auto", f"{wish} has nothing to share in one process", is_user_set=True)
         return granted(wish)
     needed = BYTES_PER_PARAMETER * (num_parameters or 0)
     has_room = not indices or needed <= SHARE_FOR_STATES * min(hardware_info.gpus[index].memory_bytes for index in indices)

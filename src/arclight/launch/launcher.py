@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from arclight import hardware
 from arclight.config.compose import RunConfig, in_multirun
 from arclight.distributed import rendezvous
+from arclight.distributed.environment import Launch
 from arclight.errors import InputError, ProcessError
 from arclight.launch.signal_forwarding import TO_BE_STOPPED, SignalForwarder
 from arclight.runs import resume
@@ -89,7 +90,7 @@ def run_where_told(run_config: RunConfig) -> Run:
 def check_batch(data: Mapping[str, Any], node: Node) -> None:
     """Raises InputError for a batch that does not divide over the processes, before they are started."""
     if isinstance(size := data.get("batch_size"), int) and size > 0:
-        hardware.accumulation(size, node.num_processes * node.num_nodes, None)
+        hardware.accumulation_steps(size, node.num_processes * node.num_nodes, None)
 
 
 def finished(folder: Path) -> Run | None:
@@ -112,7 +113,7 @@ class Node:
     run_id: str = ""  # the name of the launch that started this process, by which a run that was started again finds its folder
 
     @classmethod
-    def of(cls, launch: hardware.Launch, plan: Mapping[str, hardware.Decision], settings: Mapping[str, Any]) -> Node:
+    def of(cls, launch: Launch, plan: Mapping[str, hardware.Decision], settings: Mapping[str, Any]) -> Node:
         """The share that the plan asks for, on a machine where `launch` has started this process.
 
         Raises:
@@ -132,7 +133,7 @@ class Node:
         return cls(num_processes, num_nodes, rank, meeting, max_restarts, starts_processes=True, run_id=launch.run_id)
 
     @staticmethod
-    def _meeting(launch: hardware.Launch, num_nodes: int) -> tuple[str, int]:
+    def _meeting(launch: Launch, num_nodes: int) -> tuple[str, int]:
         """Where the machines meet, and which of them this is."""
         if launch.kind == "slurm" and "MASTER_ADDR" not in os.environ:
             return ":".join(rendezvous.slurm_meeting(os.environ)), launch.node_rank

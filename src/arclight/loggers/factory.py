@@ -14,8 +14,8 @@ from lightning.pytorch.loggers.logger import DummyLogger
 
 from arclight.config.instantiate import build, check, parameters_of
 from arclight.config.redaction import hidden_arguments, hide, without_secrets
+from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError, first_line
-from arclight.hardware import is_main_process
 from arclight.loggers.artifacts import Artifact, upload_artifacts
 from arclight.loggers.csv import NAME, MetricsFile, rows_until
 from arclight.loggers.fault_tolerant import FaultTolerantLogger

@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 
+from arclight.distributed.environment import is_main_process
 from arclight.errors import first_line
-from arclight.hardware import is_main_process
 from arclight.loggers.background import Background
 
 PATIENCE_S = 20.0  # at the end, for a tracker that has not taken everything; one that uploads may name a time of its own

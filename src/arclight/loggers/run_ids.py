@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from arclight.config.compose import overrides_of
-from arclight.hardware import is_main_process
+from arclight.distributed.environment import is_main_process
 
 LONGEST_NAME = 120  # characters
 WITHOUT_MEANING = ("logger", "experiment", "data", "model", "name", "hydra", "hardware", "debug", "local")

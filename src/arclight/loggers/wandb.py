@@ -18,8 +18,8 @@ import torch
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 
+from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError, first_line
-from arclight.hardware import is_main_process
 from arclight.loggers.artifacts import Artifact
 from arclight.loggers.csv import NAME, rows_between
 from arclight.loggers.run_ids import SWEEP, id_of, keep_id

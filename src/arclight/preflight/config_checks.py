@@ -227,7 +227,7 @@ def contradictions(settings: Mapping[str, Any], decisions: Mapping[str, hardware
     if all(size is None or (isinstance(size, int) and size > 0) for size in sizes) and sizes[0] is not None:
         size, most, accumulated = sizes
         try:
-            parts = hardware.accumulation(size, world_size, most)
+            parts = hardware.accumulation_steps(size, world_size, most)
         except InputError as error:
             yield str(error)
         else:

@@ -16,8 +16,8 @@ from arclight.checkpoint.contents import build_module, check_fits, find_intact, 
 from arclight.config.compose import RunConfig
 from arclight.config.instantiate import parameters_of
 from arclight.data.info import from_plain
+from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError, nearest
-from arclight.hardware import is_main_process
 from arclight.interfaces import DataInfo
 
 LEAST_BYTES, SCARCE_BYTES = 10**6, 10**9  # free for a run: with less nothing at all can be written; with less it is told

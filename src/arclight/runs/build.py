@@ -71,7 +71,7 @@ def build_components(
     world_size = hardware.count_devices(decisions["devices"].value) * decisions["num_nodes"].value
 
     data = build_data(settings, workers=decisions["workers"].value)
-    num_parts = hardware.accumulation(data.batch_size, world_size, data.max_batch_per_device)
+    num_parts = hardware.accumulation_steps(data.batch_size, world_size, data.max_batch_per_device)
     num_parts = num_parts if num_parts > 1 else chosen.get("accumulate_grad_batches") or 1
     data.prepare_data()
     data.setup("fit")

@@ -23,6 +23,7 @@ from arclight import hardware
 from arclight.checkpoint.contents import last_checkpoint, restore
 from arclight.config.compose import RunConfig
 from arclight.console.terminal import open_console, say, show
+from arclight.distributed.environment import detect_launch, is_main_process
 from arclight.distributed.signals import Interruption
 from arclight.images.info import ImageBatch
 from arclight.modules.supervised import SupervisedModule
@@ -51,7 +52,7 @@ def temporary(run_config: RunConfig) -> Iterator[RunConfig]:
         for made in (run_config.folder, run_config.folder.parent, run_config.folder.parent.parent):
             made.rmdir()
     is_on_one_machine = run_config.settings["trainer"].get("num_nodes") in (None, 1, "auto")
-    is_on_one_machine &= hardware.detect_launch(os.environ).num_nodes == 1
+    is_on_one_machine &= detect_launch(os.environ).num_nodes == 1
     # several machines see the working folder, but not each other's temporary ones
     top = Path(tempfile.mkdtemp(prefix="arclight-preflight-", dir=None if is_on_one_machine else Path.cwd()))
     try:
@@ -116,7 +117,7 @@ def run_dry_run(run_config: RunConfig, hardware_info: hardware.HardwareInfo, int
     Raises:
         InputError: as a run would.
     """
-    console = open_console(quiet=not hardware.is_main_process())
+    console = open_console(quiet=not is_main_process())
     dry_run = DryRun()
     try:
         try_all(run_config, hardware_info, interruption, dry_run)
@@ -163,7 +164,7 @@ def check_round_trip(parts: RunComponents, folder: Path) -> SupervisedModule:
     weights: dict[str, Any] = get_model_state_dict(parts.module, options=options)  # of a net that is spread, every process asks
     restored = restore(last_checkpoint(folder)).module
     own = restored.state_dict()
-    if hardware.is_main_process():
+    if is_main_process():
         different = [name for name, weight in weights.items() if not torch.equal(weight.cpu(), own[name])]
         assert not different, f"the checkpoint gives back other weights: {', '.join(different[:5])}"
     return restored

@@ -23,6 +23,7 @@ from arclight.config.instantiate import build
 from arclight.console.terminal import open_console, silence_lightning
 from arclight.data.datamodule import DataModule
 from arclight.distributed import rendezvous
+from arclight.distributed.environment import is_main_process
 from arclight.distributed.signals import Interrupted, Interruption
 from arclight.errors import InputError
 from arclight.hardware import memory
@@ -97,11 +98,11 @@ def common(settings: dict[str, Any]) -> dict[str, Any]:
 
 def train_and_test(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interruption: Interruption) -> Run:
     """As `run`; whatever happens, the folder and the trackers say how it ended."""
-    console = open_console(quiet=not hardware.is_main_process())
+    console = open_console(quiet=not is_main_process())
     results: dict[str, Any] = {"status": "running", "data": run_config.data, "model": run_config.model}
     results |= {"seed": run_config.settings["seed"], "monitor": monitor_of(run_config.settings)}
     loggers: list[Logger] = []
-    for problem in hardware_info.problems if hardware.is_main_process() else ():
+    for problem in hardware_info.problems if is_main_process() else ():
         log.warning(problem)
     with run_directory.restore_on_error(run_config.folder) as no_errors:
         run_directory.write_inputs(run_config, hardware_info)
@@ -180,7 +181,7 @@ def test(parts: RunComponents, results: dict[str, Any], folder: Path) -> Scores:
     results |= {f"test/f1/{name}": value for name, value in scores.per_class.items()}
     run_directory.write_json(folder / "scores.json", scores.to_plain())
     assert parts.module.predictions is not None
-    if hardware.is_main_process():
+    if is_main_process():
         with run_directory.written(folder / "predictions.jsonl"):
             parts.module.predictions.write(folder / "predictions.jsonl")
         show_examples(parts.data, parts.module.predictions, folder)

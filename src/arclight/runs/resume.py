@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 from arclight.config.compose import RunConfig, flatten, in_multirun
 from arclight.config.locations import alternatives, find_run
 from arclight.config.redaction import without_secrets
+from arclight.distributed.environment import Launch, is_main_process
 from arclight.errors import InputError
-from arclight.hardware import Launch, is_main_process
 from arclight.runs.run_directory import discard_unless_trained, launch_of, settings_of, status_of, written
 
 LOCK = ".lock"

@@ -27,8 +27,9 @@ from arclight.config.compose import RunConfig, read_settings
 from arclight.config.locations import CONF
 from arclight.config.redaction import WithoutSecrets, hide, hide_in_override, without_secrets
 from arclight.console.terminal import LIGHTNING, StderrHandler
+from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError
-from arclight.hardware import HardwareInfo, is_main_process
+from arclight.hardware import HardwareInfo
 from arclight.report.page import whole
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "torchmetrics", "hydra-core", "wandb", "numpy", "arclight")

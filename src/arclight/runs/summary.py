@@ -60,7 +60,7 @@ def told_of(decisions: Mapping[str, Decision]) -> list[tuple[str, str, str]]:
     return [
         (name, str(choice.value), choice.reason)
         for name, choice in decisions.items()
-        if choice.is_wish or UNREMARKABLE.get(name, ...) != choice.value
+        if choice.is_user_set or UNREMARKABLE.get(name, ...) != choice.value
     ]
 
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arclight.data.splits import held_out, split
+from arclight.distributed.environment import detect_launch, is_main_process
 from arclight.errors import InputError
-from arclight.hardware import detect_launch, is_main_process, usable_cores
+from arclight.hardware import usable_cores
 from arclight.hardware.memory import free_bytes
 from arclight.images import image_cache
 from arclight.images.augment import Augment

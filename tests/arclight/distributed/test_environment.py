@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from arclight.distributed.environment import interface_towards
+from arclight.distributed.environment import Launch, detect_launch, interface_towards
 from arclight.errors import InputError
-from arclight.hardware import Launch, detect_launch
 
 TORCHRUN = {
     **{"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "1", "GROUP_WORLD_SIZE": "2"},

@@ -13,10 +13,9 @@ import pytest
 from torch.distributed import HashStore, PrefixStore, Store
 
 from arclight.distributed import rendezvous
-from arclight.distributed.environment import detect_launch, first_slurm_node
+from arclight.distributed.environment import Launch, detect_launch, first_slurm_node
 from arclight.distributed.rendezvous import Peers
 from arclight.errors import InputError
-from arclight.hardware import Launch
 
 
 @pytest.fixture(autouse=True)

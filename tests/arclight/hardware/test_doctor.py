@@ -13,6 +13,7 @@ import pytest
 
 from arclight import hardware
 from arclight.__main__ import main
+from arclight.distributed.environment import Launch
 from arclight.hardware import Decision, HardwareInfo, doctor
 from arclight.hardware.doctor import Findings, describe, examine, find_missing, is_logged_in_to_wandb, to_json, to_text
 from arclight.hardware.trials import Trial
@@ -58,7 +59,7 @@ def test_json_is_the_same_for_programs(monkeypatch: pytest.MonkeyPatch, capsys: 
     main(["doctor", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {"hardware_info", "plan", "trials", "missing"}
-    assert found["plan"]["devices"] == {"value": 1, "reason": "alone", "is_wish": False}
+    assert found["plan"]["devices"] == {"value": 1, "reason": "alone", "is_user_set": False}
     assert found["hardware_info"]["launch"]["kind"] == "none"
     assert json.loads(to_json(FINDINGS)) == found
 
@@ -75,7 +76,7 @@ def test_text_without_a_plan_and_with_a_trial_that_failed() -> None:
 def test_a_plan_that_cannot_be_made_and_a_failed_trial_are_missing(
     monkeypatch: pytest.MonkeyPatch, sound: dict[str, str]
 ) -> None:
-    slurm = hardware.Launch("slurm", world_size=8, local_world_size=8)
+    slurm = Launch("slurm", world_size=8, local_world_size=8)
     monkeypatch.setattr(
         hardware, "probe", lambda environment: replace(READY, gpus=A100.gpus[:1], launch=slurm, has_triton=True)
     )

@@ -17,8 +17,8 @@ import yaml
 from arclight.checkpoint import contents
 from arclight.config.compose import RunConfig
 from arclight.config.locations import find_run
+from arclight.distributed.environment import Launch
 from arclight.errors import InputError
-from arclight.hardware import Launch
 from arclight.runs import resume
 from arclight.runs.run_directory import make_newest
 

@@ -91,7 +91,7 @@ def test_a_graph_is_captured_where_it_pays_and_is_safe(
     decision = plan(hardware_info, requested, **known)["compile"]
     assert decision.value == value
     assert told in decision.reason
-    assert decision.is_wish is ("compile" in requested)
+    assert decision.is_user_set is ("compile" in requested)
 
 
 def test_threads_and_workers_share_the_cores() -> None:

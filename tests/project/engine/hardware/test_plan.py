@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from arclight.config.locations import CONF
+from arclight.distributed.environment import Launch
 from arclight.errors import InputError
-from arclight.hardware import Gpu, HardwareInfo, Launch, check_settings, count_devices, for_trainer, plan, probe
+from arclight.hardware import Gpu, HardwareInfo, check_settings, count_devices, for_trainer, plan, probe
 
 GIB = 2**30
 CPU = HardwareInfo(num_cores=2, memory_bytes=24 * GIB, instruction_sets=("avx2",))
@@ -92,7 +93,7 @@ def test_the_plan(hardware_info: HardwareInfo, requested: dict[str, Any], chosen
     assert all(decision.reason for decision in decisions.values())
     left_open = {key for key, wish in requested.items() if wish == -1}
     by_environment = {"threads"} if hardware_info is CONTAINER else set()
-    assert {key for key, decision in decisions.items() if decision.is_wish} == set(requested) - left_open | by_environment
+    assert {key for key, decision in decisions.items() if decision.is_user_set} == set(requested) - left_open | by_environment
     assert set(for_trainer(decisions)) == {"accelerator", "devices", "num_nodes", "precision", "strategy"}
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from arclight import hardware
 from arclight.config.compose import compose
+from arclight.distributed.environment import Launch
 from arclight.errors import InputError, ProcessError
-from arclight.hardware import Decision, Launch
+from arclight.hardware import Decision
 from arclight.launch import launcher
 from arclight.launch.launcher import Node
 

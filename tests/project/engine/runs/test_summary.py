@@ -27,7 +27,7 @@ REASON = "takes 20 s and more before the first step, which short runs do not ear
 CHOICES = {
     "accelerator": Decision("cpu", "no GPU here; 2 cores"),
     "num_nodes": Decision(1, "this machine alone"),
-    "cudnn_benchmark": Decision(False, "as you said", is_wish=True),
+    "cudnn_benchmark": Decision(False, "as you said", is_user_set=True),
     "workers": Decision(2, REASON),
 }
 RESULTS: dict[str, Any] = {
