@@ -18,6 +18,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from arclight.config.atomic_file import write_atomically
 from arclight.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -99,12 +100,8 @@ class KeptImages(NamedTuple):
             kept = json.loads(path.read_text())
             return tuple(map(float, kept["mean"])), tuple(map(float, kept["std"]))
         mean, std = count()
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            part.write_text(json.dumps({"mean": mean, "std": std}))
-            part.replace(path)
-        except OSError:  # it costs time the next time, no more
-            part.unlink(missing_ok=True)
+        with suppress(OSError):  # not fatal: the next run computes them again
+            write_atomically(path, json.dumps({"mean": mean, "std": std}))
         return mean, std
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+from arclight.config.atomic_file import write_atomically
 
 NAME = "metrics.csv"
 
@@ -41,12 +44,11 @@ class MetricsFile(ExperimentWriter):
         self._put(fieldnames, read_rows(self._file))
 
     def _put(self, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-        part = self._file.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(self._file)
+        stream = io.StringIO(newline="")
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self._file, stream.getvalue())
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:

@@ -17,6 +17,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+from arclight.config.atomic_file import write_atomically
 from arclight.interfaces import IGNORE_INDEX
 from arclight.metrics.prediction_file import ImagePrediction, Prediction, SentencePrediction, read_predictions
 
@@ -99,12 +100,9 @@ class Predictions:
                 yield ImagePrediction(index, true[start], predicted[start], confidence[start])
 
     def write(self, path: Path) -> None:
-        """One JSON object per line, in place whole or not at all."""
-        part = path.with_suffix(".part")
-        with part.open("w", encoding="utf-8") as file:
-            for prediction in self:
-                file.write(json.dumps(asdict(prediction), ensure_ascii=False, allow_nan=False) + "\n")
-        part.replace(path)
+        """Writes one JSON object per line, atomically."""
+        lines = (json.dumps(asdict(prediction), ensure_ascii=False, allow_nan=False) + "\n" for prediction in self)
+        write_atomically(path, "".join(lines))
 
 
 def flatten(batches: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> Flat:

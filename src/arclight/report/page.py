@@ -6,10 +6,11 @@ import bisect
 import itertools
 import json
 import math
-import os
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from arclight.config.atomic_file import write_atomically
 
 if TYPE_CHECKING:
     import jinja2
@@ -31,14 +32,8 @@ def templates() -> jinja2.Environment:
 
 
 def write_page(path: Path, page: str) -> None:
-    """Puts the page there in one move; one that cannot be written leaves the old one."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # a lone surrogate, which JSON can hold and UTF-8 cannot, becomes "?"
-        unfinished.write_text(page, encoding="utf-8", errors="replace", newline="\n")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """Writes the page atomically."""
+    write_atomically(path, page.encode(errors="replace"))  # a lone surrogate, which JSON can hold and UTF-8 cannot, becomes "?"
 
 
 def shown(value: Any, unit: str = "") -> str:

@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from arclight.config.atomic_file import write_atomically
 from arclight.config.compose import RunConfig, read_settings
 from arclight.config.locations import CONF
 from arclight.config.redaction import WithoutSecrets, hide, hide_in_override, without_secrets
@@ -206,10 +207,8 @@ def restore_on_error(folder: Path) -> Iterator[Callable[[], None]]:
     except InputError:
         for file, (content, of_file) in before.items():
             with contextlib.suppress(OSError):  # the disk; the mistake is what is told
-                part = file.with_suffix(".part")
-                part.write_bytes(content)
-                os.utime(part, ns=(of_file.st_atime_ns, of_file.st_mtime_ns))  # `latest` and resume=auto go by it
-                part.replace(file)
+                write_atomically(file, content)
+                os.utime(file, ns=(of_file.st_atime_ns, of_file.st_mtime_ns))  # `latest` and resume=auto sort by it
         raise
 
 
@@ -235,9 +234,7 @@ def make_newest(config: Path) -> None:
 def put(file: Path, text: str) -> None:
     """Writes a small file, in place whole or not at all; raises as `written`."""
     with written(file):
-        part = file.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(file)
+        write_atomically(file, text)
 
 
 def discard_unless_trained(folder: Path) -> None:

@@ -29,6 +29,11 @@ def train(folder: Path) -> Run:
     return experiment.run(replace(compose(RUN), folder=folder))
 
 
+def part_of(name: str) -> str:
+    """Returns the name of the temporary file that `write_atomically` writes in this process."""
+    return f"{name}.{os.getpid()}.part"
+
+
 def before(step: str, do: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Does something right before this step of the experiment."""
     original = getattr(experiment, step)
@@ -50,7 +55,7 @@ def test_what_a_run_can_do_without_is_told_and_left_out(
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    for name in ("metrics.part", "mistakes.part", "train.log"):
+    for name in (part_of("metrics.csv"), part_of("mistakes.json"), "train.log"):
         (folder / name).symlink_to(FULL)
     (folder / "metrics.csv").write_text("step\n")  # so that the first new metric writes the file anew
     before("report", lambda: (folder / "report.html").mkdir(), monkeypatch)
@@ -69,20 +74,17 @@ def test_what_a_run_can_do_without_is_told_and_left_out(
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize(("step", "name"), [("test", "predictions"), ("leave_results", "results")])
+@pytest.mark.parametrize(("step", "name"), [("test", "predictions.jsonl"), ("leave_results", "results.json")])
 def test_what_a_run_cannot_do_without_ends_it_and_it_goes_on(
     step: str, name: str, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
     with monkeypatch.context() as patched:
-        before(step, lambda: (folder / f"{name}.part").symlink_to(FULL), patched)
-        with pytest.raises(
-            InputError, match=rf"{name}.jsonl? could not be written \(No space left on device; .* MB are free"
-        ) as told:
+        before(step, lambda: (folder / part_of(name)).symlink_to(FULL), patched)
+        with pytest.raises(InputError, match=rf"{name} could not be written \(No space left on device; .* MB are free") as told:
             train(folder)
     assert "make room or make it writable, then go on with resume=auto" in str(told.value)
-    assert json.loads((folder / "results.json").read_text())["status"] == ("failed" if name == "predictions" else "running")
-    (folder / f"{name}.part").unlink()
+    assert json.loads((folder / "results.json").read_text())["status"] == ("failed" if step == "test" else "running")
     again = train(folder)
     assert {key: value for key, value in again.results.items() if key.startswith(("val/", "test/", "steps"))} == {
         key: value for key, value in whole.results.items() if key.startswith(("val/", "test/", "steps"))
@@ -101,7 +103,7 @@ def test_a_best_checkpoint_that_does_not_fit_ends_the_run(
 
     def refuse(content: Any, part: Path) -> None:
         if part.name.startswith("best"):
-            (folder / "results.part").symlink_to(FULL)
+            (folder / part_of("results.json")).symlink_to(FULL)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(content, part)
 
