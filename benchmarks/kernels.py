@@ -15,10 +15,10 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from arclight import hardware
-from arclight.benchmark.backend import PRECISIONS, Backend
-from arclight.benchmark.machine import Machine, choose_device, device_name, seconds_of
+from arclight.benchmark.backend import Backend
 from arclight.benchmark.measurement import Case, Figure, Result, check_output, gather_facts, write_result
 from arclight.benchmark.training_step import TrainingStep, make_sample
+from arclight.hardware.peak_measurement import PRECISIONS, MeasuredPeaks, choose_device, device_name, seconds_of
 
 NUM_FIRST, NUM_STEPS, NUM_SHOWN = 5, 5, 30
 
@@ -26,7 +26,7 @@ NUM_FIRST, NUM_STEPS, NUM_SHOWN = 5, 5, 30
 def main() -> None:
     """Prints the kernels, the longest first, and writes the result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--precision", decisions=tuple(PRECISIONS), default="fp32")
+    parser.add_argument("--precision", choices=tuple(PRECISIONS), default="fp32")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("overrides", nargs="*")
@@ -51,7 +51,7 @@ def main() -> None:
     for name, (micro_s, count) in sorted(taken.items(), key=lambda item: -item[1][0])[:NUM_SHOWN]:
         print(f"{micro_s / total:6.1%} {micro_s:10.1f} us {count:5} x  {name}")
         cases.append(Case(name, {"count": count}, {"time": Figure((micro_s,), "us"), "share": Figure((micro_s / total,), "")}))
-    machine = Machine(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
+    machine = MeasuredPeaks(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
     plan = hardware.plan(hardware.probe(), hardware.requested_settings(sample.settings))
     about = {"overrides": options.overrides, "backend": backend.name, **sample.work._asdict()}
     hardware_info = gather_facts(machine, plan, about, num_rounds=1)

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from arclight import hardware
-from arclight.benchmark.machine import Machine, choose_device, device_name
 from arclight.benchmark.measurement import Case, Figure, Result, check_output, gather_facts, write_result
+from arclight.hardware.peak_measurement import MeasuredPeaks, choose_device, device_name
 
 RECORD = 1 + 3 * 32 * 32  # bytes of an image in the binary files, its label first
 ACCURACY, SECONDS = "tta_val_acc", "time_seconds"
@@ -49,7 +49,7 @@ def main() -> None:
         case = Case(name, {"runs": len(rows)}, figures)
     else:
         case = Case(name, {}, missing="no run ended; at last it said: " + " | ".join(lines[-NUM_TOLD:]))
-    machine = Machine(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
+    machine = MeasuredPeaks(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
     hardware_info = gather_facts(machine, hardware.plan(hardware.probe(), {}), {"script": name}, num_rounds=max(1, len(rows)))
     print(write_result(Result(f"peer-{name}", hardware_info, (case,)), options.output))
     sys.exit(0 if rows else f"{name}: {case.missing}")

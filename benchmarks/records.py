@@ -22,11 +22,11 @@ import torch
 
 import arclight
 from arclight import hardware
-from arclight.benchmark.machine import Machine, choose_device, device_name
 from arclight.benchmark.measurement import Case, Figure, Result, check_output, gather_facts, interleave, write_result
 from arclight.benchmark.record_clock import read_clock
 from arclight.benchmark.train_process import train
 from arclight.benchmark.training_step import compose
+from arclight.hardware.peak_measurement import MeasuredPeaks, choose_device, device_name
 
 CLOCK = "++callbacks.record_clock._target_=arclight.benchmark.record_clock.RecordClock"
 WARM_UP_SEED = 1000
@@ -81,7 +81,7 @@ def main() -> None:
     if kept:
         cases.append(Case(f"process: python train.py {' '.join(options.overrides)}", {}, kept))
     device = choose_device("auto")
-    machine = Machine(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
+    machine = MeasuredPeaks(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
     plan = hardware.plan(hardware.probe(), hardware.requested_settings(settings))
     hardware_info = gather_facts(machine, plan, {"overrides": options.overrides, "also": options.also}, num_rounds=options.runs)
     print(write_result(Result(f"records-{name}", hardware_info, tuple(cases)), output))

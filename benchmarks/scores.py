@@ -21,10 +21,10 @@ from pathlib import Path
 import torch
 
 from arclight import hardware
-from arclight.benchmark.machine import Machine, choose_device, device_name
 from arclight.benchmark.measurement import Case, Figure, Result, check_output, gather_facts, interleave, write_result
 from arclight.benchmark.train_process import TOLD_CHARACTERS, environment_for, train
 from arclight.benchmark.training_step import compose
+from arclight.hardware.peak_measurement import MeasuredPeaks, choose_device, device_name
 from arclight.runs import build
 
 HERE = Path(__file__).resolve().parent
@@ -71,7 +71,7 @@ def main() -> None:
     print(f"F1 of ours {ours_f1.to_text(4)}, of the Trainer {theirs_f1.to_text(4)}")
     print(f"means differ by {gap:+.4f}, seeds of one by up to {spread:.4f}")
     device = choose_device("auto")
-    machine = Machine(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
+    machine = MeasuredPeaks(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
     about = {"overrides": options.overrides, "epochs": options.epochs, "seeds": seeds, "gap": gap, "spread": spread}
     known = gather_facts(machine, build.plan_for(settings, hardware_info), about, num_rounds=len(seeds))
     print(write_result(Result(f"scores-{settings['name']}", known, tuple(cases)), options.output))

@@ -5,24 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-
-class Precision(NamedTuple):
-    """`dtype` of what is multiplied, `has_tf32` whether float32 may be cut to TF32 for it."""
-
-    dtype: torch.dtype
-    has_tf32: bool = False
-
-
-PRECISIONS = {
-    "fp32": Precision(torch.float32),
-    "tf32": Precision(torch.float32, has_tf32=True),
-    "bf16": Precision(torch.bfloat16),
-    "fp16": Precision(torch.float16),
-}
+from arclight.hardware.peak_measurement import PRECISIONS, float32_precision
 
 
 @dataclass(frozen=True)
@@ -59,15 +46,13 @@ SWITCHES = ("cudnn_benchmark", "channels_last", "compile")
 def applied(backend: Backend) -> Iterator[None]:
     """Inside, the switches that are one for the whole process stand as the backend says; afterwards as before."""
     cudnn: Any = torch.backends.cudnn
-    before = torch.get_float32_matmul_precision(), cudnn.enabled, cudnn.benchmark, cudnn.allow_tf32
-    has_tf32 = PRECISIONS[backend.precision].has_tf32
-    torch.set_float32_matmul_precision("high" if has_tf32 else "highest")
-    cudnn.enabled, cudnn.benchmark, cudnn.allow_tf32 = backend.cudnn, backend.cudnn_benchmark, has_tf32
+    before = cudnn.enabled, cudnn.benchmark
+    cudnn.enabled, cudnn.benchmark = backend.cudnn, backend.cudnn_benchmark
     try:
-        yield
+        with float32_precision(allow_tf32=PRECISIONS[backend.precision].has_tf32):
+            yield
     finally:
-        torch.set_float32_matmul_precision(before[0])
-        cudnn.enabled, cudnn.benchmark, cudnn.allow_tf32 = before[1:]
+        cudnn.enabled, cudnn.benchmark = before
 
 
 def autocast(backend: Backend, device: torch.device) -> AbstractContextManager[None]:

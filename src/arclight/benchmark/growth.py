@@ -22,7 +22,6 @@ from rich.text import Text
 from torch import Tensor
 
 from arclight import hardware
-from arclight.benchmark.machine import choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, significant
 from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.precision import limits
@@ -31,6 +30,7 @@ from arclight.benchmark.scaling import TASKS
 from arclight.benchmark.train_process import train
 from arclight.benchmark.training_step import compose, with_defaults
 from arclight.errors import InputError
+from arclight.hardware.peak_measurement import choose_device, measure_peaks
 from arclight.runs import build
 from arclight.text.columns import Sentence
 from project.data.synthetic_images import SHAPES, draw
@@ -78,7 +78,7 @@ def measure_growth(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     """
     hardware_info, device = hardware.probe(), choose_device(wish.device)
     tell("what the machine can do at most")
-    machine = measure_machine(device, hardware_info)
+    machine = measure_peaks(device, hardware_info)
     per_size = wish.num_samples or NUM_SAMPLES[wish.task]
     with tempfile.TemporaryDirectory(prefix="arclight-growth-") as folder:
         plan = build.plan_for(compose(overrides_for(wish, Path(folder))), hardware_info)

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from arclight import hardware
 from arclight.benchmark.backend import Backend, applied, autocast
-from arclight.benchmark.machine import Machine, choose_device, measure_machine, precisions, seconds_of, synchronize
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, significant
 from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.precision import NUM_FIRST, limits
@@ -27,6 +26,14 @@ from arclight.benchmark.training_step import Sample, made_data, make_sample, on_
 from arclight.callbacks.flops import without_numbers
 from arclight.checkpoint.contents import build_module
 from arclight.errors import InputError, first_line
+from arclight.hardware.peak_measurement import (
+    MeasuredPeaks,
+    choose_device,
+    measure_peaks,
+    seconds_of,
+    synchronize,
+    unavailable_precisions,
+)
 from arclight.images.info import ImageBatch, ImageInfo
 from arclight.modules.supervised import SupervisedModule
 
@@ -75,8 +82,8 @@ def measure_inference(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     device, hardware_info = choose_device(wish.device), hardware.probe()
     defaults = {**made_data(wish.model), "data.num_train": str(max(2048, *wish.sizes))}
     tell("what the machine can do at most")
-    machine = measure_machine(device, hardware_info)
-    reasons = precisions(device, hardware_info)
+    machine = measure_peaks(device, hardware_info)
+    reasons = unavailable_precisions(device, hardware_info)
     settings: dict[str, Any] = {}
     measured: dict[str, Callable[[], list[float]]] = {}
     described: dict[str, tuple[Backend, Sample, str, float]] = {}
@@ -174,7 +181,7 @@ def to_case(
     sample: Sample,
     packing: str,
     flops: float,
-    machine: Machine,
+    machine: MeasuredPeaks,
     rounds: Sequence[Sequence[float]],
 ) -> Case:
     """What follows from the times of single calls: per round their median, the 95th percentile, and what was done a second."""

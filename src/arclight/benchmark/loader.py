@@ -17,7 +17,6 @@ from rich.text import Text
 from torch import Tensor
 
 from arclight import hardware
-from arclight.benchmark.machine import Machine, choose_device, measure_machine, synchronize
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
 from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.precision import limits
@@ -28,6 +27,7 @@ from arclight.benchmark.training_step import compose, with_defaults
 from arclight.checkpoint.contents import build_module
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
+from arclight.hardware.peak_measurement import MeasuredPeaks, choose_device, measure_peaks, synchronize
 from arclight.images.info import ImageBatch
 from arclight.runs import build
 from arclight.text.info import TokenBatch
@@ -75,7 +75,7 @@ def measure_loader(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     overrides = with_defaults(wish.overrides, DEFAULTS[wish.task])
     settings = compose(overrides)
     tell("what the machine can do at most")
-    machine = measure_machine(device, hardware_info)
+    machine = measure_peaks(device, hardware_info)
     plan = build.plan_for(settings, hardware_info)
     tell("data")
     calls: dict[str, Callable[[], dict[str, float]]] = {
@@ -159,7 +159,7 @@ def baseline(wish: Wish, overrides: list[str], num_workers: int, num_threads: in
     return lambda: run_baseline(name, wish.num_batches, overrides, num_threads=num_threads, options=options)
 
 
-def to_cases(measured: Mapping[str, list[dict[str, float]]], machine: Machine, *, ours: str) -> list[Case]:
+def to_cases(measured: Mapping[str, list[dict[str, float]]], machine: MeasuredPeaks, *, ours: str) -> list[Case]:
     """Each way to make batches with its speed, ours over it, and its share of what the machine can copy.
 
     A copy reads a byte and writes one, so a batch of so many bytes cannot come in less than a copy of it takes.

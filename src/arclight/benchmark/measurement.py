@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from arclight import hardware
-from arclight.benchmark.machine import Machine
 from arclight.benchmark.options import check_counts
 from arclight.config.locations import CONF, alternatives
 from arclight.errors import InputError
+from arclight.hardware.peak_measurement import MeasuredPeaks
 from arclight.runs.run_directory import ask_git, environment
 
 RESULTS = CONF.parent / "benchmarks" / "results"
@@ -135,7 +135,9 @@ def command_of(arguments: Sequence[str]) -> str:
     return shlex.join(["python", *named, *kept])
 
 
-def gather_facts(machine: Machine, plan: Mapping[str, Any], settings: Mapping[str, Any], *, num_rounds: int) -> dict[str, Any]:
+def gather_facts(
+    machine: MeasuredPeaks, plan: Mapping[str, Any], settings: Mapping[str, Any], *, num_rounds: int
+) -> dict[str, Any]:
     """Where, when and with what it was measured.
 
     Args:

@@ -17,10 +17,10 @@ from rich.text import Text
 
 from arclight import hardware
 from arclight.benchmark.backend import SWITCHES, Backend
-from arclight.benchmark.machine import Machine, choose_device, measure_machine, precisions, seconds_of
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
 from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.training_step import Sample, TrainingStep, made_data, make_sample, with_defaults
+from arclight.hardware.peak_measurement import MeasuredPeaks, choose_device, measure_peaks, seconds_of, unavailable_precisions
 from arclight.images.info import ImageInfo
 
 PLAIN = Backend()
@@ -63,8 +63,10 @@ def measure_precision(
     defaults = {**made_data(model), "optimizer.lr": "0"} | ({} if batch_size is None else {"data.batch_size": str(batch_size)})
     sample = make_sample(with_defaults(overrides, defaults))
     tell("what the machine can do at most")
-    machine = measure_machine(device, hardware_info)
-    missing = not_here(precisions(device, hardware_info), device, has_images=isinstance(sample.data_info, ImageInfo), skip=skip)
+    machine = measure_peaks(device, hardware_info)
+    missing = not_here(
+        unavailable_precisions(device, hardware_info), device, has_images=isinstance(sample.data_info, ImageInfo), skip=skip
+    )
     cases = measure_backends(sample, machine, device, missing, num_rounds=num_rounds, round_s=round_s, tell=tell)
     settings = {
         "model": model,
@@ -120,7 +122,7 @@ def with_switches(precision: str, switches: Sequence[str]) -> Backend:
 
 def measure_backends(
     sample: Sample,
-    machine: Machine,
+    machine: MeasuredPeaks,
     device: torch.device,
     missing: Mapping[str, str],
     *,
@@ -155,7 +157,7 @@ def case_name(precision: str) -> str:
 
 def compare(
     sample: Sample,
-    machine: Machine,
+    machine: MeasuredPeaks,
     device: torch.device,
     backends: Sequence[Backend],
     *,
@@ -200,7 +202,7 @@ def timer(step: TrainingStep, device: torch.device, round_s: float) -> Callable[
 
 
 def to_case(
-    backend: Backend, sample: Sample, machine: Machine, ms: Sequence[float], plain_ms: Sequence[float], first_s: float
+    backend: Backend, sample: Sample, machine: MeasuredPeaks, ms: Sequence[float], plain_ms: Sequence[float], first_s: float
 ) -> Case:
     """What follows from the times of the steps."""
     step = Figure(tuple(ms), "ms")

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from arclight import hardware
-from arclight.benchmark.machine import synchronize
 from arclight.benchmark.training_step import compose, loss_of, on_device
 from arclight.callbacks.throughput import NUM_FIRST
 from arclight.checkpoint.contents import build_module
 from arclight.data.datamodule import DataModule
+from arclight.hardware.peak_measurement import synchronize
 from arclight.images.loader import ArrayLoader
 from arclight.modules.supervised import SupervisedModule
 from arclight.optim.param_groups import parameter_groups, read_rates

@@ -14,11 +14,11 @@ from typing import Any
 from rich.table import Table
 
 from arclight import hardware
-from arclight.benchmark.machine import choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave
 from arclight.benchmark.options import Tell
 from arclight.benchmark.train_process import train_in
 from arclight.benchmark.training_step import compose
+from arclight.hardware.peak_measurement import choose_device, measure_peaks
 
 TASKS = {"images": ("experiment=demo",), "text": ("experiment=demo_tagger",)}
 FIRST = ("trainer.max_epochs=1", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "callbacks=none")
@@ -44,7 +44,7 @@ def measure_resume(overrides: Sequence[str], *, num_rounds: int = 5, tell: Tell 
     cases = tuple(
         Case(task, {"every_minutes": every_minutes}, to_figures(rounds, every_minutes)) for task, rounds in measured.items()
     )
-    machine = measure_machine(choose_device("auto"), hardware_info)
+    machine = measure_peaks(choose_device("auto"), hardware_info)
     plan = hardware.plan(hardware_info, hardware.requested_settings(settings))
     return Result("resume", gather_facts(machine, plan, {"overrides": list(overrides)}, num_rounds=num_rounds), cases)
 

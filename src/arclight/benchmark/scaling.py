@@ -12,13 +12,13 @@ from typing import Any
 
 from arclight import hardware
 from arclight.benchmark.backend import SWITCHES
-from arclight.benchmark.machine import Machine, choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio
 from arclight.benchmark.options import Tell
 from arclight.benchmark.train_process import Trained, train
 from arclight.benchmark.training_step import MADE_IMAGES, MADE_TEXT, Sample, compose, key_of, make_sample, with_defaults
 from arclight.callbacks.throughput import NUM_FIRST
 from arclight.errors import InputError
+from arclight.hardware.peak_measurement import MeasuredPeaks, choose_device, measure_peaks
 
 TASKS = {"images": {**MADE_IMAGES, "model": "cnn"}, "text": {**MADE_TEXT, "model": "bert_tagger"}}
 COMMUNICATION = "arclight.benchmark.communication.CommunicationTime"
@@ -89,7 +89,7 @@ def measure_scaling(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     settings = compose([*untouched(common, one), *one.overrides])  # tells mistakes before anything is started
     sample = make_sample([*common, f"data.batch_size={batch_size}"]) if is_made(common) else None
     tell("what the machine can do at most")
-    machine = measure_machine(device, hardware_info)
+    machine = measure_peaks(device, hardware_info)
 
     def run(job: Job) -> Callable[[], Trained]:
         def once() -> Trained:
@@ -207,7 +207,7 @@ def flops_of(sample: Sample | None) -> tuple[str, float]:
     return "train/samples_per_s", sample.flops / sample.work.samples
 
 
-def peak_flops(machine: Machine, precision: str) -> float:
+def peak_flops(machine: MeasuredPeaks, precision: str) -> float:
     """The measured peak in which a precision of Lightning's multiplies."""
     name = "bf16" if precision.startswith("bf16") else "fp16" if precision.startswith("16") else "fp32"
     return machine.flops.get(name, machine.flops["fp32"])
@@ -218,7 +218,7 @@ def to_cases(
     measured: Mapping[str, Sequence[Trained]],
     *,
     flops: tuple[str, float],
-    machine: Machine,
+    machine: MeasuredPeaks,
     precision: str,
 ) -> tuple[Case, ...]:
     """What follows from the runs, round by round.

@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from rich.table import Table
 
 from arclight import hardware
-from arclight.benchmark.machine import choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave
 from arclight.benchmark.options import Tell
 from arclight.benchmark.train_process import train
 from arclight.benchmark.training_step import compose
 from arclight.config.locations import CONF
+from arclight.hardware.peak_measurement import choose_device, measure_peaks
 
 TRAIN = str(CONF.parent / "train.py")
 IMPORTS = "import lightning.pytorch"
@@ -56,7 +56,7 @@ def measure_start(overrides: Sequence[str], *, num_rounds: int = 5, tell: Tell =
             beyond = (whole - imports for whole, imports in zip(seconds, measured[IMPORTS], strict=True))
             figures["beyond"] = Figure(tuple(beyond), "s")
         made.append(Case(name, {}, figures))
-    machine = measure_machine(choose_device("auto"), hardware_info)
+    machine = measure_peaks(choose_device("auto"), hardware_info)
     plan = hardware.plan(hardware_info, hardware.requested_settings(settings))
     described = {"overrides": list(overrides)}
     return Result("start", gather_facts(machine, plan, described, num_rounds=num_rounds), tuple(made))

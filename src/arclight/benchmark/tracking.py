@@ -10,7 +10,6 @@ from typing import Any
 from rich.table import Table
 
 from arclight import hardware
-from arclight.benchmark.machine import choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
 from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.scaling import TASKS
@@ -18,6 +17,7 @@ from arclight.benchmark.train_process import train
 from arclight.benchmark.training import steady
 from arclight.benchmark.training_step import compose, with_defaults
 from arclight.errors import InputError
+from arclight.hardware.peak_measurement import choose_device, measure_peaks
 
 NONE, ALL = "none", "all of them"
 ALONE = ("csv", "tensorboard", "wandb", "mlflow")
@@ -55,7 +55,7 @@ def measure_tracking(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     overrides = with_defaults(wish.overrides, TASKS[wish.task])
     settings = compose(overrides)
     tell("what the machine can do at most")
-    machine = measure_machine(device, hardware_info)
+    machine = measure_peaks(device, hardware_info)
 
     def once(name: str, chosen: tuple[str, ...]) -> Callable[[], dict[str, float]]:
         def measured() -> dict[str, float]:

@@ -18,7 +18,6 @@ from rich.table import Table
 from rich.text import Text
 
 from arclight import hardware
-from arclight.benchmark.machine import Machine, choose_device, measure_machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio, significant
 from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.precision import limits
@@ -28,6 +27,7 @@ from arclight.benchmark.training_step import Sample, compose, key_of, make_sampl
 from arclight.callbacks.throughput import NUM_FIRST
 from arclight.config.locations import CONF
 from arclight.errors import InputError
+from arclight.hardware.peak_measurement import MeasuredPeaks, choose_device, measure_peaks
 
 OURS, OURS_FP32 = "arclight", "arclight in fp32"
 RAW = "raw"
@@ -102,7 +102,7 @@ def measure_training(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     settings = compose(overrides)
     sample = make_sample(overrides)
     tell("what the machine can do at most")
-    machine = measure_machine(device, hardware_info)
+    machine = measure_peaks(device, hardware_info)
     num_threads = hardware_info.num_cores
 
     def once(name: str) -> Callable[[], dict[str, float]]:
@@ -188,7 +188,7 @@ def numbers_of(results: Mapping[str, Any]) -> dict[str, float]:
 
 
 def to_cases(
-    measured: Mapping[str, list[dict[str, float]]], sample: Sample, machine: Machine, *, precisions: Mapping[str, str]
+    measured: Mapping[str, list[dict[str, float]]], sample: Sample, machine: MeasuredPeaks, *, precisions: Mapping[str, str]
 ) -> list[Case]:
     """Each way to train with its speed, ours over it, and what share of the machine's arithmetic it uses.
 

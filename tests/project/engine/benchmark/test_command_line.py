@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from arclight.__main__ import main
-from arclight.benchmark import machine, scaling
+from arclight.benchmark import scaling
 from arclight.benchmark.measurement import read_result
 from arclight.benchmark.train_process import Trained
+from arclight.hardware import peak_measurement
 from tests.project.engine.benchmark.test_scaling import COMMUNICATION
 
 TINY = ["model=small_cnn", "data.num_train=600"]
@@ -19,9 +20,9 @@ TINY = ["model=small_cnn", "data.num_train=600"]
 
 @pytest.fixture(autouse=True)
 def _small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "LARGEST_MATRIX", {"cpu": 512})
-    monkeypatch.setattr(machine, "COPIED_BYTES", {"cpu": 1 << 20})
-    monkeypatch.setattr(machine, "NUM_IMAGES", {"cpu": 1})
+    monkeypatch.setattr(peak_measurement, "LARGEST_MATRIX", {"cpu": 512})
+    monkeypatch.setattr(peak_measurement, "COPIED_BYTES", {"cpu": 1 << 20})
+    monkeypatch.setattr(peak_measurement, "NUM_IMAGES", {"cpu": 1})
 
 
 @pytest.mark.processes

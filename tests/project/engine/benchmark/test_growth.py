@@ -9,13 +9,13 @@ import pytest
 
 from arclight.benchmark import growth
 from arclight.benchmark.growth import Wish, make_files, measure_growth, overrides_for, slope, to_cases, to_table
-from arclight.benchmark.machine import Machine
 from arclight.benchmark.train_process import Trained
 from arclight.benchmark.training_step import compose
 from arclight.errors import InputError
+from arclight.hardware.peak_measurement import MeasuredPeaks
 from arclight.runs import build
 
-MACHINE = Machine("cpu", "made up", 2, {"fp32": 1e11}, 1e10)
+MACHINE = MeasuredPeaks("cpu", "made up", 2, {"fp32": 1e11}, 1e10)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_every_size_is_measured(task: str, monkeypatch: pytest.MonkeyPatch) -> N
         return Trained({"time/fit_s": 1.0, "train/samples_per_s": 5.0}, {})
 
     monkeypatch.setattr(growth, "train", train)
-    monkeypatch.setattr(growth, "measure_machine", lambda device, hardware_info: MACHINE)
+    monkeypatch.setattr(growth, "measure_peaks", lambda device, hardware_info: MACHINE)
     result = measure_growth(Wish(task=task, sizes=(1, 2), num_samples=64, num_rounds=1))
     assert [case.name for case in result.cases] == ["1 x", "2 x", "slope"]
     assert result.cases[1].settings["num_samples"] == 128

@@ -19,13 +19,13 @@ from arclight.benchmark.inference import (
     to_case,
     to_table,
 )
-from arclight.benchmark.machine import Machine
 from arclight.benchmark.training_step import make_sample
 from arclight.errors import InputError
+from arclight.hardware.peak_measurement import MeasuredPeaks
 from tests.project.engine.benchmark.test_training_step import TINY_IMAGES, TINY_TEXT
 
 CPU = torch.device("cpu")
-MACHINE = Machine("cpu", "made up", 2, {"fp32": 1e9, "bf16": 4e9}, 1e10)
+MACHINE = MeasuredPeaks("cpu", "made up", 2, {"fp32": 1e9, "bf16": 4e9}, 1e10)
 
 
 def test_flops_of_a_forward_pass_counted_by_hand() -> None:
@@ -67,8 +67,8 @@ def test_rates_follow_from_the_latencies() -> None:
 
 
 def test_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "measure_machine", lambda device, hardware_info: MACHINE)
-    monkeypatch.setattr(inference, "precisions", lambda device, hardware_info: {"fp32": None, "bf16": "not here"})
+    monkeypatch.setattr(inference, "measure_peaks", lambda device, hardware_info: MACHINE)
+    monkeypatch.setattr(inference, "unavailable_precisions", lambda device, hardware_info: {"fp32": None, "bf16": "not here"})
     wish = Wish(model="small_cnn", sizes=(1, 2), overrides=("data.num_train=16",), skip=("compile",), num_rounds=1, round_s=0.0)
     result = measure_inference(wish)
     measured = [case.name for case in result.cases if case.missing is None]

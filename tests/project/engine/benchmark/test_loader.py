@@ -9,12 +9,12 @@ import torch
 
 from arclight.benchmark import loader
 from arclight.benchmark.loader import Wish, measure_loader, rates, sources, timer, to_cases, to_table
-from arclight.benchmark.machine import Machine
 from arclight.benchmark.training import run_baseline
 from arclight.errors import InputError
+from arclight.hardware.peak_measurement import MeasuredPeaks
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
-MACHINE = Machine("cpu", "made up", 2, {"fp32": 1e11}, 1e10)
+MACHINE = MeasuredPeaks("cpu", "made up", 2, {"fp32": 1e11}, 1e10)
 CPU = torch.device("cpu")
 
 
@@ -51,7 +51,7 @@ def test_the_result_stands_beside_a_dataloader(monkeypatch: pytest.MonkeyPatch) 
         return {"batches": 1.0, "samples": 1.0, "bytes": 1.0}
 
     monkeypatch.setattr(loader, "run_baseline", run)
-    monkeypatch.setattr(loader, "measure_machine", lambda device, hardware_info: MACHINE)
+    monkeypatch.setattr(loader, "measure_peaks", lambda device, hardware_info: MACHINE)
     overrides = ("data.num_train=64", "data.num_val=8", "data.num_test=8", "data.batch_size=16")
     result = measure_loader(Wish(against_dataloader=True, workers=(0, 3), overrides=overrides, num_batches=2, num_rounds=1))
     assert [case.name for case in result.cases] == ["arclight", "DataLoader, 0 workers", "DataLoader, 3 workers"]

@@ -9,7 +9,6 @@ import pytest
 
 from arclight import hardware
 from arclight.benchmark import measurement
-from arclight.benchmark.machine import Machine
 from arclight.benchmark.measurement import (
     Case,
     Figure,
@@ -25,8 +24,9 @@ from arclight.benchmark.measurement import (
 )
 from arclight.config.locations import CONF
 from arclight.errors import InputError
+from arclight.hardware.peak_measurement import MeasuredPeaks
 
-MACHINE = Machine("cpu", "Some CPU (R), 2 threads", 2, {"fp32": 1e11, "bf16": 4e11}, 2e10)
+MACHINE = MeasuredPeaks("cpu", "Some CPU (R), 2 threads", 2, {"fp32": 1e11, "bf16": 4e11}, 2e10)
 
 
 def made_up_result() -> Result:

@@ -9,10 +9,10 @@ import pytest
 
 from arclight.__main__ import main
 from arclight.benchmark import growth, inference, loader, measurement
-from arclight.benchmark.machine import Machine
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, read_result
+from arclight.hardware.peak_measurement import MeasuredPeaks
 
-MACHINE = Machine("cpu", "made up", 2, {"fp32": 1e11}, 1e10)
+MACHINE = MeasuredPeaks("cpu", "made up", 2, {"fp32": 1e11}, 1e10)
 
 
 def made(name: str, keys: tuple[str, ...]) -> Result:

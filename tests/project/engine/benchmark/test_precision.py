@@ -9,9 +9,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from arclight.benchmark import machine, precision
+from arclight.benchmark import precision
 from arclight.benchmark.backend import Backend
-from arclight.benchmark.machine import Machine
 from arclight.benchmark.measurement import Case, Result, gather_facts
 from arclight.benchmark.precision import (
     PLAIN,
@@ -25,9 +24,11 @@ from arclight.benchmark.precision import (
 )
 from arclight.benchmark.training_step import Sample, Work, make_sample
 from arclight.errors import InputError
+from arclight.hardware import peak_measurement
+from arclight.hardware.peak_measurement import MeasuredPeaks
 from tests.project.engine.benchmark.test_training_step import TINY_IMAGES
 
-MACHINE = Machine("cpu", "Some CPU, 2 threads", 2, {"fp32": 1e11, "bf16": 4e11}, 2e10)
+MACHINE = MeasuredPeaks("cpu", "Some CPU, 2 threads", 2, {"fp32": 1e11, "bf16": 4e11}, 2e10)
 
 
 def made_up(flops: float = 1e9) -> Sample:
@@ -89,12 +90,12 @@ def test_the_table_names_the_best_and_what_is_missing() -> None:
 
 
 def test_a_real_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "LARGEST_MATRIX", {"cpu": 512})
-    monkeypatch.setattr(machine, "COPIED_BYTES", {"cpu": 1 << 20})
-    monkeypatch.setattr(machine, "NUM_IMAGES", {"cpu": 1})
+    monkeypatch.setattr(peak_measurement, "LARGEST_MATRIX", {"cpu": 512})
+    monkeypatch.setattr(peak_measurement, "COPIED_BYTES", {"cpu": 1 << 20})
+    monkeypatch.setattr(peak_measurement, "NUM_IMAGES", {"cpu": 1})
     there = {"fp32": None, "tf32": "why", "bf16": None, "fp16": "why"}
-    for module in (machine, precision):
-        monkeypatch.setattr(module, "precisions", lambda device, hardware_info: there)
+    for module in (peak_measurement, precision):
+        monkeypatch.setattr(module, "unavailable_precisions", lambda device, hardware_info: there)
 
     def no_compiler(*arguments: Any, **settings: Any) -> None:
         raise RuntimeError("no compiler\nlong story")

@@ -8,14 +8,14 @@ import pytest
 
 from arclight import hardware
 from arclight.benchmark import scaling
-from arclight.benchmark.machine import Machine
 from arclight.benchmark.scaling import Job, Wish, common_overrides, measure_scaling, plan_jobs, to_cases, untouched
 from arclight.benchmark.train_process import Trained
 from arclight.config.compose import compose_with_hydra
 from arclight.config.locations import CONF
 from arclight.errors import InputError
+from arclight.hardware.peak_measurement import MeasuredPeaks
 
-MACHINE = Machine("cpu", "Some CPU, 4 threads", 4, {"fp32": 1e11, "bf16": 4e11}, 2e10)
+MACHINE = MeasuredPeaks("cpu", "Some CPU, 4 threads", 4, {"fp32": 1e11, "bf16": 4e11}, 2e10)
 LAPTOP = hardware.HardwareInfo(num_cores=4, memory_bytes=2**33)
 SERVER = hardware.HardwareInfo(num_cores=16, memory_bytes=2**37, gpus=(hardware.Gpu("A100", 2**36, (8, 0)),) * 4)
 COMMUNICATION = {

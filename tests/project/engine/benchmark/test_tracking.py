@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from arclight.__main__ import main
-from arclight.benchmark import machine, tracking
+from arclight.benchmark import tracking
 from arclight.benchmark.measurement import read_result
 from arclight.benchmark.tracking import Wish, decisions, to_cases, tracked_by
 from arclight.benchmark.train_process import Trained
 from arclight.benchmark.training_step import compose
 from arclight.errors import InputError
+from arclight.hardware import peak_measurement
 
 
 def test_the_step_with_each_over_that_with_none() -> None:
@@ -45,9 +46,9 @@ def test_a_wrong_wish_is_told(wish: dict[str, object], told: str) -> None:
 
 
 def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(machine, "LARGEST_MATRIX", {"cpu": 512})
-    monkeypatch.setattr(machine, "COPIED_BYTES", {"cpu": 1 << 20})
-    monkeypatch.setattr(machine, "NUM_IMAGES", {"cpu": 1})
+    monkeypatch.setattr(peak_measurement, "LARGEST_MATRIX", {"cpu": 512})
+    monkeypatch.setattr(peak_measurement, "COPIED_BYTES", {"cpu": 1 << 20})
+    monkeypatch.setattr(peak_measurement, "NUM_IMAGES", {"cpu": 1})
     asked: list[str] = []
 
     def train(overrides: list[str], *, num_threads: int) -> Trained:

@@ -11,7 +11,6 @@ import pytest
 
 from arclight import hardware
 from arclight.benchmark import training
-from arclight.benchmark.machine import Machine
 from arclight.benchmark.measurement import Result
 from arclight.benchmark.training import (
     BASELINES,
@@ -27,9 +26,10 @@ from arclight.benchmark.training import (
 from arclight.benchmark.training_step import compose, make_sample
 from arclight.config.locations import CONF
 from arclight.errors import InputError
+from arclight.hardware.peak_measurement import MeasuredPeaks
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
-MACHINE = Machine("cpu", "made up", 2, {"fp32": 1e11, "bf16": 4e11}, 1e10)
+MACHINE = MeasuredPeaks("cpu", "made up", 2, {"fp32": 1e11, "bf16": 4e11}, 1e10)
 
 
 @pytest.mark.parametrize(("overrides", "per"), [(TINY_IMAGES, "samples"), (TINY_TEXT, "tokens")])

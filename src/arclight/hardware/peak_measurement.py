@@ -1,0 +1,204 @@
+"""Measured peaks of a device: FLOP/s of its matrix products and convolutions by precision, and the bandwidth of its memory.
+
+The only place that times matrix products. Loads torch when imported; `arclight.hardware` itself does not import it.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from arclight.errors import InputError
+from arclight.hardware.hardware_info import HardwareInfo
+
+VOLTA, AMPERE = (7, 0), (8, 0)  # compute capabilities that brought tensor cores for fp16, and for bf16 and TF32
+NUM_BLOCKS = 5
+BLOCK_S = 0.1  # of calls in a block
+GPU_BLOCK_S = 0.03  # hundreds of products: no other program takes a GPU's time away for a moment
+SMALLEST_MATRIX = 512
+LARGEST_MATRIX = {"cpu": 4096, "cuda": 8192, "mps": 4096}
+NUM_IMAGES = {"cpu": 4, "cuda": 64, "mps": 16}
+COPIED_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30, "mps": 1 << 28}  # more than any cache holds
+
+
+class Precision(NamedTuple):
+    """`dtype` of the operands, and whether float32 operands may be rounded to TF32."""
+
+    dtype: torch.dtype
+    has_tf32: bool = False
+
+
+PRECISIONS = {
+    "fp32": Precision(torch.float32),
+    "tf32": Precision(torch.float32, has_tf32=True),
+    "bf16": Precision(torch.bfloat16),
+    "fp16": Precision(torch.float16),
+    "fp64": Precision(torch.float64),
+}
+
+
+@dataclass(frozen=True)
+class MeasuredPeaks:
+    """A device and its measured peaks.
+
+    `flops` is FLOP/s of the fastest matrix product or convolution by precision, for the precisions that the device has.
+    `copy_bytes_per_s` counts the bytes that are read and those that are written.
+    """
+
+    device: str
+    name: str
+    num_threads: int
+    flops: dict[str, float]
+    copy_bytes_per_s: float
+
+
+def choose_device(requested: str) -> torch.device:
+    """Returns the device to measure on: `cpu`, `cuda`, or for `auto` a GPU where there is one.
+
+    Raises:
+        InputError: when a GPU is requested and there is none.
+    """
+    if requested == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no GPU on this machine. Try: --device cpu")
+    return torch.device("cuda" if requested == "cuda" or (requested == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def measure_peaks(device: torch.device, hardware_info: HardwareInfo) -> MeasuredPeaks:
+    """Measures the peaks of this machine, in a few seconds."""
+    available = [name for name, reason in unavailable_precisions(device, hardware_info).items() if reason is None]
+    return MeasuredPeaks(
+        device=device.type,
+        name=device_name(device),
+        num_threads=torch.get_num_threads(),
+        flops={name: measure_flops(device, name) for name in available},
+        copy_bytes_per_s=copy_bandwidth(device),
+    )
+
+
+def unavailable_precisions(device: torch.device, hardware_info: HardwareInfo) -> dict[str, str | None]:
+    """Returns for fp32, tf32, bf16 and fp16 the reason why the device does not have it, None where it does."""
+    if device.type == "cpu":
+        capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+        has_fp16 = any(capabilities.get(name, False) for name in ("avx512_fp16", "amx_fp16"))
+        return {
+            "fp32": None,
+            "tf32": "needs an NVIDIA Ampere or newer GPU",
+            "bf16": None if hardware_info.has_fast_bf16_cpu else "this CPU emulates it, hundreds of times slower than fp32",
+            "fp16": None if has_fp16 else "this CPU emulates it, many times slower than fp32",
+        }
+    major, minor = capability = torch.cuda.get_device_capability(device)
+    too_old = None if capability >= AMPERE else f"compute capability {major}.{minor} is below 8.0"
+    fp16 = None if capability >= VOLTA else f"compute capability {major}.{minor} is below 7.0"
+    return {"fp32": None, "tf32": too_old, "bf16": too_old, "fp16": fp16}
+
+
+@contextmanager
+def float32_precision(*, allow_tf32: bool) -> Iterator[None]:
+    """Context manager that lets float32 products and convolutions use TF32, or not, and restores the settings afterwards."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if allow_tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = allow_tf32
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def measure_flops(device: torch.device, precision: str) -> float:
+    """Returns FLOP/s of the fastest block of convolutions or matrix products, whichever size and kind suits the device best.
+
+    Both are measured because they can come from two libraries: on some processors convolutions reach what products do not.
+    """
+    with float32_precision(allow_tf32=PRECISIONS[precision].has_tf32), torch.no_grad():
+        call, flops = convolution(device, PRECISIONS[precision].dtype)
+        call()
+        return max(flops / fastest_call_s(call, device), product_flops(device, precision))
+
+
+def product_flops(device: torch.device, precision: str, *, smallest: int = SMALLEST_MATRIX) -> float:
+    """Returns FLOP/s of the fastest block of square matrix products; sizes double from `smallest` until one takes BLOCK_S."""
+    dtype, has_tf32 = PRECISIONS[precision]
+    size, most = smallest, 0.0
+    with float32_precision(allow_tf32=has_tf32), torch.no_grad():
+        while size <= LARGEST_MATRIX[device.type]:
+            call = product(device, size, dtype)
+            call()
+            most = max(most, 2 * size**3 / fastest_call_s(call, device))
+            if seconds_of(call, 1, device) > BLOCK_S:
+                break
+            size *= 2
+    return most
+
+
+def convolution(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], float]:
+    """Returns a call that convolves channels-last images with 3x3 filters, and its FLOPs."""
+    generator = torch.Generator().manual_seed(0)
+    num, channels, side = NUM_IMAGES[device.type], 256, 32
+
+    def make(shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device, dtype, memory_format=torch.channels_last)
+
+    images, filters = make((num, channels, side, side)), make((channels, channels, 3, 3))
+    flops = 2.0 * num * side**2 * channels**2 * 9
+    return lambda: torch.conv2d(images, filters, padding=1), flops
+
+
+def product(device: torch.device, size: int, dtype: torch.dtype) -> Callable[[], object]:
+    """Returns a call that multiplies two square matrices into a third."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(size, size, generator=generator).to(device, dtype) for _ in range(2))
+    out = torch.empty_like(left)
+    return lambda: torch.mm(left, right, out=out)
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Returns the bytes read and written per second by the fastest block of copies within the device's memory."""
+    source = torch.ones(COPIED_BYTES[device.type] // 4, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / fastest_call_s(lambda: target.copy_(source), device)
+
+
+def fastest_call_s(call: Callable[[], object], device: torch.device) -> float:
+    """Returns the seconds of one call in the fastest of NUM_BLOCKS blocks."""
+    block_s = BLOCK_S if device.type == "cpu" else GPU_BLOCK_S
+    num_calls = max(1, round(block_s / max(seconds_of(call, 1, device), 1e-6)))
+    return min(seconds_of(call, num_calls, device) for _ in range(NUM_BLOCKS)) / num_calls
+
+
+def seconds_of(call: Callable[[], object], num_calls: int, device: torch.device) -> float:
+    """Returns the seconds until the device has finished so many calls."""
+    synchronize(device)
+    began = time.perf_counter()
+    for _ in range(num_calls):
+        call()
+    synchronize(device)
+    return time.perf_counter() - began
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits until the device has finished all its work."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
+def device_name(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Returns the name of the GPU, or of the processor with the number of threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                name = value.strip()
+                break
+    return f"{name}, {torch.get_num_threads()} threads"
