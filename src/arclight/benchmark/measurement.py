@@ -35,7 +35,7 @@ from arclight.benchmark.options import check_counts
 from arclight.config.locations import CONF, alternatives
 from arclight.errors import InputError
 from arclight.hardware.peak_measurement import MeasuredPeaks
-from arclight.runs.run_directory import ask_git, environment
+from arclight.runs.run_directory import collect_environment, run_git
 
 RESULTS = CONF.parent / "benchmarks" / "results"
 
@@ -146,7 +146,7 @@ def gather_facts(
         settings: of the benchmark.
         num_rounds: how often each case was measured.
     """
-    known = environment(hardware.probe())
+    known = collect_environment(hardware.probe())
     facts = {
         "command": command_of(sys.argv),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -158,7 +158,7 @@ def gather_facts(
         "python": known["python"],
         "system": known["system"],
         "packages": known["packages"],
-        "git": {"commit": known["git"]["commit"], "is_clean": not ask_git(["status", "--porcelain"])},
+        "git": {"commit": known["git"]["commit"], "is_clean": not run_git(["status", "--porcelain"])},
         "settings": dict(settings),
     }
     plain: dict[str, Any] = json.loads(json.dumps(facts, default=str))  # as it will come back from the file

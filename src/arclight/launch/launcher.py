@@ -27,7 +27,8 @@ from arclight.distributed.environment import Launch
 from arclight.errors import InputError, ProcessError
 from arclight.launch.signal_forwarding import TO_BE_STOPPED, SignalForwarder
 from arclight.runs import resume
-from arclight.runs.run_directory import Run, mark_ended, results_of, status_of
+from arclight.runs.run import Run
+from arclight.runs.run_directory import read_results, read_status, write_status
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -95,9 +96,9 @@ def check_batch(data: Mapping[str, Any], node: Node) -> None:
 
 def finished(folder: Path) -> Run | None:
     """The run of this folder if it has come to its end before."""
-    if status_of(folder) != "finished":
+    if read_status(folder) != "finished":
         return None
-    return Run(results_of(folder), folder, lambda: load(folder))
+    return Run(folder)
 
 
 @dataclass(frozen=True)
@@ -187,11 +188,11 @@ def start(run_config: RunConfig, node: Node, *, num_threads: int) -> Run:
     except SignalException as stopped:
         mark_unless_told(run_config.folder, "interrupted")
         raise Interrupted(stopped.sigval) from stopped
-    results = results_of(run_config.folder)
+    results = read_results(run_config.folder)
     if number := signals.number or signal_of(results):
         mark_unless_told(run_config.folder, "interrupted")
         raise Interrupted(number)
-    return Run(results, run_config.folder, lambda: load(run_config.folder))
+    return Run(run_config.folder, results=results)
 
 
 def signal_of(results: Mapping[str, Any]) -> int:
@@ -246,15 +247,8 @@ def tell(error: ChildFailedError, node: Node) -> NoReturn:
 
 def mark_unless_told(folder: Path, status: str) -> None:
     """Says in results.json how the run ended, if its own process could not."""
-    if folder.is_dir() and status_of(folder) == "running":
-        mark_ended(folder, status)
-
-
-def load(folder: Path) -> Any:
-    """The LightningModule of a run with its best weights."""
-    from arclight.checkpoint.contents import restore
-
-    return restore(folder).module
+    if folder.is_dir() and read_status(folder) == "running":
+        write_status(folder, status)
 
 
 def work() -> None:

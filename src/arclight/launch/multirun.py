@@ -16,7 +16,7 @@ from rich.table import Table
 from arclight.config.compose import in_multirun, overrides_of, tell
 from arclight.console.terminal import open_console, say, show
 from arclight.errors import InputError, ProcessError
-from arclight.runs.run_directory import mark_ended, results_of
+from arclight.runs.run_directory import read_results, write_status
 
 LONGEST_ERROR = 100  # characters of it that the table shows; the run's folder has it whole
 
@@ -30,7 +30,7 @@ def job() -> Iterator[None]:
         if not in_multirun():
             raise
         tell(error)
-        mark_ended(Path(HydraConfig.get().runtime.output_dir), "failed", str(error))
+        write_status(Path(HydraConfig.get().runtime.output_dir), "failed", str(error))
 
 
 class MultirunTable(Callback):
@@ -43,7 +43,7 @@ class MultirunTable(Callback):
     def on_multirun_end(self, config: DictConfig, config_name: str | None = None) -> None:  # type: ignore[override]
         folder = Path(config.hydra.sweep.dir)
         runs = sorted((file.parent for file in folder.glob("*/results.json")), key=number)
-        results = [results_of(run) for run in runs]
+        results = [read_results(run) for run in runs]
         console = open_console()
         show(console, [table(runs, results)])
         say(console, [f"runs: {folder}"])

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from arclight.config.compose import flatten
+from arclight.config.differences import differences
 from arclight.config.locations import find_run
 from arclight.config.redaction import without_secrets
 from arclight.errors import InputError
 from arclight.metrics.bootstrap import Counts, Difference, compare, count
 from arclight.metrics.prediction_file import ImagePrediction, Prediction, read_predictions
-from arclight.runs.resume import differences
-from arclight.runs.run_directory import results_of, settings_of, status_of
+from arclight.runs.run_directory import read_config, read_results, read_status
 
 SHOWN = ("train/samples_per_s", "train/tokens_per_s", "train/step_ms", "time/total_s", "memory/peak_mb", "epochs", "parameters")
 PAIRED = ("f1", "accuracy")  # scores that a p-value is given for
@@ -102,8 +102,8 @@ def read_runs(wanted: Sequence[str]) -> tuple[list[OneRun], list[str]]:
     told: list[str] = []
     runs: list[OneRun] = []
     for folder in dict.fromkeys(folder.resolve() for name in wanted for folder in find_runs(name)):
-        if settings := settings_of(folder):
-            runs.append(OneRun(folder, settings, results_of(folder), status_of(folder)))
+        if settings := read_config(folder):
+            runs.append(OneRun(folder, settings, read_results(folder), read_status(folder)))
         else:
             told.append(f"{folder.name} is left out: its config.yaml cannot be read")
     finished = [run for run in runs if run.status == "finished"]

@@ -27,8 +27,8 @@ from arclight.distributed.environment import detect_launch, is_main_process
 from arclight.distributed.signals import Interruption
 from arclight.images.info import ImageBatch
 from arclight.modules.supervised import SupervisedModule
-from arclight.runs import run_directory
 from arclight.runs.build import RunComponents, build_components, count_parameters
+from arclight.runs.run import Run
 from arclight.text.info import TokenBatch
 
 ONE_BATCH = {  # settings of the trainer that make it short, whatever the config says
@@ -109,7 +109,7 @@ class Watch(Callback):
         self.validation_s = time.perf_counter() - self.began
 
 
-def run_dry_run(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interruption: Interruption) -> run_directory.Run:
+def run_dry_run(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interruption: Interruption) -> Run:
     """Tries data, net, training, validation, checkpoint, test and prediction; every process of the run calls this.
 
     Trackers are left out: their settings have been looked at, and nothing is sent.
@@ -124,7 +124,7 @@ def run_dry_run(run_config: RunConfig, hardware_info: hardware.HardwareInfo, int
     finally:
         show(console, [dry_run.to_rich()])
     say(console, ["nothing was trained and nothing is kept; leave preflight=full out to train"])
-    return run_directory.Run({}, run_config.folder, lambda: None)
+    return Run(run_config.folder, results={})
 
 
 def try_all(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interruption: Interruption, dry_run: DryRun) -> None:

@@ -35,7 +35,8 @@ from arclight.report.report import write_report
 from arclight.runs import resume, run_directory
 from arclight.runs.build import RunComponents, build_components, count_parameters, monitor_of, plan_for
 from arclight.runs.dry_run import run_dry_run
-from arclight.runs.run_directory import HARMLESS, Run
+from arclight.runs.run import Run
+from arclight.runs.run_directory import HARMLESS
 from arclight.runs.summary import print_results, print_run_summary
 
 SEEN_S, POLL_S = 20, 0.1  # how long a new file may take to be seen on another machine, and between two looks
@@ -70,13 +71,13 @@ def rendezvous_and_train(run_config: RunConfig, hardware_info: hardware.Hardware
     with rendezvous.join(
         hardware_info.launch, backend=backend, timeout_s=run_config.settings["hardware"]["timeout_s"]
     ) as peers:
-        peers.compare({**dict(flatten(run_directory.versions())), **common(run_config.settings)})
+        peers.compare({**dict(flatten(run_directory.collect_versions())), **common(run_config.settings)})
         agreed = replace(run_config, folder=Path(peers.hear("folder", str(run_config.folder))))
         if agreed.folder != run_config.folder:
             run_directory.discard_unless_trained(run_config.folder)
             check_shared_file_system(agreed.folder)
         interruption = Interruption(is_one_of_many=hardware_info.launch.world_size > 1)
-        with resume.locked(agreed.folder), run_directory.logged(agreed.folder), interruption.listening():
+        with resume.locked(agreed.folder), run_directory.log_to_file(agreed.folder), interruption.listening():
             if run_config.preflight == "full":
                 return run_dry_run(agreed, hardware_info, interruption)
             return train_and_test(agreed, hardware_info, interruption)
@@ -132,7 +133,7 @@ def train_and_test(run_config: RunConfig, hardware_info: hardware.HardwareInfo, 
                 ending.callback(report, run_config.folder)  # before: it may be one of the artifacts
                 leave_results(results, run_config.folder)
     print_results(console, results, scores, run_config.folder)
-    return Run(results, run_config.folder, lambda: parts.module)
+    return Run(run_config.folder, results=results, model=parts.module)
 
 
 def leave_results(results: dict[str, Any], folder: Path) -> None:
@@ -182,7 +183,7 @@ def test(parts: RunComponents, results: dict[str, Any], folder: Path) -> Scores:
     run_directory.write_json(folder / "scores.json", scores.to_plain())
     assert parts.module.predictions is not None
     if is_main_process():
-        with run_directory.written(folder / "predictions.jsonl"):
+        with run_directory.explain_write_errors(folder / "predictions.jsonl"):
             parts.module.predictions.write(folder / "predictions.jsonl")
         show_examples(parts.data, parts.module.predictions, folder)
     return scores
@@ -244,7 +245,7 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
 def report(folder: Path) -> None:
     """Writes report.html; a report that cannot be made is told and never costs the run."""
     try:
-        with run_directory.written(folder / "report.html"):
+        with run_directory.explain_write_errors(folder / "report.html"):
             write_report(folder)
     except InputError as unwritten:
         log.warning("%s; `python -m arclight report %s` writes it then", unwritten, folder)

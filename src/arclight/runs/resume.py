@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from arclight.config.compose import RunConfig, flatten, in_multirun
+from arclight.config.compose import RunConfig, in_multirun
+from arclight.config.differences import differences
 from arclight.config.locations import alternatives, find_run
-from arclight.config.redaction import without_secrets
 from arclight.distributed.environment import Launch, is_main_process
 from arclight.errors import InputError
-from arclight.runs.run_directory import discard_unless_trained, launch_of, settings_of, status_of, written
+from arclight.runs.run_directory import discard_unless_trained, explain_write_errors, read_config, read_launch_id, read_status
 
 LOCK = ".lock"
 PATIENCE_S = 0.5  # another start may look, for a moment, whether somebody trains there
 NAMELESS = ("", "none")  # launches that nothing tells from others; torchrun without --rdzv-id is named "none"
-# Settings that say where and how fast a run is made, not what comes of it: it may go on under others
-WITHOUT_EFFECT = (
-    *("hardware.", "logger.", "checkpoint.", "name", "data.root", "data.max_batch_per_device"),
-    *("data.storage", "data.cache", "data.memory_share", "data.num_workers"),
-    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar"),
-)
 
 
 def resolve_run_dir(run_config: RunConfig, launch: Launch) -> RunConfig:
@@ -61,7 +54,9 @@ def begun_by(launch: Launch, run_config: RunConfig) -> Path | None:
     if launch.run_id in NAMELESS:
         return None
     same = [
-        folder for folder in same_runs(run_config) if launch_of(folder) == launch.run_id and status_of(folder) != "finished"
+        folder
+        for folder in same_runs(run_config)
+        if read_launch_id(folder) == launch.run_id and read_status(folder) != "finished"
     ]
     return newest(same)
 
@@ -79,20 +74,20 @@ def find_earlier(run_config: RunConfig, resume: str) -> Path | None:
     if resume == "auto":
         able = [folder for folder in same_runs(run_config) if not is_locked(folder)]
         if not in_multirun():
-            return newest(folder for folder in able if status_of(folder) != "finished")
+            return newest(folder for folder in able if read_status(folder) != "finished")
         wanted = run_config.folder
         if wanted in able:
             return wanted
         others = [folder for folder in able if folder.parent != wanted.parent]  # the rest of this grid are runs of their own
         return newest(folder for folder in others if folder.name == wanted.name) or newest(others)
     folder = find_run(resume)
-    if changed := differences(settings_of(folder), run_config.settings):
+    if changed := differences(read_config(folder), run_config.settings):
         if not run_config.resume_with_changes:
             lines = "".join(f"\n  {key}: {before!r} -> {now!r}" for key, (before, now) in changed.items())
             raise InputError(
                 f"resume={resume}: that run had another config; resume_with_changes=true goes on with the new one:{lines}"
             )
-    elif status_of(folder) == "finished":
+    elif read_status(folder) == "finished":
         raise InputError(
             f"resume={resume}: that run is finished; train it further with trainer.max_epochs=... resume_with_changes=true"
         )
@@ -103,23 +98,12 @@ def same_runs(run_config: RunConfig) -> list[Path]:
     """The folders around that of a run whose config gives the same results."""
     around = run_config.folder.parent
     known = {file.parent for file in [*around.glob("*/config.yaml"), *around.parent.glob("*/*/config.yaml")]}
-    return [folder for folder in known if not differences(settings_of(folder), run_config.settings)]
+    return [folder for folder in known if not differences(read_config(folder), run_config.settings)]
 
 
 def newest(folders: Iterable[Path]) -> Path | None:
     """The one whose run began last; None of none."""
     return max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime, default=None)
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The settings by which two runs give different results, by key, each with both values; None where there is none."""
-    flat = [dict(flatten(without_secrets(settings))) for settings in (before, now)]  # run folders hold none
-    keys = sorted({*flat[0], *flat[1]})
-    return {
-        key: (flat[0].get(key), flat[1].get(key))
-        for key in keys
-        if flat[0].get(key) != flat[1].get(key) and not key.startswith(WITHOUT_EFFECT)
-    }
 
 
 def create_run_dir(wanted: Path) -> Path:
@@ -129,7 +113,7 @@ def create_run_dir(wanted: Path) -> Path:
         InputError: when the disk does not take it.
     """
     for folder in alternatives(wanted):
-        with written(folder):
+        with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 (folder / "overrides.txt").touch(exist_ok=False)
@@ -150,7 +134,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         return
     lock = FileLock(folder / LOCK)
-    with written(folder / LOCK):
+    with explain_write_errors(folder / LOCK):
         try:
             lock.acquire(timeout=PATIENCE_S)
         except Timeout:

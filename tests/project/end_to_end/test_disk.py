@@ -16,7 +16,7 @@ import pytest
 from arclight.config.compose import compose
 from arclight.errors import InputError
 from arclight.runs import experiment
-from arclight.runs.run_directory import Run
+from arclight.runs.run import Run
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
 RUN = [*TINY_IMAGES, "precision=fp32", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.max_epochs=1", "logger=csv"]
@@ -70,7 +70,7 @@ def test_what_a_run_can_do_without_is_told_and_left_out(
         f"`python -m arclight report {folder}` writes it then",
     ):
         assert said.count(told) == 1, said
-    assert said.count("train.log could not be written ([Errno 28] No space left on device): it holds nothing from here on") == 1
+    assert said.count("train.log could not be written ([Errno 28] No space left on device): logging to it stops here") == 1
     assert "Traceback" not in said
 
 
@@ -83,7 +83,7 @@ def test_what_a_run_cannot_do_without_ends_it_and_it_goes_on(
         before(step, lambda: (folder / part_of(name)).symlink_to(FULL), patched)
         with pytest.raises(InputError, match=rf"{name} could not be written \(No space left on device; .* MB are free") as told:
             train(folder)
-    assert "make room or make it writable, then go on with resume=auto" in str(told.value)
+    assert "free some space or fix the permissions, then continue with resume=auto" in str(told.value)
     assert json.loads((folder / "results.json").read_text())["status"] == ("failed" if step == "test" else "running")
     again = train(folder)
     assert {key: value for key, value in again.results.items() if key.startswith(("val/", "test/", "steps"))} == {

@@ -10,7 +10,7 @@ import torch
 
 import arclight
 from arclight.callbacks.throughput import Throughput
-from arclight.runs.run_directory import Run
+from arclight.runs.run import Run
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
 pytestmark = pytest.mark.processes

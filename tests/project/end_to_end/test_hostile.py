@@ -30,7 +30,7 @@ from arclight.config.locations import CONF
 from arclight.errors import InputError
 from arclight.report.comparison import compare_runs
 from arclight.report.report import write_report
-from arclight.runs.run_directory import settings_of
+from arclight.runs.run_directory import read_config
 from project.models.bert_tagger import BertTagger
 from tests.arclight.report.test_comparison import rights, write_run
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
@@ -241,7 +241,7 @@ def test_a_hostile_config_of_a_run_gives_a_page_without_it(name: str, tmp_path: 
     (runs[0] / "config.yaml").write_text(CONFIGS[name])
     with pytest.raises(ValueError, match=r"plain YAML|expected|alias|constructor|found|digits|month|special|Exceeds"):
         read_settings(CONFIGS[name])
-    assert settings_of(runs[0]) == {}
+    assert read_config(runs[0]) == {}
     assert "config.yaml is broken" in write_report(runs[0]).read_text()
     found = compare_runs([str(run) for run in runs])
     assert [run.folder.name for group in found.groups for run in group.runs] == ["1", "2"]

@@ -21,7 +21,7 @@ from arclight.checkpoint import contents
 from arclight.config.locations import CONF
 from arclight.errors import InputError
 from arclight.metrics.predictions import read_predictions
-from arclight.runs.run_directory import Run
+from arclight.runs.run import Run
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
 pytestmark = pytest.mark.processes
@@ -88,7 +88,7 @@ def test_torchrun_starts_the_processes_of_one_run() -> None:
     )
     assert ended.returncode == 0, ended.stderr
     (folder,) = [folder for folder in Path("outputs").glob("*/*") if folder != one.folder]
-    same_numbers(one, Run(json.loads((folder / "results.json").read_text()), folder, lambda: None), "accuracy")
+    same_numbers(one, Run(folder), "accuracy")
     assert ended.stdout.count("report:") == 1
 
 

@@ -17,7 +17,7 @@ import arclight
 from arclight.config import compose
 from arclight.errors import InputError
 from arclight.launch.multirun import MultirunTable
-from arclight.runs import resume, run_directory
+from arclight.runs import run_directory
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
 ENVIRONMENT = {
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         patch.setattr(sys, "argv", ["train.py", *OVERRIDES])
-        patch.setattr(run_directory, "ask_git", lambda arguments: DIFF if arguments[0] == "diff" else "abc")
+        patch.setattr(run_directory, "run_git", lambda arguments: DIFF if arguments[0] == "diff" else "abc")
         os.chdir(place)
         try:
             yield arclight.run(OVERRIDES).folder
@@ -73,7 +73,7 @@ def test_who_goes_on_gives_the_secret_again(folder: Path) -> None:
         compose.compose([f"resume={folder}"])
     run_config = compose.compose([f"resume={folder}", OVERRIDES[-1]])
     assert run_config.settings["logger"]["wandb"]["group"] == ADDRESS
-    assert resume.differences(run_directory.settings_of(folder), run_config.settings) == {}
+    assert differences(run_directory.read_config(folder), run_config.settings) == {}
 
 
 def test_what_hydra_writes_of_a_grid_is_taken_away(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class Made:
         self.folder = folder
         run_config = compose(overrides)
         run_config = type(run_config)(**{**run_config.__dict__, "folder": folder})
-        with run_directory.logged(folder):
+        with run_directory.log_to_file(folder):
             begin = contents.newest_intact(folder)
             self.parts = build.build_components(
                 run_config, hardware.probe(), [], Console(quiet=True), interruption=interruption, ckpt_path=begin

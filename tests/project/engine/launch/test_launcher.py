@@ -146,10 +146,10 @@ def test_a_run_that_could_not_say_how_it_ended_is_marked(tmp_path: Path) -> None
 
 
 def test_a_score_is_that_of_the_monitored_metric(tmp_path: Path) -> None:
-    run = launcher.Run({"monitor": "val/f1", "val/f1": 0.5}, tmp_path, lambda: "net")
+    run = launcher.Run(tmp_path, results={"monitor": "val/f1", "val/f1": 0.5}, model="net")
     assert (run.score, run.model) == (0.5, "net")
-    assert math.isnan(launcher.Run({"monitor": "val/f1", "val/f1": None}, tmp_path, lambda: None).score)
-    assert math.isnan(launcher.Run({}, tmp_path, lambda: None).score)
+    assert math.isnan(launcher.Run(tmp_path, results={"monitor": "val/f1", "val/f1": None}).score)
+    assert math.isnan(launcher.Run(tmp_path, results={}).score)
 
 
 def test_a_grid_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

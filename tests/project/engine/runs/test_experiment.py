@@ -15,7 +15,7 @@ import arclight
 from arclight.callbacks.throughput import Throughput
 from arclight.errors import InputError
 from arclight.runs import experiment
-from arclight.runs.run_directory import Run
+from arclight.runs.run import Run
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
 

@@ -38,8 +38,8 @@ def test_everything_of_a_run_comes_back(made: Any) -> None:
     assert len({len(column) for column in run.metrics.values()}) == 1
     assert len(run.predictions) == 32
     wrong = [one for one in run.predictions if one.label != one.predicted]  # type: ignore[union-attr]
-    assert run.mistakes(3) == sorted(wrong, key=lambda one: (-one.confidence, one.index))[:3]  # type: ignore[union-attr, operator]
-    assert [mistake["index"] for mistake in run.pictured_errors[:3]] == [mistake.index for mistake in run.mistakes(3)]
+    assert run.misclassified(3) == sorted(wrong, key=lambda one: (-one.confidence, one.index))[:3]  # type: ignore[union-attr, operator]
+    assert [mistake["index"] for mistake in run.pictured_errors[:3]] == [mistake.index for mistake in run.misclassified(3)]
 
 
 def test_the_model_is_the_best_or_that_of_the_file(made: Any) -> None:
@@ -64,8 +64,8 @@ def test_what_a_run_has_not_left_is_told(tmp_path: Path) -> None:
     run = arclight.load_run(tmp_path)
     assert (run.results, run.overrides, run.pictured_errors) == ({}, (), [])
     for part, told in {
-        "config": "config.yaml cannot be read: the run was stopped while it was written",
-        "metrics": "metrics.csv: no such file; a run with logger=none leaves none",
+        "config": "config.yaml cannot be read: the run was stopped while writing it",
+        "metrics": "metrics.csv: no such file; it is written from the first log on, unless logger=none",
         "model": "no epoch of this run has ended",
         "predictions": "a run leaves predictions.jsonl when its test has ended",
     }.items():

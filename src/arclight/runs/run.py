@@ -1,0 +1,170 @@
+"""`Run`: the results, config, curves, model and predictions of a run, from memory or from its directory."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from arclight.config.compose import overrides_of
+from arclight.config.locations import find_run
+from arclight.errors import InputError, nearest
+from arclight.runs.run_directory import read_config, read_results
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from arclight.checkpoint.contents import Restored
+    from arclight.metrics.prediction_file import Prediction
+
+    Column = NDArray[np.float64]
+
+
+class Run:
+    """A run and its directory, as `arclight.run` and `arclight.load_run` return it. Files are read when first asked for.
+
+    Args:
+        folder: the run directory.
+        checkpoint: the file whose model is loaded; None takes the best, else the last.
+        results: what results.json holds, where this process trained the run.
+        model: the LightningModule with its best weights, where this process trained it.
+    """
+
+    def __init__(
+        self, folder: Path, checkpoint: Path | None = None, *, results: dict[str, Any] | None = None, model: Any = None
+    ) -> None:
+        self.folder = folder
+        self.checkpoint = checkpoint
+        if results is not None:
+            self.results = results
+        if model is not None:
+            self.model = model
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @functools.cached_property
+    def results(self) -> dict[str, Any]:
+        """The content of results.json: status, scores, speed; empty where there is no such file."""
+        return read_results(self.folder)
+
+    @property
+    def status(self) -> str:
+        """One of "running", "finished", "failed", "interrupted"."""
+        return str(self.results.get("status", "running"))
+
+    @property
+    def score(self) -> float:
+        """The best value of the monitored metric, which sweeps optimize; nan when nothing was validated."""
+        value = self.results.get(str(self.results.get("monitor")))
+        return math.nan if value is None else float(value)
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved config of the run.
+
+        Raises:
+            InputError: when config.yaml is missing or damaged.
+        """
+        if not (config := read_config(self.folder)):
+            raise InputError(f"{self.folder / 'config.yaml'} cannot be read: the run was stopped while writing it")
+        return config
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The overrides on the command line, secrets left out."""
+        return overrides_of(self.folder)
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Column]:
+        """The columns of metrics.csv, float64 (rows,), nan in empty cells; pass them to `pandas.DataFrame(run.metrics)`.
+
+        Raises:
+            InputError: when there is no such file.
+        """
+        import numpy as np
+
+        path = self.folder / "metrics.csv"
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        except OSError:
+            raise InputError(f"{path}: no such file; it is written from the first log on, unless logger=none") from None
+        names = [name for name in rows[0] if name] if rows else []
+        return {name: np.array([to_float(row[name]) for row in rows]) for name in names}
+
+    def curve(self, metric: str) -> tuple[Column, Column]:
+        """Returns the steps and the values of a logged metric, ready to plot.
+
+        Raises:
+            InputError: when no metric of this name was logged.
+        """
+        if metric not in self.metrics:
+            raise InputError(f"{metric} was not logged. {nearest(metric, self.metrics)}")
+        values = self.metrics[metric]
+        is_logged = values == values  # False for nan
+        return self.metrics["step"][is_logged], values[is_logged]
+
+    @functools.cached_property
+    def restored(self) -> Restored:
+        """The model, data info and config in the checkpoint.
+
+        Raises:
+            InputError: when the run has no checkpoint.
+        """
+        from arclight.checkpoint.contents import restore  # imports torch
+
+        return restore(self.checkpoint or self.folder)
+
+    @functools.cached_property
+    def model(self) -> Any:
+        """The LightningModule of the checkpoint, in eval mode; raises as `restored` does."""
+        return self.restored.module
+
+    @functools.cached_property
+    def predictions(self) -> list[Prediction]:
+        """The prediction for each test sample, in the order of the split.
+
+        Raises:
+            InputError: when the run has not been tested.
+        """
+        from arclight.metrics.prediction_file import read_predictions
+
+        return read_predictions(self.folder / "predictions.jsonl")
+
+    def misclassified(self, num: int = 24) -> list[Prediction]:
+        """Returns the `num` most confident errors on the test split, highest confidence first; raises as `predictions` does."""
+        from arclight.metrics.confident_errors import most_confident_errors
+
+        return most_confident_errors(self.predictions, num)
+
+    @functools.cached_property
+    def pictured_errors(self) -> list[dict[str, Any]]:
+        """The most confident errors in mistakes.json, each with its image (PNG in base64) or words; empty without the file."""
+        try:
+            errors = json.loads((self.folder / "mistakes.json").read_text(encoding="utf-8"))["mistakes"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        return errors if isinstance(errors, list) else []
+
+
+def load_run(run: str | Path) -> Run:
+    """Returns the run of a run directory, of a checkpoint file in one, or `latest`.
+
+    Raises:
+        InputError: when there is no such run.
+    """
+    path = Path(run)
+    return Run(find_run(str(run)), path if path.suffix == ".ckpt" else None)
+
+
+def to_float(cell: str | None) -> float:
+    """Returns the number in a cell; nan for an empty or damaged one."""
+    try:
+        return float(cell or "nan")
+    except ValueError:
+        return math.nan
