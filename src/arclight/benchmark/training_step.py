@@ -33,9 +33,9 @@ MADE_TEXT = {
     "data.batch_size": "16",
     "optimizer": "adamw",
     "model.checkpoint": "null",
-    "model.layers": "4",
-    "model.width": "256",
-    "model.heads": "4",
+    "model.num_hidden_layers": "4",
+    "model.hidden_size": "256",
+    "model.num_attention_heads": "4",
 }
 NUM_BATCHES = 50  # of which the one of middle length is taken
 

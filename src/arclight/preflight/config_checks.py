@@ -23,7 +23,7 @@ from arclight.optim.param_groups import check_layer_decay, read_rates
 from arclight.preflight.ranges import trainer_errors
 from arclight.runs.build import plan_for
 from arclight.text.info import TokenInfo
-from arclight.text.random_encoder import check_heads, check_sizes
+from arclight.text.random_encoder import check_bert_sizes
 
 KINDS = {ImageInfo: "images", TokenInfo: "tagged text"}
 # Facts of no data set, from which nothing is refused that real data would allow: settings are tried on them
@@ -124,11 +124,9 @@ def model_refusals(settings: Mapping[str, Any]) -> Iterator[str]:
     if "checkpoint" in chosen:
         shares = {name: chosen.get(name) for name in ("dropout", "attention_dropout")}
         yield from collect_errors("model", lambda: check_dropout(shares))
-        sizes = {name: chosen.get(name, 1) for name in ("layers", "width", "heads")}
-        wrong = list(collect_errors("model", lambda: check_sizes(**sizes)))
-        if not wrong and chosen["checkpoint"] is None:
-            wrong = list(collect_errors("model", lambda: check_heads(width=sizes["width"], heads=sizes["heads"])))
-        yield from wrong
+        if chosen["checkpoint"] is None:
+            sizes = {name: chosen.get(name, 1) for name in ("num_hidden_layers", "hidden_size", "num_attention_heads")}
+            yield from collect_errors("model", lambda: check_bert_sizes(**sizes))
     elif isinstance(data_info, ImageInfo) and str(chosen["_target_"]).startswith(("arclight.", "project.")):
         with torch.device("meta"):  # shapes without numbers
             yield from (

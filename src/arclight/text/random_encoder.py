@@ -1,4 +1,4 @@
-"""Encoders with random weights: a small BERT that fits its data, and any encoder again from its saved config."""
+"""Encoders with random weights: a small BERT that fits the data, and any encoder rebuilt from its saved config."""
 
 from __future__ import annotations
 
@@ -15,49 +15,55 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 
-def rebuilt(encoder: Mapping[str, Any]) -> PreTrainedModel:
-    """An encoder with random weights from its saved config."""
+def encoder_from_config(encoder: Mapping[str, Any]) -> PreTrainedModel:
+    """Returns an encoder with random weights, built from its saved config."""
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.for_model(**encoder)
-    make: Any = AutoModel.from_config  # it carries no types
-    model: PreTrainedModel = make(config, dtype=torch.float32, trust_remote_code=False, **without_pooler(config))
+    from_config: Any = AutoModel.from_config  # it has no type annotations
+    model: PreTrainedModel = from_config(config, dtype=torch.float32, trust_remote_code=False, **without_pooler(config))
     return model
 
 
-def check_sizes(*, layers: int, width: int, heads: int) -> None:
-    """Raises InputError for a size that is less than 1."""
-    for name, value in (("layers", layers), ("width", width), ("heads", heads)):
-        if value < 1:
-            raise InputError(f"model.{name}={value} must be 1 or more")
-
-
-def check_heads(*, width: int, heads: int) -> None:
-    """Raises InputError for hidden states that cannot be cut into so many heads."""
-    if width % heads:
-        lower = width // heads * heads
-        sizes = " or ".join(str(size) for size in (lower, lower + heads) if size)
+def check_bert_sizes(*, num_hidden_layers: int, hidden_size: int, num_attention_heads: int) -> None:
+    """Raises InputError for a size below 1, or hidden states that do not divide over the attention heads."""
+    sizes = {
+        "num_hidden_layers": num_hidden_layers,
+        "hidden_size": hidden_size,
+        "num_attention_heads": num_attention_heads,
+    }
+    if errors := [f"model.{name}={value} must be 1 or more" for name, value in sizes.items() if value < 1]:
+        raise InputError("\n".join(errors))
+    if hidden_size % num_attention_heads:
+        lower = hidden_size // num_attention_heads * num_attention_heads
+        nearest = " or ".join(str(size) for size in (lower, lower + num_attention_heads) if size)
         raise InputError(
-            f"model.width={width} does not divide over model.heads={heads}; the nearest widths that do are {sizes}"
+            f"model.hidden_size={hidden_size} is not divisible by model.num_attention_heads={num_attention_heads}; the nearest "
+            f"sizes are {nearest}"
         )
 
 
 def small_bert(
-    data_info: TokenInfo, *, layers: int, width: int, heads: int, dropout: float, attention_dropout: float | None
+    data_info: TokenInfo,
+    *,
+    num_hidden_layers: int,
+    hidden_size: int,
+    num_attention_heads: int,
+    dropout: float,
+    attention_dropout: float | None,
 ) -> PreTrainedModel:
-    """A BERT with random weights that fits the spec exactly."""
+    """Returns a BERT with random weights whose vocabulary and positions are those of the data."""
     from transformers import BertConfig, BertModel
 
-    check_sizes(layers=layers, width=width, heads=heads)
-    check_heads(width=width, heads=heads)
+    check_bert_sizes(num_hidden_layers=num_hidden_layers, hidden_size=hidden_size, num_attention_heads=num_attention_heads)
     config = BertConfig(
         vocab_size=data_info.vocab_size,
         pad_token_id=data_info.pad_id,
         max_position_embeddings=data_info.max_length,
-        num_hidden_layers=layers,
-        hidden_size=width,
-        num_attention_heads=heads,
-        intermediate_size=4 * width,
+        num_hidden_layers=num_hidden_layers,
+        hidden_size=hidden_size,
+        num_attention_heads=num_attention_heads,
+        intermediate_size=4 * hidden_size,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout if attention_dropout is None else attention_dropout,
         dtype=torch.float32,
@@ -66,7 +72,7 @@ def small_bert(
 
 
 def without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
-    """The setting that leaves out the layer for whole sentences: ddp takes weights that no loss reaches for an error."""
+    """Returns the argument that leaves out the pooling layer: DDP raises for parameters that get no gradient."""
     from transformers import MODEL_MAPPING
 
     model = MODEL_MAPPING.get(type(config), None)

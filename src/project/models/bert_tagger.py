@@ -20,7 +20,7 @@ from arclight.modules.dropout import Dropout, check_dropout, replace_dropout
 from arclight.text.attention import PACKED, choose_attention, inputs_of, register, set_attention_dropout
 from arclight.text.info import TokenInfo
 from arclight.text.pretrained import commit_of, load_pretrained, tell_commit
-from arclight.text.random_encoder import rebuilt, small_bert, without_pooler
+from arclight.text.random_encoder import encoder_from_config, small_bert, without_pooler
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,9 +43,9 @@ class BertTagger(nn.Module):
             too (a pretrained encoder keeps its own).
         revision: commit, tag or branch of a name on the hub; None is the commit that `hub.PINNED` knows, of other names the
             newest. The commit that was taken is in `blueprint`.
-        layers: of the random BERT, as `width` and `heads`; an encoder from a checkpoint has its own.
-        width: of the random BERT's hidden states; `heads` must divide it.
-        heads: attention heads in each layer of the random BERT.
+        num_hidden_layers: layers of the random BERT; an encoder from a checkpoint has its own sizes.
+        hidden_size: of the random BERT; divisible by `num_attention_heads`.
+        num_attention_heads: attention heads in each layer of the random BERT.
         encoder: config of the encoder, as `blueprint` holds it; `checkpoint` is then not read and the weights are random.
         gradient_checkpointing: work out each layer again in the backward pass: some 30 % more time, much less memory.
         attention_dropout: share of the attention that is dropped in training, 0 to below 1; None is the encoder's own. With 0,
@@ -68,9 +68,9 @@ class BertTagger(nn.Module):
         checkpoint: str | None,
         revision: str | None = None,
         dropout: float = 0.1,
-        layers: int = 2,
-        width: int = 128,
-        heads: int = 2,
+        num_hidden_layers: int = 2,
+        hidden_size: int = 128,
+        num_attention_heads: int = 2,
         encoder: Mapping[str, Any] | None = None,
         gradient_checkpointing: bool = False,
         attention_dropout: float | None = None,
@@ -78,14 +78,19 @@ class BertTagger(nn.Module):
         super().__init__()
         check_dropout({"dropout": dropout, "attention_dropout": attention_dropout})
         if encoder is not None:
-            self.encoder = rebuilt(encoder)
+            self.encoder = encoder_from_config(encoder)
         elif checkpoint is not None:
             self.encoder, asked_for = _pretrained(checkpoint, revision, attention_dropout), revision
             revision = commit_of(checkpoint, asked_for)
             tell_commit(checkpoint, asked_for, revision)
         else:
             self.encoder = small_bert(
-                data_info, layers=layers, width=width, heads=heads, dropout=dropout, attention_dropout=attention_dropout
+                data_info,
+                num_hidden_layers=num_hidden_layers,
+                hidden_size=hidden_size,
+                num_attention_heads=num_attention_heads,
+                dropout=dropout,
+                attention_dropout=attention_dropout,
             )
         _check_fit(self.encoder, data_info, checkpoint=checkpoint)
         if gradient_checkpointing:

@@ -70,7 +70,7 @@ def assert_reports_are_equal(folder: Path) -> None:
 
 def test_tables_of_made_up_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    overrides = ["data.num_train=400", "data.num_test=200", "+data.max_length=24", "optimizer.lr=5e-3", "model.width=32"]
+    overrides = ["data.num_train=400", "data.num_test=200", "+data.max_length=24", "optimizer.lr=5e-3", "model.hidden_size=32"]
     run = arclight.run([*TINY_TEXT, *overrides, "trainer.max_epochs=3", "precision=fp32"])
     assert 0 < run.results["test/f1"] < 1
     assert_reports_are_equal(run.folder)

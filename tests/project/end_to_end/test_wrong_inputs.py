@@ -120,7 +120,7 @@ TEXT_VALUES = [
     (["+data.max_length=2"], ["data.max_length=2", "3 or more"]),
     (["+data.vocab_size=5"], ["data.vocab_size=5", "or more"]),
     (["model.dropout=-1"], ["model.dropout=-1", "at least 0 and below 1"]),
-    (["model.width=127"], ["model.width=127", "model.heads=2"]),
+    (["model.hidden_size=127"], ["model.hidden_size=127", "model.num_attention_heads=2"]),
     (["module.layer_decay=0"], ["module.layer_decay=0", "above 0"]),
     (["model.checkpoint=/nowhere/at/all"], ["model.checkpoint=/nowhere/at/all", "no such folder", "save_pretrained()"]),
     (["data.tokenizer=./nowhere"], ["data.tokenizer=./nowhere", "no such folder"]),

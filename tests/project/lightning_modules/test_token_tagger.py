@@ -40,7 +40,7 @@ def data() -> SyntheticText:
 def tagger(data: SyntheticText) -> TokenTagger:
     assert isinstance(data.data_info, TokenInfo)
     torch.manual_seed(0)
-    net = BertTagger(data.data_info, checkpoint=None, width=32, dropout=0)
+    net = BertTagger(data.data_info, checkpoint=None, hidden_size=32, dropout=0)
     torch.nn.init.normal_(net.head.weight, std=2.0)  # so that not all is predicted alike
     return TokenTagger(data.data_info, net=net, make_optimizer=SGD, scheduler=constant)
 
@@ -185,7 +185,14 @@ def test_a_window_is_predicted_sentence_by_sentence(tagger: TokenTagger, data: S
 
 def test_a_run_in_packed_rows_learns_what_one_in_padded_ones_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    sizes = ["data.num_train=64", "data.num_val=32", "data.num_test=32", "model.layers=1", "model.width=16", "model.dropout=0"]
+    sizes = [
+        "data.num_train=64",
+        "data.num_val=32",
+        "data.num_test=32",
+        "model.num_hidden_layers=1",
+        "model.hidden_size=16",
+        "model.dropout=0",
+    ]
     common = ["experiment=demo_tagger", "precision=fp32", "trainer.max_epochs=2", "optimizer.lr=1e-2", *sizes]
     padded, packed = (arclight.run([*common, f"data.packing={packing}"]) for packing in ("none", "rows"))
     expected = padded.model.net.state_dict()

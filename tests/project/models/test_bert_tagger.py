@@ -27,7 +27,7 @@ def text(vocab_size: int = VOCAB, max_length: int = 64) -> TokenInfo:
 
 
 def tagger(**settings: Any) -> BertTagger:
-    return BertTagger(text(), **{"checkpoint": None, "width": 16, **settings})
+    return BertTagger(text(), **{"checkpoint": None, "hidden_size": 16, **settings})
 
 
 def sentences(*lengths: int, padded_to: int = 12) -> tuple[Tensor, Tensor]:
@@ -272,7 +272,13 @@ def test_weights_of_older_folders_load_but_never_code_in_them(bert_folder: Path,
 
 @pytest.mark.parametrize("source", ["random", "folder", *sorted(ENCODERS)])
 def test_blueprint_and_weights_rebuild_the_net_without_files(source: str, bert_folder: Path, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"checkpoint": None, "dropout": 0.2, "layers": 3, "width": 16, "heads": 4}
+    settings: dict[str, Any] = {
+        "checkpoint": None,
+        "dropout": 0.2,
+        "num_hidden_layers": 3,
+        "hidden_size": 16,
+        "num_attention_heads": 4,
+    }
     if source == "folder":
         settings["checkpoint"] = str(copy_of(bert_folder, tmp_path))
     elif source in ENCODERS:
@@ -296,7 +302,9 @@ def test_blueprint_tells_no_folder_of_its_maker(bert_folder: Path) -> None:
 
 
 def test_the_random_bert_has_the_size_asked_for() -> None:
-    net = BertTagger(text(vocab_size=50, max_length=10), checkpoint=None, layers=3, width=8, heads=2)
+    net = BertTagger(
+        text(vocab_size=50, max_length=10), checkpoint=None, num_hidden_layers=3, hidden_size=8, num_attention_heads=2
+    )
     embeddings = (50 + 10 + 2) * 8 + 2 * 8
     layer = 4 * (8 * 8 + 8) + 2 * 8 + (8 * 32 + 32) + (32 * 8 + 8) + 2 * 8
     assert sum(parameter.numel() for parameter in net.encoder.parameters()) == embeddings + 3 * layer
@@ -447,11 +455,17 @@ def test_an_encoder_that_cannot_save_memory_is_told(bert_folder: Path, monkeypat
     ("settings", "message"),
     [
         ({"dropout": 1.0}, r"model\.dropout=1\.0 must be at least 0 and below 1"),
-        ({"layers": 0}, r"model\.layers=0 must be 1 or more"),
-        ({"width": 0}, r"model\.width=0 must be 1 or more"),
-        ({"heads": -1}, r"model\.heads=-1 must be 1 or more"),
-        ({"width": 130, "heads": 4}, r"model\.width=130 does not divide over model\.heads=4; .* are 128 or 132"),
-        ({"width": 3, "heads": 4}, r"model\.width=3 does not divide over model\.heads=4; .* are 4"),
+        ({"num_hidden_layers": 0}, r"model\.num_hidden_layers=0 must be 1 or more"),
+        ({"hidden_size": 0}, r"model\.hidden_size=0 must be 1 or more"),
+        ({"num_attention_heads": -1}, r"model\.num_attention_heads=-1 must be 1 or more"),
+        (
+            {"hidden_size": 130, "num_attention_heads": 4},
+            r"hidden_size=130 is not divisible by .*_heads=4; .* are 128 or 132",
+        ),
+        (
+            {"hidden_size": 3, "num_attention_heads": 4},
+            r"hidden_size=3 is not divisible by .*_heads=4; .* are 4",
+        ),
     ],
 )
 def test_settings_out_of_range_are_told(settings: dict[str, Any], message: str) -> None:
@@ -503,7 +517,7 @@ def test_no_text_sees_another_of_its_row(kind: str) -> None:
 
 
 def test_a_row_may_be_longer_than_a_text() -> None:
-    net = BertTagger(text(max_length=8), checkpoint=None, width=16).eval()
+    net = BertTagger(text(max_length=8), checkpoint=None, hidden_size=16).eval()
     input_ids, numbers, positions = packed(8, 8, 8)
     assert net(input_ids, numbers, positions).shape == (1, 26, len(LABELS))
 

@@ -12,7 +12,14 @@ from arclight.errors import InputError
 CPU = torch.device("cpu")
 TINY_IMAGES = ["model=small_cnn", "data=synthetic_images", "data.num_train=16", "data.num_val=1", "data.batch_size=4"]
 TINY_TEXT = [
-    *("model=bert_tagger", "data=synthetic_text", "model.checkpoint=null", "model.layers=1", "model.width=16", "model.heads=2"),
+    *(
+        "model=bert_tagger",
+        "data=synthetic_text",
+        "model.checkpoint=null",
+        "model.num_hidden_layers=1",
+        "model.hidden_size=16",
+        "model.num_attention_heads=2",
+    ),
     *("data.num_train=40", "data.num_val=4", "data.num_test=4", "data.batch_size=4"),
 ]
 

@@ -26,8 +26,8 @@ TINY_TEXT = [
     "data.num_train=32",
     "data.num_val=16",
     "data.num_test=16",
-    "model.layers=1",
-    "model.width=16",
+    "model.num_hidden_layers=1",
+    "model.hidden_size=16",
 ]
 
 

@@ -36,7 +36,7 @@ TEXT = ["experiment=demo_tagger", "data.num_train=32", "data.num_val=15", "data.
 CASES = {
     "images": CNN,
     "text": [
-        *(*TEXT, "model.layers=2", "model.width=16", "model.dropout=0.0"),
+        *(*TEXT, "model.num_hidden_layers=2", "model.hidden_size=16", "model.dropout=0.0"),
         *("trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.1"),
     ],
     "sgd": [*CNN, "optimizer=sgd", "optimizer.lr=0.05"],
