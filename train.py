@@ -1,17 +1,19 @@
-"""Train and test a model: `python train.py key=value ...`; `python train.py --help` lists the groups and what they hold."""
+"""Train and test a model: `python train.py key=value ...`; `python train.py --help` lists the groups and their options."""
 
 import math
+import sys
 
 import hydra
 from omegaconf import DictConfig
 
 from arclight.config.compose import from_hydra, report_errors
+from arclight.config.renamed import rename_arguments
 from arclight.launch import multirun
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def train(config: DictConfig) -> float:
-    """Hands sweepers the best value of the monitored metric; nan for a run of a grid that failed."""
+    """Returns the best value of the monitored metric, for sweepers; nan for a run of a multirun that failed."""
     with report_errors(), multirun.job():
         from arclight.launch.launcher import run  # torch loads here, so that --help and --cfg answer at once
 
@@ -21,4 +23,5 @@ def train(config: DictConfig) -> float:
 
 if __name__ == "__main__":
     with report_errors():
+        rename_arguments(sys.argv)
         train()

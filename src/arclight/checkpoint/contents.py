@@ -14,13 +14,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from arclight.checkpoint import atomic_write, sharded
 from arclight.config.instantiate import build, parameters_of
 from arclight.config.redaction import without_secrets
+from arclight.config.renamed import rename_checkpoint
 from arclight.data.info import from_plain, to_plain
 from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError, first_line, nearest
 from arclight.interfaces import DataInfo
 from arclight.modules.supervised import SupervisedModule
 
-VERSION = 2
+VERSION, FIRST_VERSION = 2, 1  # the first is that of arclight 0.1
 OURS = ("settings", "options", "data_info", "blueprint")  # what a checkpoint of this version holds besides it
 REBUILT_FROM = ("data", "model", "module", "optimizer", "scheduler")  # settings without which there is no model
 
@@ -128,7 +129,7 @@ def load_weights(module: SupervisedModule, path: Path) -> None:
     set_model_state_dict(module, state, options=StateDictOptions(full_state_dict=True))
 
 
-def ours_in(contents: Any, path: Path) -> dict[str, Any]:
+def ours_in(contents: Any, path: Path, *, is_resumed: bool = False) -> dict[str, Any]:
     """What `CheckpointContents` put into a checkpoint.
 
     Raises:
@@ -137,8 +138,18 @@ def ours_in(contents: Any, path: Path) -> dict[str, Any]:
     ours = contents.get("arclight") if isinstance(contents, dict) else None
     if not isinstance(ours, dict) or "version" not in ours:
         raise InputError(f"{path} is no checkpoint of arclight: it holds no config and no facts of its data")
+    if ours["version"] == FIRST_VERSION and not is_resumed:
+        ours = {"version": VERSION, **rename_checkpoint(ours)}
+    if ours["version"] == FIRST_VERSION:
+        raise InputError(
+            f"{path} was written by arclight 0.1, whose runs this version evaluates and reports but cannot resume; finish it "
+            "with arclight 0.1, or train a new one without resume"
+        )
     if ours["version"] != VERSION:
-        raise InputError(f"{path} is of checkpoint version {ours['version']}; this arclight reads version {VERSION}")
+        raise InputError(
+            f"{path} is of checkpoint version {ours['version']}; this arclight reads version {VERSION}, and {FIRST_VERSION} to "
+            "evaluate; open it with the arclight that wrote it"
+        )
     if absent := [key for key in OURS if key not in ours]:
         raise InputError(f"{path} is no whole checkpoint of arclight: it holds no {' and no '.join(absent)}")
     return ours
@@ -180,7 +191,7 @@ def find_intact(folder: Path) -> tuple[Path | None, dict[Path, str]]:
         except InputError as problem:
             problems[path] = str(problem)
             continue
-        ours_in(contents, path)
+        ours_in(contents, path, is_resumed=True)
         return path, problems
     begin = f"nothing is left to go on from; put a copy in its place, or begin anew without resume ({folder} stays)"
     raise InputError("\n".join([*problems.values(), begin]))

@@ -28,10 +28,12 @@ from yaml import YAMLError
 from arclight.config import locations
 from arclight.config.locations import OUTPUTS, find_run
 from arclight.config.redaction import LEFT_OUT
+from arclight.config.renamed import rename_overrides, rename_settings
 from arclight.distributed.environment import detect_launch
 from arclight.errors import InputError, ProcessError
 
 HOW_TO_START = ("resume", "resume_with_changes", "preflight")  # keys that say nothing of what is trained
+CONFIG_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 PREFLIGHTS = ("quick", "full", "none")
 
 
@@ -72,6 +74,7 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     Raises:
         InputError: when a name or value in the overrides is wrong, or a mandatory value is missing.
     """
+    overrides = rename_overrides(overrides, is_reported=True)
     with explain_config_errors(overrides), compose_with_hydra(overrides) as config:
         wanted = OUTPUTS / str(config.name) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         return to_run_config(config, wanted, started=time.monotonic())
@@ -159,7 +162,7 @@ def to_run_config(config: DictConfig, folder: Path, *, started: float) -> RunCon
     tasks_own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     settings = OmegaConf.to_container(tasks_own, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
-    plain: dict[str, Any] = {str(key): value for key, value in settings.items()}
+    plain = rename_settings({str(key): value for key, value in settings.items()}, overrides, is_reported=True)
     if unknown := explain_unknown(plain, overrides):
         raise InputError(unknown)
     if plain["preflight"] not in PREFLIGHTS:
@@ -199,13 +202,13 @@ def read_settings(text: str) -> dict[str, Any]:
         raise ValueError(getattr(error, "problem", None) or "it is no plain YAML") from error
     if not isinstance(settings, dict):
         raise ValueError(f"dict expected, {type(settings).__name__} found")
-    return settings
+    return rename_settings(settings)
 
 
 def overrides_of(folder: Path) -> tuple[str, ...]:
     """The overrides that the run of this folder was started with; none where the file is not there."""
     try:
-        return tuple((folder / "overrides.txt").read_text(encoding="utf-8").splitlines())
+        return tuple(rename_overrides((folder / "overrides.txt").read_text(encoding="utf-8").splitlines()))
     except OSError:
         return ()
 
@@ -221,10 +224,15 @@ def explain_config_errors(overrides: Sequence[str]) -> Iterator[None]:
     """Inside, what Hydra and OmegaConf say of a wrong config becomes an InputError that names all mistakes and the way out."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        from arclight.config.override_errors import explain  # composes again, by means of this module
+    except CONFIG_ERRORS as error:
+        raise explained(error, overrides) from error
 
-        raise InputError(explain(error, overrides)) from error
+
+def explained(error: Exception, arguments: Sequence[str]) -> InputError:
+    """Returns the error of Hydra or OmegaConf in the user's terms."""
+    from arclight.config.override_errors import explain  # composes again, by means of this module
+
+    return InputError(explain(error, arguments))
 
 
 @contextmanager
@@ -235,8 +243,11 @@ def report_errors() -> Iterator[None]:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra.main hands errors on instead of printing them its own way
     try:
-        with explain_config_errors(sys.argv[1:]), report_unwritable_outputs():
-            yield
+        with report_unwritable_outputs():
+            try:
+                yield
+            except CONFIG_ERRORS as error:
+                raise explained(error, sys.argv[1:]) from error
     except (InputError, ProcessError) as error:
         if os.environ.get("ARCLIGHT_DEBUG") == "1":
             raise

@@ -270,7 +270,7 @@ RUNS = [
     (["resume=run", "seed=7"], nothing, ["resume=run", "seed: 0 -> 7", "resume_with_changes=true"]),
     (GOES_ON, damaged(None), ["last.ckpt cannot be read as a checkpoint", "begin anew without resume"]),
     (GOES_ON, damaged(b""), ["last.ckpt cannot be read as a checkpoint: it is empty", "nothing is left to go on from"]),
-    (GOES_ON, other_version, ["last.ckpt is of checkpoint version 99", "reads version 2"]),
+    (GOES_ON, other_version, ["last.ckpt is of checkpoint version 99", "reads version 2", "open it with the arclight that wrote it"]),
     (GOES_ON, foreign, ["last.ckpt is no checkpoint of arclight"]),
     (GOES_ON, hostile, ["last.ckpt cannot be read as a checkpoint"]),
     ([*GOES_ON, "model.widths=[8]"], nothing, ["holds the weights of another net", "without resume"]),
