@@ -113,7 +113,7 @@ def _rename_group(override: str) -> str:
     found = OVERRIDE.fullmatch(override)
     if found is None:
         return override
-    sign, group, rest, equals, value = (part or "" for part in found.groups())
+    sign, group, rest, equals, value = map(str, found.groups())
     group = _table("groups").get(group, group)
     options = _table("options").get(group, {})
     if options and not rest.startswith("."):
