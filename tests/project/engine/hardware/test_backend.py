@@ -17,7 +17,7 @@ from tests.project.engine.hardware.test_plan import A100, CPU, CPU_BF16, GTX_108
 
 
 @pytest.mark.parametrize(
-    ("hardware_info", "wishes", "has_fixed_shapes", "value"),
+    ("hardware_info", "requested", "has_fixed_shapes", "value"),
     [
         (H100, {}, True, True),
         (H100, {}, False, False),
@@ -46,7 +46,7 @@ ON_ONE = {"has_fixed_shapes": True, "steps_per_epoch": 2_000}
 
 
 @pytest.mark.parametrize(
-    ("hardware_info", "wishes", "known", "value", "told"),
+    ("hardware_info", "requested", "known", "value", "told"),
     [
         (H100, LONG, ON_ONE, "reduce-overhead", "20,000 steps of one shape replay one captured graph"),
         (H100, LONG, {**ON_ONE, "steps_per_epoch": 1_999}, False, "which short runs do not earn back"),
@@ -101,7 +101,7 @@ def test_threads_and_workers_share_the_cores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hardware_info", "wishes", "threads"),
+    ("hardware_info", "requested", "threads"),
     [
         (replace(CPU_BF16, omp_num_threads=5), {}, 5),
         (replace(CPU_BF16, omp_num_threads=5), {"threads": 3}, 3),
@@ -114,7 +114,7 @@ def test_whose_number_of_threads_wins(hardware_info: HardwareInfo, requested: di
 
 
 @pytest.mark.parametrize(
-    ("hardware_info", "wishes", "told"),
+    ("hardware_info", "requested", "told"),
     [
         (CPU, {"matmul_precision": "high"}, "TF32 is of GPUs of CUDA from compute capability 8.0 on, and this run is on cpu"),
         (GTX_1080, {"matmul_precision": "high"}, "on, and this run is on compute capability 6.1; take precision=fp32"),

@@ -86,7 +86,7 @@ MACHINES: dict[str, tuple[HardwareInfo, dict[str, Any], tuple[Any, ...]]] = {
 KEYS = ("accelerator", "devices", "num_nodes", "precision", "strategy", "matmul_precision", "channels_last", "threads")
 
 
-@pytest.mark.parametrize(("hardware_info", "wishes", "chosen"), MACHINES.values(), ids=MACHINES)
+@pytest.mark.parametrize(("hardware_info", "requested", "chosen"), MACHINES.values(), ids=MACHINES)
 def test_the_plan(hardware_info: HardwareInfo, requested: dict[str, Any], chosen: tuple[Any, ...]) -> None:
     decisions = plan(hardware_info, requested)
     assert tuple(decisions[key].value for key in KEYS) == chosen
@@ -197,7 +197,7 @@ BAD: list[tuple[HardwareInfo, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("hardware_info", "wishes", "told"), BAD, ids=[told[:40] for _, _, told in BAD])
+@pytest.mark.parametrize(("hardware_info", "requested", "told"), BAD, ids=[told[:40] for _, _, told in BAD])
 def test_a_wish_that_cannot_be_had_is_told(hardware_info: HardwareInfo, requested: dict[str, Any], told: str) -> None:
     with pytest.raises(InputError, match=told):
         plan(hardware_info, requested)
