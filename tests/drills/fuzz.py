@@ -143,7 +143,7 @@ def contents(folder: Path, content: bytes, draw: random.Random) -> None:
     """The part of a checkpoint folder that torch writes."""
     (folder / "a.safetensors").write_bytes(save({"/state_dict/w": torch.ones(3, 2)}))
     (folder / "contents.pt").write_bytes(content)
-    sharded.read(folder)
+    sharded.load_sharded(folder)
 
 
 def weights(folder: Path, content: bytes, draw: random.Random) -> None:
@@ -152,7 +152,7 @@ def weights(folder: Path, content: bytes, draw: random.Random) -> None:
         folder / "contents.pt",
     )
     (folder / "a.safetensors").write_bytes(content)
-    sharded.read(folder)
+    sharded.load_sharded(folder)
 
 
 def config(folder: Path, content: bytes, draw: random.Random) -> None:

@@ -136,7 +136,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = contents.read(contents.last_checkpoint(folder))["state_dict"]
+    state: dict[str, torch.Tensor] = contents.load_checkpoint(contents.last_checkpoint(folder))["state_dict"]
     return state
 
 

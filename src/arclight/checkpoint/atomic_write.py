@@ -1,7 +1,7 @@
-"""Files and folders that are in place whole or not at all, and what is wrong with one that is there.
+"""Atomic writes of checkpoint files, the previous checkpoints that are kept, and detection of damaged files.
 
-Checkpoints of one file are the zip that torch writes. It holds a CRC-32 beside each of its entries, which torch itself does not
-look at when it loads; `check` does. Parts of checkpoint folders have their SHA-256 in the folder's list of contents.
+A single-file checkpoint is the zip that torch writes. It holds a CRC-32 for each entry, which `torch.load` ignores and `check`
+verifies. A sharded checkpoint stores the SHA-256 of each of its files.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import functools
 import hashlib
 import itertools
 import os
-import re
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
@@ -22,26 +21,26 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from arclight.errors import InputError
+from arclight.errors import InputError, first_line
 
 LAST = "last.ckpt"
 
 
 class NotWrittenError(OSError):
-    """A file could not be written; what was there before is there still."""
+    """A file could not be written; the previous content is still there."""
 
 
-def write(file: Path, save: Callable[[Path], Any], *, num_bytes: int, before: Callable[[], Any] | None = None) -> None:
-    """Puts a file in place in one step, once all of it is on the disk.
+def write(file: Path, save: Callable[[Path], Any], *, num_bytes: int, before_replace: Callable[[], Any] | None = None) -> None:
+    """Writes a file atomically: flushes it to the disk under a temporary name, then renames it.
 
     Args:
         file: to write.
-        save: writes the content to the path that it is given.
-        num_bytes: what it will take, about.
-        before: done once the content is on the disk and before it takes its place.
+        save: writes the content to the path it is given.
+        num_bytes: expected size.
+        before_replace: called once the content is on the disk, before the rename.
 
     Raises:
-        NotWrittenError: when the disk has no room for it, or does not take it.
+        NotWrittenError: when the disk has no space for it or refuses it.
     """
     part = file.with_name(f"{file.name}.part")
     problem = f"{file} could not be written"
@@ -49,33 +48,34 @@ def write(file: Path, save: Callable[[Path], Any], *, num_bytes: int, before: Ca
         file.parent.mkdir(parents=True, exist_ok=True)
         part.unlink(missing_ok=True)
         free = shutil.disk_usage(file.parent).free
-        problem = f"{problem}: it takes {num_bytes / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free there"
+        problem += f": it needs {num_bytes / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free there"
         if free < num_bytes:
             raise NotWrittenError(problem)
         save(part)
-        sync(part)
-        if before is not None:
-            before()
+        fsync(part)
+        if before_replace is not None:
+            before_replace()
         part.replace(file)
-        sync(file.parent)
+        fsync(file.parent)
     except NotWrittenError:
         raise
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for what a disk refuses
+    except (OSError, RuntimeError, SafetensorError) as error:
         with contextlib.suppress(OSError):
             remove(part)
+        # torch reports a full disk as a RuntimeError that names its zip writer
         if isinstance(error, (OSError, SafetensorError)) or "inline_container" in str(error):
-            raise NotWrittenError(f"{problem} ({str(error).splitlines()[0]})") from error
+            raise NotWrittenError(f"{problem} ({first_line(error)})") from error
         raise
 
 
 def save_with_torch(content: Any, part: Path) -> None:
-    """Writes nested content to this path."""
+    """Writes nested content with `torch.save`."""
     with part.open("wb") as stream:
         torch.save(content, stream)
 
 
-def sync(path: Path) -> None:
-    """Makes the content of a file, or the names in a folder, outlive a machine that loses its power."""
+def fsync(path: Path) -> None:
+    """Flushes a file, or the names in a directory, to the disk, so that they survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -84,15 +84,15 @@ def sync(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes the file or folder, if any lies there."""
+    """Removes a file or directory if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
-def take_the_place(new: Path, path: Path) -> None:
-    """Gives what lies at `new` the name of what lies at `path`, where one is a file and the other a folder."""
+def replace(path: Path, new: Path) -> None:
+    """Replaces `path` by `new` where one is a file and the other a directory, which a rename alone cannot do."""
     old = path.with_name(f"{path.name}.replaced")
     remove(old)
     path.rename(old)
@@ -100,33 +100,30 @@ def take_the_place(new: Path, path: Path) -> None:
     remove(old)
 
 
-def names_of_earlier(path: Path, keep: int) -> list[Path]:
-    """What the ones before are called where `keep` are kept in all, the newest first: last.previous.ckpt, _2, _3, ..."""
+def previous_names(path: Path, keep: int) -> list[Path]:
+    """Returns the names of previous checkpoints when `keep` are kept in all, newest first: last.previous.ckpt, _2, _3, ..."""
     return [
         path.with_name(f"{path.stem}.previous{f'_{number}' if number > 1 else ''}{path.suffix}") for number in range(1, keep)
     ]
 
 
-def earlier(path: Path) -> list[Path]:
-    """The ones before that lie there, the newest first."""
-
-    def number(other: Path) -> int:
-        found = re.search(r"previous_(\d+)", other.name)
-        return int(found[1]) if found else 1
-
-    return sorted(path.parent.glob(f"{path.stem}.previous*{path.suffix}"), key=number)
+def find_previous(path: Path) -> list[Path]:
+    """Returns the previous checkpoints that exist, newest first."""
+    return sorted(path.parent.glob(f"{path.stem}.previous*{path.suffix}"), key=lambda other: (len(other.name), other.name))
 
 
-def keep_earlier(path: Path, keep: int, *, leave_out: frozenset[str] = frozenset()) -> None:
-    """Gives what lies at `path` another name besides its own, so that at no moment it has none, and lets go of the oldest.
+def keep_previous(path: Path, keep: int, *, exclude: frozenset[str] = frozenset()) -> None:
+    """Links the checkpoint at `path` to the name of a previous one, and removes the oldest beyond `keep`.
+
+    `path` itself keeps its name, so that a last checkpoint exists at every moment.
 
     Args:
-        path: a file or a folder.
-        keep: how many there are to be in all, the one that comes next included.
-        leave_out: files of the folder that belong to the one that comes next.
+        path: a file or a directory.
+        keep: number of checkpoints in all, the one that is about to be written included.
+        exclude: files of the directory that belong to the checkpoint that is about to be written.
     """
-    names = names_of_earlier(path, keep)
-    for old in earlier(path):
+    names = previous_names(path, keep)
+    for old in find_previous(path):
         if old not in names:
             remove(old)
     if not names or not path.exists():
@@ -134,12 +131,13 @@ def keep_earlier(path: Path, keep: int, *, leave_out: frozenset[str] = frozenset
     copy = names[0].with_name(f"{names[0].name}.part")
     remove(copy)
     if path.is_dir():
-        _link_folder(path, copy, leave_out)
+        copy.mkdir()
+        for file in path.iterdir():
+            if file.name not in exclude and file.suffix != ".part":
+                _link(file, copy / file.name, shutil.copyfile)
+        fsync(copy)
     else:
-        try:
-            os.link(path, copy)
-        except OSError:  # a file system without links
-            path.replace(copy)
+        _link(path, copy, Path.replace)
     for newer, older in reversed(list(itertools.pairwise(names))):
         if newer.exists():
             remove(older)
@@ -148,20 +146,15 @@ def keep_earlier(path: Path, keep: int, *, leave_out: frozenset[str] = frozenset
     copy.replace(names[0])
 
 
-def _link_folder(folder: Path, copy: Path, leave_out: frozenset[str]) -> None:
-    copy.mkdir()
-    for file in folder.iterdir():
-        if file.name in leave_out or file.suffix == ".part":
-            continue
-        try:
-            os.link(file, copy / file.name)
-        except OSError:  # a file system without links
-            shutil.copyfile(file, copy / file.name)
-    sync(copy)
+def _link(file: Path, name: Path, fallback: Callable[[Path, Path], Any]) -> None:
+    try:
+        os.link(file, name)
+    except OSError:  # a file system without links
+        fallback(file, name)
 
 
 def count_bytes(node: Any) -> int:
-    """Of the tensors in nested content; those that share their memory count as often as they stand there."""
+    """Returns the bytes of all tensors in nested content; tensors that share memory count each time."""
     if isinstance(node, Tensor):
         return 0 if node.is_meta else node.numel() * node.element_size()
     children = node.values() if isinstance(node, Mapping) else node if isinstance(node, (list, tuple)) else ()
@@ -169,44 +162,48 @@ def count_bytes(node: Any) -> int:
 
 
 def check(file: Path) -> None:
-    """Looks through all of a file that torch wrote.
+    """Verifies the checksums of a file that torch wrote.
 
     Raises:
-        InputError: when it is empty, cut short, gone, or any of its content has changed since it was written.
+        InputError: when it is missing, empty or truncated, or any of its content has changed.
     """
     try:
-        facts = file.stat()
-    except OSError as error:  # another process has put it aside
-        raise InputError(f"{file} cannot be read as a checkpoint: {error.strerror}") from error
-    if problem := _problem_of(file, facts.st_mtime_ns, facts.st_size):
+        problem = _find_damage(file, *_stamp(file))
+    except OSError as error:  # another process has renamed it
+        problem = str(error.strerror)
+    if problem:
         raise InputError(f"{file} cannot be read as a checkpoint: {problem}")
 
 
+def sha256(file: Path) -> str:
+    """Returns the SHA-256 of a file."""
+    return _sha256(file, *_stamp(file))
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    """Returns what changes when a file is written, so that unchanged files are read once only."""
+    stat = file.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
 @functools.lru_cache(maxsize=16)
-def _problem_of(file: Path, modified: int, size: int) -> str:
-    """What is wrong with a file of this time and size; nothing of a whole one."""
+def _find_damage(file: Path, modified: int, size: int) -> str:
     if not size:
         return "it is empty"
     try:
         with zipfile.ZipFile(file) as archive:
             changed = archive.testzip()
-            # the list of entries has no checksum of its own, and torch follows it where zipfile does not
+            # the zip's directory has no checksum of its own, and torch follows it where zipfile does not
             if odd := [entry.filename for entry in archive.infolist() if entry.external_attr or entry.compress_type]:
                 changed = odd[0]
     except zipfile.BadZipFile as error:
-        return f"it is damaged or cut short ({error})"
-    except (OSError, NotImplementedError, RuntimeError, EOFError, ValueError) as error:  # flags and numbers that make no sense
+        return f"it is damaged or truncated ({error})"
+    except (OSError, NotImplementedError, RuntimeError, EOFError, ValueError) as error:  # invalid flags and numbers
         return f"it is damaged ({error})"
-    return f"its part {changed} has changed since it was written" if changed else ""
-
-
-def digest(file: Path) -> str:
-    """The SHA-256 of a file's content; a file that has not been touched since is not read again."""
-    facts = file.stat()
-    return _digest(file, facts.st_mtime_ns, facts.st_size)
+    return f"its entry {changed} has changed since it was written" if changed else ""
 
 
 @functools.lru_cache(maxsize=1024)
-def _digest(file: Path, modified: int, size: int) -> str:
+def _sha256(file: Path, modified: int, size: int) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

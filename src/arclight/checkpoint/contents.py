@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and the model back from the file alone: no data set, no conf/, no hub."""
+"""What a checkpoint holds, which checkpoint a run has, and rebuilding a model from it without data set, conf/ or network."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ from arclight.data.info import from_plain, to_plain
 from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError, first_line, nearest
 from arclight.interfaces import DataInfo
-from arclight.modules.supervised import SupervisedModule
 
 VERSION, FIRST_VERSION = 2, 1  # the first is that of arclight 0.1
-OURS = ("settings", "options", "data_info", "blueprint")  # what a checkpoint of this version holds besides it
-REBUILT_FROM = ("data", "model", "module", "optimizer", "scheduler")  # settings without which there is no model
+KEYS = ("settings", "options", "data_info", "blueprint")  # of the metadata, besides the version
+GROUPS = ("data", "model", "module", "optimizer", "scheduler")  # config groups that a model is rebuilt from
 
 log = logging.getLogger(__name__)
 
 
 class CheckpointContents(Callback):
-    """Adds to every checkpoint what the model is rebuilt from: config (no secrets), the data's facts, the net's blueprint."""
+    """Adds to every checkpoint what the model is rebuilt from: config (without secrets), data info, blueprint of the net."""
 
     def __init__(self, settings: Mapping[str, Any], data: str, model: str) -> None:
         super().__init__()
@@ -37,22 +36,22 @@ class CheckpointContents(Callback):
         self.options = {"data": data, "model": model}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        assert isinstance(pl_module, SupervisedModule)
+        data_info = getattr(pl_module, "data_info", None)
         checkpoint["arclight"] = {
             "version": VERSION,
             "settings": self.settings,
             "options": self.options,
-            "data_info": to_plain(pl_module.data_info),
-            "blueprint": getattr(pl_module.net, "blueprint", {}),
+            "data_info": to_plain(data_info) if isinstance(data_info, DataInfo) else None,
+            "blueprint": getattr(getattr(pl_module, "net", None), "blueprint", {}),
         }
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A trained model and what it was trained with; `module` is the LightningModule, in eval mode."""
+    """A trained model in eval mode, and what it was trained with; `data_info` is None if its data module has none."""
 
-    module: SupervisedModule
-    data_info: DataInfo
+    module: Any  # a LightningModule of any class
+    data_info: DataInfo | None
     settings: dict[str, Any]
     data: str
     model: str
@@ -61,54 +60,63 @@ class Restored:
 
 def build_module(
     settings: Mapping[str, Any],
-    data_info: DataInfo,
+    data_info: DataInfo | None,
     *,
     blueprint: Mapping[str, Any] | None = None,
     channels_last: bool | None = None,
-) -> SupervisedModule:
-    """The LightningModule of a config, its net built for the data's facts.
+) -> Any:
+    """Returns the LightningModule of a config. Net and module get those of our objects that their constructors accept.
 
     Args:
         settings: the whole config.
-        data_info: the data's facts.
-        blueprint: what overrides the net's settings when its weights come from a checkpoint.
-        channels_last: the plan's choice, for a task that asks for it; None leaves it to the task.
+        data_info: of the data module.
+        blueprint: overrides of the net's settings when its weights come from a checkpoint.
+        channels_last: memory format chosen by the hardware plan; None leaves it to the module.
 
     Raises:
-        InputError: when any setting is wrong.
+        InputError: when a setting is wrong.
     """
     if channels_last is not None and "channels_last" in settings["module"]:
-        raise InputError("module.channels_last is set by the plan for the hardware; write hardware.channels_last instead")
-    net = build({**settings["model"], **(blueprint or {})}, "model", {"data_info": data_info})
-    given: dict[str, Any] = {
+        raise InputError("module.channels_last is set by the hardware plan; set hardware.channels_last instead")
+    net = {**settings["model"], **(blueprint or {})}
+    offers = {
         "data_info": data_info,
-        "net": net,
+        "net": build(net, "model", accepted(net, "model", {"data_info": data_info})),
         "make_optimizer": build(settings["optimizer"], "optimizer"),
         "scheduler": build(settings["scheduler"], "scheduler"),
+        "channels_last": channels_last,
     }
-    if channels_last is not None and "channels_last" in parameters_of(settings["module"]["_target_"], "module"):
-        given["channels_last"] = channels_last
-    module: SupervisedModule = build(settings["module"], "module", given)
-    return module
+    return build(settings["module"], "module", accepted(settings["module"], "module", offers))
+
+
+def accepted(settings: Mapping[str, Any], path: str, offers: dict[str, Any]) -> dict[str, Any]:
+    """Returns those of the objects, None left out, that the constructor named by `_target_` has a parameter for."""
+    if "_target_" not in settings:  # `build` reports it
+        return offers
+    parameters = parameters_of(str(settings["_target_"]), path)
+    return {name: value for name, value in offers.items() if value is not None and name in parameters}
 
 
 def restore(run: str | Path) -> Restored:
-    """The model of a run folder, a checkpoint (the folder that strategy=fsdp writes is one, too), or `latest`.
+    """Returns the model of a run directory, a checkpoint (file or directory), or `latest`.
 
     Raises:
-        InputError: when there is no such checkpoint, or it is damaged or not one of ours.
+        InputError: when there is no such checkpoint, or it is damaged or was not written by arclight.
     """
-    path = find(run)
-    contents = read(path)
-    ours = ours_in(contents, path)
+    path = find_checkpoint(run)
+    contents = load_checkpoint(path)
+    metadata = metadata_of(contents, path)
     try:
-        data_info, settings, blueprint = from_plain(ours["data_info"]), dict(ours["settings"]), dict(ours["blueprint"])
-        data, model = str(ours["options"]["data"]), str(ours["options"]["model"])
+        data_info = None if metadata["data_info"] is None else from_plain(metadata["data_info"])
+        settings, blueprint = dict(metadata["settings"]), dict(metadata["blueprint"])
+        data, model = str(metadata["options"]["data"]), str(metadata["options"]["model"])
         state = {str(name): value for name, value in contents["state_dict"].items() if isinstance(value, torch.Tensor)}
-        if absent := [group for group in REBUILT_FROM if not isinstance(settings.get(group), dict)]:
-            raise KeyError(absent[0])
+        if missing := [group for group in GROUPS if not isinstance(settings.get(group), dict)]:
+            raise KeyError(missing[0])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is no whole checkpoint of arclight ({type(error).__name__}: {first_line(error)})") from error
+        raise InputError(
+            f"{path} is an incomplete or corrupt checkpoint ({type(error).__name__}: {first_line(error)})"
+        ) from error
     try:
         module = build_module(settings, data_info, blueprint=blueprint)
     except InputError as error:
@@ -116,61 +124,61 @@ def restore(run: str | Path) -> Restored:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise InputError(f"{path} holds the weights of another net than its config describes: {first_line(error)}") from error
+        raise InputError(f"{path} holds weights of a different net than its config describes: {first_line(error)}") from error
     module.eval()
     return Restored(module, data_info, settings, data, model, path)
 
 
-def load_weights(module: SupervisedModule, path: Path) -> None:
-    """Gives a task the weights of a checkpoint, whole or spread over processes as the task's own are; raises as `read`."""
+def load_weights(module: LightningModule, path: Path) -> None:
+    """Loads the weights of a checkpoint, sharded or not, into a module, sharded or not; raises as `load_checkpoint`."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
-    state: dict[str, Any] = read(path)["state_dict"]
+    state: dict[str, Any] = load_checkpoint(path)["state_dict"]
     set_model_state_dict(module, state, options=StateDictOptions(full_state_dict=True))
 
 
-def ours_in(contents: Any, path: Path, *, is_resumed: bool = False) -> dict[str, Any]:
-    """What `CheckpointContents` put into a checkpoint.
+def metadata_of(contents: Any, path: Path, *, is_resumed: bool = False) -> dict[str, Any]:
+    """Returns what `CheckpointContents` added to a checkpoint; that of arclight 0.1 with the present names.
 
     Raises:
-        InputError: when it is not one of ours, or of another version.
+        InputError: when it is not a checkpoint of arclight, or has another version.
     """
-    ours = contents.get("arclight") if isinstance(contents, dict) else None
-    if not isinstance(ours, dict) or "version" not in ours:
-        raise InputError(f"{path} is no checkpoint of arclight: it holds no config and no facts of its data")
-    if ours["version"] == FIRST_VERSION and not is_resumed:
-        ours = {"version": VERSION, **rename_checkpoint(ours)}
-    if ours["version"] == FIRST_VERSION:
+    metadata = contents.get("arclight") if isinstance(contents, dict) else None
+    if not isinstance(metadata, dict) or "version" not in metadata:
+        raise InputError(f"{path} is not a checkpoint of arclight: it holds no config and no data info")
+    if metadata["version"] == FIRST_VERSION and is_resumed:
         raise InputError(
             f"{path} was written by arclight 0.1, whose runs this version evaluates and reports but cannot resume; finish it "
             "with arclight 0.1, or train a new one without resume"
         )
-    if ours["version"] != VERSION:
+    if metadata["version"] == FIRST_VERSION:
+        metadata = {"version": VERSION, **rename_checkpoint(metadata)}
+    if metadata["version"] != VERSION:
         raise InputError(
-            f"{path} is of checkpoint version {ours['version']}; this arclight reads version {VERSION}, and {FIRST_VERSION} to "
+            f"{path} has checkpoint version {metadata['version']}; this arclight reads version {VERSION}, and {FIRST_VERSION} to "
             "evaluate; open it with the arclight that wrote it"
         )
-    if absent := [key for key in OURS if key not in ours]:
-        raise InputError(f"{path} is no whole checkpoint of arclight: it holds no {' and no '.join(absent)}")
-    return ours
+    if missing := [key for key in KEYS if key not in metadata]:
+        raise InputError(f"{path} is an incomplete or corrupt checkpoint: {' and '.join(missing)} missing")
+    return metadata
 
 
-def last_checkpoint(folder: Path) -> Path:
-    """Where a run keeps the state that it can go on from."""
-    return folder / "checkpoints" / atomic_write.LAST
+def last_checkpoint(run_dir: Path) -> Path:
+    """Returns the path of the checkpoint that a run resumes from."""
+    return run_dir / "checkpoints" / atomic_write.LAST
 
 
-def newest_intact(folder: Path) -> Path | None:
-    """The checkpoint that the run of this folder goes on from: the last, else the newest of those before; None of a new run.
+def newest_intact(run_dir: Path) -> Path | None:
+    """Returns the newest undamaged checkpoint to resume a run from, None for a new run.
 
-    A damaged one is told and put aside under another name, so that the good one is not overwritten with it.
+    Logs damaged ones and renames them, so that they do not replace an intact one.
 
     Raises:
-        InputError: when there are some, but all of them are damaged, or the newest whole one is of another version.
+        InputError: as `find_intact`.
     """
-    path, problems = find_intact(folder)
-    for damaged, told in problems.items():
-        log.warning("%s; the run goes on from %s", told, path)
+    path, problems = find_intact(run_dir)
+    for damaged, problem in problems.items():
+        log.warning("%s; resuming from %s", problem, path)
         if is_main_process() and damaged.exists():
             aside = damaged.with_name(f"{damaged.name}.damaged")
             atomic_write.remove(aside)
@@ -178,96 +186,105 @@ def newest_intact(folder: Path) -> Path | None:
     return path
 
 
-def find_intact(folder: Path) -> tuple[Path | None, dict[Path, str]]:
-    """As `newest_whole`, and what is wrong with those that are newer; all stay as they are."""
-    last = last_checkpoint(folder)
-    there = [path for path in (last, *atomic_write.earlier(last)) if path.exists()]
+def find_intact(run_dir: Path) -> tuple[Path | None, dict[Path, str]]:
+    """Returns the newest undamaged checkpoint, and the damage of each newer one; changes nothing.
+
+    Raises:
+        InputError: when all checkpoints are damaged, or the newest undamaged one has another version.
+    """
+    last = last_checkpoint(run_dir)
+    existing = [path for path in (last, *atomic_write.find_previous(last)) if path.exists()]
     problems: dict[Path, str] = {}
-    if not any(map(is_checkpoint, there)):
-        return None, problems  # at most a folder whose first save was cut short
-    for path in there:
+    if not any(map(is_checkpoint, existing)):
+        return None, problems  # at most a directory whose first save did not finish
+    for path in existing:
         try:
-            contents = read(path)
+            contents = load_checkpoint(path)
         except InputError as problem:
             problems[path] = str(problem)
             continue
-        ours_in(contents, path, is_resumed=True)
+        metadata_of(contents, path, is_resumed=True)
         return path, problems
-    begin = f"nothing is left to go on from; put a copy in its place, or begin anew without resume ({folder} stays)"
-    raise InputError("\n".join([*problems.values(), begin]))
+    advice = f"no intact checkpoint is left; restore one from a copy, or start a new run without resume ({run_dir} stays)"
+    raise InputError("\n".join([*problems.values(), advice]))
 
 
 def steps_done(path: Path | None) -> int:
-    """Optimizer steps that this checkpoint has behind it; 0 of none."""
-    return 0 if path is None else int(read(path)["global_step"])
+    """Returns the optimizer steps before a checkpoint, 0 without one."""
+    return 0 if path is None else int(load_checkpoint(path)["global_step"])
 
 
-def check_fits(module: SupervisedModule, path: Path) -> None:
-    """Looks whether the weights of a checkpoint are those of this task's net.
+def check_fits(module: LightningModule, path: Path) -> None:
+    """Verifies that the weights of a checkpoint have the names and shapes of the module's.
 
     Raises:
         InputError: naming the first weights that differ.
     """
-    saved, wanted = (
-        {name: tuple(value.shape) for name, value in state.items()} for state in (read(path)["state_dict"], module.state_dict())
+    saved, current = (
+        {name: tuple(value.shape) for name, value in state.items()}
+        for state in (load_checkpoint(path)["state_dict"], module.state_dict())
     )
-    different = [name for name in sorted({*saved, *wanted}) if saved.get(name) != wanted.get(name)]
+    different = [name for name in sorted({*saved, *current}) if saved.get(name) != current.get(name)]
     if different:
-        shown = "".join(f"\n  {name}: {saved.get(name, 'none')} -> {wanted.get(name, 'none')}" for name in different[:5])
+        lines = "".join(f"\n  {name}: {saved.get(name, 'none')} -> {current.get(name, 'none')}" for name in different[:5])
         raise InputError(
-            f"{path} holds the weights of another net, {len(different)} of {len(wanted)} differ (there -> now):{shown}\n"
-            "train the new net as a new run, without resume"
+            f"{path} holds weights of a different net, {len(different)} of {len(current)} differ (saved -> now):{lines}\n"
+            "train the new net in a new run, without resume"
         )
 
 
-def read(path: Path) -> Any:
-    """What a checkpoint holds, on the CPU; optimizer states may be without values, since nobody here goes on training.
+def load_checkpoint(path: Path) -> Any:
+    """Returns the contents of a checkpoint on the CPU; sharded optimizer states stay meta tensors.
 
     Raises:
-        InputError: when it is damaged, or a part of it lacks.
+        InputError: when it is damaged or incomplete.
     """
     if path.is_dir():
-        sharded.check(path)
-        return sharded.read(path, leave_out=("optimizer_states", "current_model_state"))
+        sharded.check_sharded(path)
+        return sharded.load_sharded(path, skip=("optimizer_states", "current_model_state"))
     atomic_write.check(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises a different class for each way in which a file can be broken
-        raise InputError(f"{path} cannot be read as a checkpoint: {first_line(error)}") from error
-
-
-def began(checkpoint: Path) -> tuple[float, float]:
-    """Orders checkpoints by when their runs began last, as `resume=latest` does, then by their own time."""
-    config = checkpoint.parent.parent / "config.yaml"
-    return config.stat().st_mtime if config.is_file() else 0.0, checkpoint.stat().st_mtime
+    except Exception as error:  # torch raises a different class for each kind of damage
+        raise sharded.unreadable(path, error) from error
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a checkpoint lies there whole: a file, or a folder whose save came to its end."""
+    """Returns whether a complete checkpoint is there: a file, or a directory whose save has finished."""
     return path.is_file() or (path / sharded.CONTENTS).is_file()
 
 
-def find(run: str | Path, outputs: Path = Path("outputs")) -> Path:
-    """The checkpoint that RUN stands for: itself, the best (else the last) of a run folder, or of the newest run.
+def find_checkpoint(run: str | Path, outputs: Path = Path("outputs")) -> Path:
+    """Returns the checkpoint for RUN: itself, the best (else the last) of a run directory, or of the latest run.
 
     Raises:
         InputError: when there is none; names what is there.
     """
     if str(run) == "latest":
-        # grids keep their runs one folder deeper
-        paths = [*outputs.glob("*/*/checkpoints/*.ckpt"), *outputs.glob("*/*/*/checkpoints/*.ckpt")]
-        if not (files := [path for path in paths if is_checkpoint(path)]):
-            raise InputError(f"latest: {outputs.resolve()} holds no run with a checkpoint; train one with `python train.py`")
-        run = max(files, key=began).parent.parent
+        run = latest_run(outputs)
     path = Path(run)
     if is_checkpoint(path):
         return path
     if path.suffix == ".ckpt" and path.is_dir():
-        raise InputError(f"{path} is no whole checkpoint: {sharded.CONTENTS} lacks; its first save was cut short")
+        raise sharded.incomplete(path)
     if not path.is_dir():
         siblings = [str(other) for other in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise InputError(f"{path}: no such run folder or checkpoint file. {nearest(str(path), siblings) if siblings else ''}")
+        raise InputError(f"{path}: no such run directory or checkpoint. {nearest(str(path), siblings) if siblings else ''}")
     for name in ("best", "last"):
         if is_checkpoint(checkpoint := path / "checkpoints" / f"{name}.ckpt"):
             return checkpoint
-    raise InputError(f"{path} holds no checkpoints/best.ckpt and no checkpoints/last.ckpt: no epoch of this run has ended")
+    raise InputError(f"{path} has no checkpoints/best.ckpt and no checkpoints/last.ckpt: no epoch of this run has finished")
+
+
+def latest_run(outputs: Path) -> Path:
+    """Returns the run directory with a checkpoint that was started last, as `resume=latest` orders them."""
+    # multiruns have their runs one directory deeper
+    paths = [*outputs.glob("*/*/checkpoints/*.ckpt"), *outputs.glob("*/*/*/checkpoints/*.ckpt")]
+    if not (checkpoints := [path for path in paths if is_checkpoint(path)]):
+        raise InputError(f"latest: {outputs.resolve()} holds no run with a checkpoint; train one with `python train.py`")
+
+    def start_time(checkpoint: Path) -> tuple[float, float]:
+        config = checkpoint.parent.parent / "config.yaml"
+        return config.stat().st_mtime if config.is_file() else 0.0, checkpoint.stat().st_mtime
+
+    return max(checkpoints, key=start_time).parent.parent

@@ -1,4 +1,4 @@
-"""Training with the net spread over the processes: `strategy=fsdp`."""
+"""Sharded data-parallel training: `strategy=fsdp`."""
 
 from __future__ import annotations
 
@@ -26,32 +26,25 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.optim import Adam, Optimizer
 
-from arclight.checkpoint.atomic_write import (
-    LAST,
-    NotWrittenError,
-    count_bytes,
-    digest,
-    keep_earlier,
-    take_the_place,
-    write,
-)
-from arclight.checkpoint.sharded import Stored, commit, own_rows, read, take_apart
-from arclight.checkpoint.single_file import warn_not_written
+from arclight.checkpoint.atomic_write import LAST, NotWrittenError, count_bytes, keep_previous, replace, sha256, write
+from arclight.checkpoint.sharded import ShardedReader, load_sharded, rows_of_rank, split_local_rows, write_contents
+from arclight.checkpoint.single_file import handle_not_written
 from arclight.distributed.signals import Interrupted
-from arclight.modules.supervised import SupervisedModule
+from arclight.errors import InputError
 
 log = logging.getLogger(__name__)
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Data parallel as ddp is, but each process keeps only its rows of every weight, gradient and optimizer state.
+    """Fully sharded data parallel: each process keeps only its rows of every weight, gradient and optimizer state.
 
-    The numbers are those of one process with the whole batch. Runs on GPUs (nccl) and CPUs (gloo), joins processes that are
-    connected already, and takes a `Task` as it is: its net is spread here, its metrics stay whole.
+    Same results as one process with the whole batch. Joins an existing process group. Takes any LightningModule whose
+    parameters are in submodules that `training_step` calls through `forward`; metrics stay whole. Experimental on GPUs (nccl),
+    where it has never run; tested on CPUs (gloo).
 
     Args:
-        timeout: how long a process waits for the others before it gives up.
-        keep: how many of the last checkpoints stay.
+        timeout: of collective operations.
+        keep: number of last checkpoints to keep.
 
     Source: Zhao et al. 2023, PyTorch FSDP; torch's `fully_shard`. Lightning 2.6.6's own FSDPStrategy refuses CPUs.
     """
@@ -62,7 +55,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
     @property
     def mesh(self) -> DeviceMesh:
-        """All processes in a row."""
+        """The one-dimensional mesh of all processes."""
         return self.device_mesh["data_parallel"]
 
     @property
@@ -74,14 +67,18 @@ class ShardedStrategy(ModelParallelStrategy):
         super().setup_environment()
 
     def setup(self, trainer: Trainer) -> None:
-        """As the parent's, which wants a `configure_model` that spreads the net; weight averaging warns of any that has one."""
+        """Replaces the parent's, which needs a `configure_model` that shards the net; WeightAveraging warns of that hook."""
         assert self.accelerator is not None
         assert self.model is not None
         self.accelerator.setup(trainer)
+        if direct := [name for name, _ in self.model.named_parameters(recurse=False)]:
+            raise InputError(
+                f"strategy=fsdp shards submodules; put {type(self.model).__name__}.{direct[0]} into one, or use ddp"
+            )
         self.precision_plugin.convert_module(self.model)  # in place
         for net in self._nets():
             shard(net, self.mesh)
-            # right for layers whose output a net changes in place; no task changes the logits so
+            # matters for layers whose output is changed in place, which a loss does not do to logits
             warnings.filterwarnings("ignore", message=rf"FSDP2-wrapped module \({type(net).__name__}\) returned a view")
         self.model_to_device()
         self.barrier()
@@ -96,31 +93,32 @@ class ShardedStrategy(ModelParallelStrategy):
         self._unfuse()
 
     def _unfuse(self) -> None:
-        """Leaves the fused update to Adam and AdamW: torch 2.13 has it for no other optimizer whose weights are spread."""
+        """Turns fused updates off but for Adam and AdamW: torch 2.13 has no others for sharded weights."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 if group.get("fused") and not isinstance(optimizer, Adam):  # AdamW is an Adam
                     group["fused"] = None
 
     def on_validation_start(self) -> None:
-        self._share_buffers()
+        self._broadcast_buffers()
 
     def on_test_start(self) -> None:
-        self._share_buffers()
+        self._broadcast_buffers()
 
-    def _share_buffers(self) -> None:
-        """Gives every process the first one's buffers, such as the means that batch norm has seen, as ddp does."""
+    def _broadcast_buffers(self) -> None:
+        """Broadcasts the buffers of rank 0, such as the running means of batch norm, as ddp does."""
         for net in self._nets():
             for buffer in net.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
     def _nets(self) -> list[nn.Module]:
-        """The net, and the average of its weights over the steps where a callback keeps one."""
+        """Returns the submodules with parameters of the LightningModule, and of its weight average if a callback keeps one."""
         module = self.lightning_module
-        assert isinstance(module, SupervisedModule)
+        assert module is not None
         callbacks = module.trainer.callbacks  # type: ignore[attr-defined]
         averages = [callback._average_model for callback in callbacks if isinstance(callback, WeightAveraging)]
-        return [module.net, *(average.get_submodule("module.net") for average in averages if average is not None)]
+        roots = [module, *(average.module for average in averages if average is not None)]
+        return [net for root in roots for net in root.children() if any(True for _ in net.parameters())]
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         assert self.lightning_module is not None
@@ -136,87 +134,83 @@ class ShardedStrategy(ModelParallelStrategy):
         self._unfuse()
 
     def barrier(self, name: str | None = None) -> None:
-        if not self._fails:
+        if not self._is_failing:
             super().barrier(name)
 
     @property
-    def _fails(self) -> bool:
-        """Whether this process is on its way out, so that what it would wait for may never come."""
+    def _is_failing(self) -> bool:
+        """Whether this process is stopping on an error, so that the others may never reach a barrier."""
         trainer = None if self.lightning_module is None else self.lightning_module._trainer
         interrupted = trainer is not None and trainer.state.status == TrainerStatus.INTERRUPTED
-        # a signal ends all processes after the same step
+        # a signal stops all processes after the same step
         return interrupted and not isinstance(sys.exception(), Interrupted)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None) -> None:
-        if self._fails:
-            log.warning("no checkpoint of the moment of the failure: it would need all processes; %s stays", filepath)
+        if self._is_failing:
+            log.warning("not saved after an error, which would need all processes: %s stays", filepath)
             return
-        folder = Path(filepath)
-        # a file of that name, by a strategy that the run began with, stays until the folder is whole
-        build = folder.with_name(f"{folder.name}.part") if folder.is_file() else folder
-        folder, build, save = self.broadcast((folder, build, secrets.token_hex(4)))
-        rows: dict[str, Tensor] = {}
-        contents = take_apart(checkpoint, rows)
-        files, problem = self._write_parts(build, save, rows)
+        path = Path(filepath)
+        # a single-file checkpoint of this name stays until the directory is complete
+        target = path.with_name(f"{path.name}.part") if path.is_file() else path
+        path, target, prefix = self.broadcast((path, target, secrets.token_hex(4)))
+        contents, rows = split_local_rows(checkpoint)
+        files, problem = self._write_rows(target, prefix, rows)
         if self.is_global_zero and not problem:
             try:
-                self._commit(folder, build, contents, files)
+                if target != path and path.name == LAST:
+                    keep_previous(path, self._keep)
+                write_contents(target, contents, files, keep=self._keep)
+                if target != path:
+                    replace(path, target)
             except NotWrittenError as error:
                 problem = str(error)
-        if problem := self.broadcast(problem):  # on one process or all: none has the new one then
-            for part in build.glob(f"{save}-{self.global_rank:05}-*"):
-                part.unlink()
-            warn_not_written(folder, problem)
+        if problem := self.broadcast(problem):  # then no process keeps its file
+            for file in target.glob(f"{prefix}-{self.global_rank:05}-*"):
+                file.unlink()
+            handle_not_written(path, problem)
 
-    def _write_parts(self, folder: Path, save: str, rows: dict[str, Tensor]) -> tuple[dict[str, str], str]:
-        """Each process's rows in a file of its own; their names with their SHA-256, and what went wrong on any of them."""
-        name = f"{save}-{self.global_rank:05}-of-{self.world_size:05}.safetensors"
-        written, problem = "", ""
+    def _write_rows(self, directory: Path, prefix: str, rows: dict[str, Tensor]) -> tuple[dict[str, str], str]:
+        """Writes this process's rows; returns the SHA-256 of all processes' files by name, and the first problem of any."""
+        name = f"{prefix}-{self.global_rank:05}-of-{self.world_size:05}.safetensors"
+        checksum, problem = "", ""
         try:
-            write(folder / name, functools.partial(save_file, rows), num_bytes=count_bytes(rows))
-            written = digest(folder / name)
+            write(directory / name, functools.partial(save_file, rows), num_bytes=count_bytes(rows))
+            checksum = sha256(directory / name)
         except NotWrittenError as error:
             problem = str(error)
         outcomes: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(outcomes, (name, written, problem))  # every part is there, too
-        return {name: written for name, written, _ in outcomes}, next((told for _, _, told in outcomes if told), "")
-
-    def _commit(self, folder: Path, build: Path, contents: dict[str, Any], files: dict[str, str]) -> None:
-        if build != folder and folder.name == LAST:
-            keep_earlier(folder, self._keep)
-        commit(build, contents, files, keep=self._keep)
-        if build != folder:
-            take_the_place(build, folder)
+        torch.distributed.all_gather_object(outcomes, (name, checksum, problem))  # also a barrier
+        problems = [outcome[2] for outcome in outcomes if outcome[2]]
+        return {name: checksum for name, checksum, _ in outcomes}, problems[0] if problems else ""
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """The contents, spread over the processes; always with weights only. Takes a file of another strategy, too.
+        """Returns the contents with this process's rows; loads single-file checkpoints, too, always with `weights_only=True`.
 
         Raises:
-            InputError: as `read`.
+            InputError: when the checkpoint is damaged.
         """
         path = Path(self.broadcast(str(checkpoint_path)))
         assert self.lightning_module is not None
         if path.is_dir():
-            fits = self.lightning_module.trainer.state.fn == TrainerFn.FITTING
-            return read(path, take=self._take_own, leave_out=() if fits else ("optimizer_states",))
+            is_fitting = self.lightning_module.trainer.state.fn == TrainerFn.FITTING
+            return load_sharded(path, load_tensor=self._load_rows, skip=() if is_fitting else ("optimizer_states",))
         checkpoint: dict[str, Any] = self.checkpoint_io.load_checkpoint(path, weights_only=True)
         own = self.lightning_module.state_dict()
         for key in checkpoint.keys() & {"state_dict", "current_model_state"}:
-            checkpoint[key] = {name: self._spread(tensor, own.get(name)) for name, tensor in checkpoint[key].items()}
+            checkpoint[key] = {name: self._distribute(tensor, own.get(name)) for name, tensor in checkpoint[key].items()}
         for optimizer, saved in zip(self.optimizers, checkpoint.get("optimizer_states", ()), strict=False):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             for number, state in saved["state"].items():
-                saved["state"][number] = {key: self._spread(value, parameters[number]) for key, value in state.items()}
+                saved["state"][number] = {key: self._distribute(value, parameters[number]) for key, value in state.items()}
         return checkpoint
 
-    def _take_own(self, stored: Stored, name: str, like: Tensor) -> Tensor:
-        """The rows of this process of a tensor in a checkpoint folder."""
-        start, stop = own_rows(len(like), self.global_rank, self.world_size)
-        rows = stored.rows(name, like, start, stop).to(self.root_device)
+    def _load_rows(self, reader: ShardedReader, name: str, like: Tensor) -> Tensor:
+        """Returns this process's rows of a tensor in a sharded checkpoint."""
+        rows = reader.rows(name, like, *rows_of_rank(len(like), self.global_rank, self.world_size)).to(self.root_device)
         return DTensor.from_local(rows, self.mesh, [Shard(0)], run_check=False, shape=like.shape, stride=like.stride())
 
-    def _spread(self, value: Any, like: Tensor | None) -> Any:
-        """The rows of this process of a whole tensor where `like`, of the same shape, is spread; anything else as it is."""
+    def _distribute(self, value: Any, like: Tensor | None) -> Any:
+        """Returns this process's rows of a whole tensor where `like` is sharded and has its shape, else the value."""
         if isinstance(like, DTensor) and isinstance(value, Tensor) and value.shape == like.shape:
             whole = value.to(self.root_device, memory_format=torch.contiguous_format)
             return distribute_tensor(whole, self.mesh, [Shard(0)], src_data_rank=None)
@@ -224,15 +218,13 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 def shard(net: nn.Module, mesh: DeviceMesh) -> None:
-    """Spreads the net over the processes, once: what stands in an nn.ModuleList layer by layer, the rest together.
-
-    Only one such group is whole at a time, while it works. Between steps every process has its rows alone.
-    """
-    if isinstance(net, FSDPModule):
+    """Shards the net once: the layers of each nn.ModuleList one by one, the rest together. One such group is whole at once."""
+    if any(isinstance(module, FSDPModule) for module in net.modules()):
         return
-    net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # rows of channels-last filters do not lie together
+    net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # rows of channels-last filters are not contiguous
     lists = [module for module in net.modules() if isinstance(module, nn.ModuleList)]
     for layers in reversed(lists):  # inner ones first
         for layer in layers:
             fully_shard(layer, mesh=mesh, reshard_after_forward=True)
-    fully_shard(net, mesh=mesh, reshard_after_forward=True)
+    if not isinstance(net, nn.ModuleList):  # which has no forward
+        fully_shard(net, mesh=mesh, reshard_after_forward=True)

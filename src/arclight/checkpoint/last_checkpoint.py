@@ -1,4 +1,4 @@
-"""`last.ckpt`: the state from which a run goes on as if it had never stopped, saved inside epochs and at their ends."""
+"""`last.ckpt`: the state from which a run resumes exactly, saved inside epochs and at their ends."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ log = logging.getLogger(__name__)
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves at the end of every epoch, inside it as told, and when a signal ends the run.
+    """Saves at the end of every epoch, at intervals inside it, and when a signal stops the run.
 
-    Inside an epoch it saves after a whole optimizer step, never between the parts of a batch that are accumulated. Where a
-    validation follows, it waits for the next step that none follows, or for the end of the epoch, because Lightning 2.6.6 would
-    leave the validation out when it goes on from there. An exception saves nothing: it can come in the middle of a step, from
-    where no run can go on exactly.
+    Inside an epoch it saves after a complete optimizer step, never between accumulated micro-batches. Before a validation it
+    waits for the next step or the end of the epoch, because Lightning 2.6.6 would skip that validation on resume. Exceptions
+    save nothing: in the middle of a step there is no state to resume from exactly.
 
     Args:
-        folder: for `last.ckpt`.
-        interruption: the signals that this process hears.
-        every_minutes: of the clock between two saves, more than 0; null is never.
-        every_steps: optimizer steps between two saves, 1 or more; null is never.
-        keep: how many of these checkpoints stay, 1 or more: `last.ckpt`, `last.previous.ckpt`, `last.previous_2.ckpt`, ...;
-            where the last is damaged, a run goes on from the one before.
-        safetensors: writes the weights of the best checkpoint to `best.safetensors`, too; not under fsdp.
+        folder: of `last.ckpt`.
+        interruption: the signals that this process handles.
+        every_minutes: wall-clock time between saves, more than 0; null disables it.
+        every_steps: optimizer steps between saves, 1 or more; null disables it.
+        keep: number of last checkpoints to keep, 1 or more: `last.ckpt`, `last.previous.ckpt`, `last.previous_2.ckpt`, ...;
+            when the last is damaged, a run resumes from the one before it.
+        safetensors: also writes the weights of the best checkpoint to `best.safetensors`; not with fsdp.
 
     Raises:
-        InputError: when `every_minutes`, `every_steps` or `keep` is out of its range.
+        InputError: when `every_minutes`, `every_steps` or `keep` is out of range.
     """
 
     def __init__(
@@ -50,22 +49,22 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         super().__init__()
         if every_minutes is not None and every_minutes <= 0:
-            raise InputError(f"checkpoint.every_minutes={every_minutes} must be more than 0; null saves at no time")
+            raise InputError(f"checkpoint.every_minutes={every_minutes} must be more than 0, or null for no saves by time")
         if every_steps is not None and every_steps < 1:
-            raise InputError(f"checkpoint.every_steps={every_steps} must be 1 or more; null saves after no step")
+            raise InputError(f"checkpoint.every_steps={every_steps} must be 1 or more, or null for no saves by steps")
         if keep < 1:
-            raise InputError(f"checkpoint.keep={keep} must be 1 or more; 1 keeps the last one alone")
+            raise InputError(f"checkpoint.keep={keep} must be 1 or more; 1 keeps only the last one")
         self.path = folder / LAST
         self.every_minutes = every_minutes
         self.every_steps = every_steps
         self.keep = keep
         self.safetensors = safetensors
         self.num_saves = 0
-        self.seconds = 0.0  # that all saves took
+        self.seconds = 0.0  # of all saves
         self._interruption = interruption or Interruption()
         self._agreement = Agreement()
-        self._saved_at = time.monotonic()  # a clock that never jumps
-        self._number = 0  # of the signal that ends the run
+        self._saved_at = time.monotonic()
+        self._signal = 0  # the number of the one that stops the run
         self._is_due = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,14 +76,14 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         if trainer.fit_loop.epoch_loop._should_accumulate():
             return
-        self._decide(trainer)
+        self._agree(trainer)
         if self.every_steps and trainer.global_step % self.every_steps == 0:
             self._is_due = True
-        if (self._is_due or self._number) and is_followed_by_step(trainer):
+        if (self._is_due or self._signal) and is_followed_by_step(trainer):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._decide(trainer, now=True)
+        self._agree(trainer, now=True)
         self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -95,7 +94,7 @@ class LastCheckpoint(Checkpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._interruption.is_training = False
         if not isinstance(exception, Interrupted) and self.path.exists():
-            log.info("resume=auto goes on from the last whole step that was saved: %s", self.path)
+            log.info("resume=auto resumes from the last saved step: %s", self.path)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         stoppers = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
@@ -104,40 +103,40 @@ class LastCheckpoint(Checkpoint):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if checkpoint.get("stopped_early"):
-            trainer.should_stop = True  # Lightning forgets it and would train another epoch
+            trainer.should_stop = True  # Lightning does not restore it and would train another epoch
 
-    def _decide(self, trainer: Trainer, *, now: bool = False) -> None:
-        """Learns whether all processes are to save or stop; the first one's clock counts."""
+    def _agree(self, trainer: Trainer, *, now: bool = False) -> None:
+        """Decides with all processes whether to save or stop; the clock of rank 0 counts."""
         passed = time.monotonic() - self._saved_at
         is_due = trainer.is_global_zero and self.every_minutes is not None and passed >= 60 * self.every_minutes
         number, is_due = self._agreement.ask(trainer, self._interruption.number, is_due, now=now)
-        self._number = self._number or number
+        self._signal = self._signal or number
         self._is_due = self._is_due or is_due
 
     def _save(self, trainer: Trainer) -> None:
-        """Saves; leaves when a signal has told to."""
+        """Saves, then raises Interrupted if a signal stops the run."""
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set outside __init__
-            began = time.monotonic()
+            start = time.monotonic()
             for logger in trainer.loggers:
-                logger.save()  # what was logged before this step is not logged again
+                logger.save()  # metrics up to this step are on the disk before a resume can skip them
             trainer.save_checkpoint(self.path, weights_only=False)
             self._saved_at, self._is_due = time.monotonic(), False
             self.num_saves += 1
-            self.seconds += self._saved_at - began
-            log.debug("step %d saved in %.2f s", trainer.global_step, self._saved_at - began)
-        if self._number:
-            raise Interrupted(self._number)
+            self.seconds += self._saved_at - start
+            log.debug("step %d saved in %.2f s", trainer.global_step, self._saved_at - start)
+        if self._signal:
+            raise Interrupted(self._signal)
 
 
 def cost_of_saves(trainer: Trainer) -> dict[str, float]:
-    """How often the run has saved since it was started, and the seconds that took, as results.json names them."""
+    """Returns the number and the seconds of all saves since this process started, with the keys of results.json."""
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set outside __init__
     last = next(callback for callback in callbacks if isinstance(callback, LastCheckpoint))
     return {"checkpoint/num_saves": last.num_saves, "checkpoint/save_s": last.seconds}
 
 
 def is_followed_by_step(trainer: Trainer) -> bool:
-    """Whether, after this whole step, another one comes next: no validation, no end of an epoch or of the training."""
+    """Returns whether another step comes next: no validation, and no end of the epoch or of the training."""
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     assert fetcher is not None
     return not (loop._is_training_done or loop._num_ready_batches_reached() or loop._should_check_val_fx(fetcher))

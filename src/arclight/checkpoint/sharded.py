@@ -1,9 +1,9 @@
-"""Checkpoints in parts: a folder with a file from each process, and reading it with any number of processes.
+"""Sharded checkpoints: a directory with one file per process, readable with any number of processes.
 
-`contents.pt` is what a checkpoint of one file would be, with a tensor without values in place of each that is spread over the
-processes; the values lie in `*-00000-of-00002.safetensors` and its like, each with the rows of one process. A save writes files
-of new names and then replaces `contents.pt`, which names those that belong to it, each with its SHA-256: whatever happens, the
-folder holds the old checkpoint whole or the new one whole, and no damage goes unseen. Nothing in it is a pickle that runs code.
+`contents.pt` is what a single-file checkpoint would be, with a meta tensor in place of each sharded one. The values are in
+`*-00000-of-00002.safetensors` and so on, each with the rows of one process. A save writes files with new names, then replaces
+`contents.pt`, which lists them with their SHA-256: at every moment the directory holds the old or the new checkpoint, complete,
+and damage is detected. Everything loads with `weights_only=True`.
 """
 
 from __future__ import annotations
@@ -19,155 +19,161 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from arclight.checkpoint import atomic_write
-from arclight.checkpoint.atomic_write import LAST, digest, keep_earlier, save_with_torch, write
-from arclight.errors import InputError
+from arclight.checkpoint.atomic_write import LAST, count_bytes, keep_previous, save_with_torch, sha256, write
+from arclight.errors import InputError, first_line
 
 CONTENTS = "contents.pt"
-VERSION = 2  # of the folder; version 1 has no SHA-256 of its files
+VERSION = 2  # of the directory
 
 
-def take_apart(node: Any, rows: dict[str, Tensor], path: str = "") -> Any:
-    """A copy with a tensor without values in place of each that is spread; this process's rows of it go into `rows`."""
-    if isinstance(node, DTensor):
-        assert path not in rows
-        rows[path] = node.to_local().detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        return torch.empty(node.shape, dtype=node.dtype, device="meta")
+def map_nested(node: Any, function: Callable[[Any, str], Any], path: str = "") -> Any:
+    """Returns a copy of nested dicts and lists with `function(leaf, path)` in place of each leaf; paths look like "/a/0/b"."""
     if isinstance(node, Mapping):
-        return {key: take_apart(value, rows, f"{path}/{key}") for key, value in node.items()}
+        return {key: map_nested(value, function, f"{path}/{key}") for key, value in node.items()}
     if isinstance(node, list):
-        return [take_apart(value, rows, f"{path}/{position}") for position, value in enumerate(node)]
-    return node
+        return [map_nested(value, function, f"{path}/{position}") for position, value in enumerate(node)]
+    return function(node, path)
 
 
-def take_whole(stored: Stored, name: str, like: Tensor) -> Tensor:
-    """All rows."""
-    return stored.rows(name, like, 0, len(like))
+def split_local_rows(checkpoint: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Returns the checkpoint with a meta tensor in place of each DTensor, and this process's rows of them by path."""
+    rows: dict[str, Tensor] = {}
+
+    def split(leaf: Any, path: str) -> Any:
+        if not isinstance(leaf, DTensor):
+            return leaf
+        assert path not in rows
+        rows[path] = leaf.to_local().detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        return torch.empty(leaf.shape, dtype=leaf.dtype, device="meta")
+
+    return map_nested(checkpoint, split), rows
 
 
-def own_rows(num_rows: int, rank: int, world_size: int) -> tuple[int, int]:
-    """Which rows of a tensor torch gives to a process: from the first number to before the second."""
-    share = -(-num_rows // world_size)
-    return min(rank * share, num_rows), min((rank + 1) * share, num_rows)
+def rows_of_rank(num_rows: int, rank: int, world_size: int) -> tuple[int, int]:
+    """Returns start and end of the rows of a tensor that torch's `Shard(0)` gives to a rank."""
+    size = -(-num_rows // world_size)
+    return min(rank * size, num_rows), min((rank + 1) * size, num_rows)
 
 
-def commit(folder: Path, contents: dict[str, Any], files: Mapping[str, str], *, keep: int = 1) -> None:
-    """Makes these files the checkpoint, in one step, and removes those of the last one.
+def write_contents(directory: Path, contents: dict[str, Any], files: Mapping[str, str], *, keep: int = 1) -> None:
+    """Makes the files the checkpoint of the directory, atomically, and removes those of the previous one.
 
     Args:
-        folder: that the files lie in.
-        contents: the checkpoint, with a tensor without values in place of each that is spread.
-        files: names of the parts, in the order of their rows, each with its SHA-256.
-        keep: how many of the last checkpoints stay.
+        directory: holds the files.
+        contents: the checkpoint, with a meta tensor in place of each sharded one.
+        files: file names in the order of their rows -> SHA-256.
+        keep: number of last checkpoints to keep.
 
     Raises:
-        NotWrittenError: when the disk does not take it; the folder holds what it held.
+        NotWrittenError: when the disk refuses; the directory still holds the previous checkpoint.
     """
-    whole = {"version": VERSION, "files": dict(files), "contents": contents}
     before = None
-    if folder.name == LAST and (folder / CONTENTS).exists():
-        before = functools.partial(keep_earlier, folder, keep, leave_out=frozenset(files))
-    num_bytes = atomic_write.count_bytes(contents)
-    write(folder / CONTENTS, functools.partial(save_with_torch, whole), num_bytes=num_bytes, before=before)
-    for left_over in folder.glob("*.safetensors*"):
-        if left_over.name not in files:
-            left_over.unlink()
+    if directory.name == LAST and (directory / CONTENTS).exists():
+        before = functools.partial(keep_previous, directory, keep, exclude=frozenset(files))
+    save = functools.partial(save_with_torch, {"version": VERSION, "files": dict(files), "contents": contents})
+    write(directory / CONTENTS, save, num_bytes=count_bytes(contents), before_replace=before)
+    for file in directory.glob("*.safetensors*"):
+        if file.name not in files:
+            file.unlink()
 
 
-def check(folder: Path) -> None:
-    """Looks through all files of a checkpoint folder.
-
-    Raises:
-        InputError: naming the one that lacks or that has changed since it was written.
-    """
-    if (folder / CONTENTS).is_file():  # else it is told below
-        atomic_write.check(folder / CONTENTS)
-    for name, written in Stored(folder).digests.items():
-        if digest(folder / name) != written:
-            raise InputError(f"{folder / name} cannot be read as a checkpoint: it has changed since it was written")
-
-
-class Stored:
-    """The open files of a checkpoint folder.
+def check_sharded(directory: Path) -> None:
+    """Verifies all files of a sharded checkpoint.
 
     Raises:
-        InputError: for a file that lacks or is damaged, or a folder of a version that is not known.
+        InputError: naming a file that is missing or has changed since it was written.
+    """
+    if (directory / CONTENTS).is_file():  # else the reader reports it
+        atomic_write.check(directory / CONTENTS)
+    for name, written in ShardedReader(directory).checksums.items():
+        if sha256(directory / name) != written:
+            raise InputError(f"{directory / name} cannot be read as a checkpoint: it has changed since it was written")
+
+
+class ShardedReader:
+    """The open files of a sharded checkpoint.
+
+    Raises:
+        InputError: when a file is missing or damaged, or the version is unknown.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        if not (folder / CONTENTS).is_file():
-            raise InputError(f"{folder} is no whole checkpoint: {CONTENTS} lacks; its first save was cut short")
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        if not (directory / CONTENTS).is_file():
+            raise incomplete(directory)
         try:
-            saved = torch.load(folder / CONTENTS, map_location="cpu", weights_only=True)
-            version, files, self.contents = saved.get("version", 1), saved["files"], dict(saved["contents"])
-        except Exception as error:  # torch raises a different class for each way in which a file can be broken
-            raise damaged(folder / CONTENTS, error) from error
-        if version not in (1, VERSION):
-            raise InputError(
-                f"{folder} is a checkpoint folder of version {version}; this arclight reads versions 1 and {VERSION}"
-            )
-        self.digests: dict[str, str] = {} if version == 1 else files
-        self.files = {name: self._open(name) for name in files}
+            saved = torch.load(directory / CONTENTS, map_location="cpu", weights_only=True)
+            version, self.checksums, self.contents = saved.get("version", 1), dict(saved["files"]), dict(saved["contents"])
+        except Exception as error:  # torch raises a different class for each kind of damage
+            raise unreadable(directory / CONTENTS, error) from error
+        if version != VERSION:
+            raise InputError(f"{directory} is a sharded checkpoint of version {version}; this arclight reads version {VERSION}")
+        self._files = {name: self._open(name) for name in self.checksums}
 
     def _open(self, name: Any) -> Any:
         if not isinstance(name, str) or Path(name).name != name:
-            raise InputError(f"{self.folder} cannot be read as a checkpoint: {name!r} is no name of a file in it")
-        if not (self.folder / name).is_file():
-            raise InputError(f"{self.folder} is no whole checkpoint: {name} lacks, the part of one process")
+            raise InputError(f"{self.directory} cannot be read as a checkpoint: {name!r} is not the name of a file in it")
+        if not (self.directory / name).is_file():
+            raise InputError(f"{self.directory} is an incomplete checkpoint: {name} is missing")
         try:
-            return safe_open(self.folder / name, framework="pt")
+            return safe_open(self.directory / name, framework="pt")
         except (SafetensorError, OSError) as error:
-            raise damaged(self.folder / name, error) from error
+            raise unreadable(self.directory / name, error) from error
 
-    def rows(self, name: str, like: Tensor, start: int, stop: int) -> Tensor:
-        """The rows from `start` to before `stop` of a tensor; each file holds some, and those of the next file follow them."""
-        parts, first = [like.new_empty((0, *like.shape[1:]), device="cpu")], 0
-        for file_name, file in self.files.items():
+    def rows(self, name: str, like: Tensor, start: int = 0, end: int | None = None) -> Tensor:
+        """Returns the rows [start, end) of a tensor of the shape of `like`, all of them by default."""
+        end = len(like) if end is None else end
+        pieces, first = [like.new_empty((0, *like.shape[1:]), device="cpu")], 0
+        for file_name, file in self._files.items():
             try:
-                part = file.get_slice(name)
-                length = part.get_shape()[0]
-                if max(start, first) < min(stop, first + length):
-                    parts.append(part[max(start - first, 0) : min(stop - first, length)])
+                piece = file.get_slice(name)
+                length = piece.get_shape()[0]
+                if max(start, first) < min(end, first + length):
+                    pieces.append(piece[max(start - first, 0) : min(end - first, length)])
             except SafetensorError as error:
-                raise damaged(self.folder / file_name, error) from error
+                raise unreadable(self.directory / file_name, error) from error
             first += length
         if first != len(like):
-            raise InputError(f"{self.folder} cannot be read as a checkpoint: {name} has {first} rows instead of {len(like)}")
-        return torch.cat(parts)
+            raise InputError(f"{self.directory} cannot be read as a checkpoint: {name} has {first} rows instead of {len(like)}")
+        return torch.cat(pieces)
 
 
-def damaged(path: Path, error: Exception) -> InputError:
-    """What to raise for a file that cannot be read."""
-    return InputError(f"{path} cannot be read as a checkpoint: {str(error).strip().partition(chr(10))[0]}")
+def incomplete(directory: Path) -> InputError:
+    """Returns the error for a directory whose first save did not finish."""
+    return InputError(f"{directory} is an incomplete checkpoint: {CONTENTS} is missing")
 
 
-def read(
-    folder: Path, *, take: Callable[[Stored, str, Tensor], Tensor] = take_whole, leave_out: Collection[str] = ()
+def unreadable(path: Path, error: Exception) -> InputError:
+    """Returns the error for a file that cannot be read."""
+    return InputError(f"{path} cannot be read as a checkpoint: {first_line(error)}")
+
+
+def load_sharded(
+    directory: Path,
+    *,
+    load_tensor: Callable[[ShardedReader, str, Tensor], Tensor] = ShardedReader.rows,
+    skip: Collection[str] = (),
 ) -> dict[str, Any]:
-    """What a checkpoint folder holds, as the dictionary that a checkpoint of one file would be.
+    """Returns the dictionary that a single-file checkpoint would hold.
 
     Args:
-        folder: the checkpoint.
-        take: (files, name, a tensor without values of its shape) -> what to hand out for a tensor that is spread; all of it.
-        leave_out: entries whose tensors nobody wants: they stay without values.
+        directory: the checkpoint.
+        load_tensor: (reader, path, meta tensor) -> the tensor for a sharded one; by default all its rows.
+        skip: keys whose sharded tensors are not needed: they stay meta tensors.
 
     Raises:
-        InputError: when a file lacks or is damaged; names it.
+        InputError: naming the file that is missing or damaged.
     """
-    stored = Stored(folder)
+    reader = ShardedReader(directory)
 
-    def fill(node: Any, path: str) -> Any:
-        if isinstance(node, Tensor) and node.is_meta:
-            try:
-                return take(stored, path, node)
-            except InputError:
-                raise
-            except (IndexError, TypeError, RuntimeError) as error:  # shapes that do not go together
-                raise damaged(folder, error) from error
-        if isinstance(node, Mapping):
-            return {key: fill(value, f"{path}/{key}") for key, value in node.items()}
-        if isinstance(node, list):
-            return [fill(value, f"{path}/{position}") for position, value in enumerate(node)]
-        return node
+    def load(leaf: Any, path: str) -> Any:
+        if not (isinstance(leaf, Tensor) and leaf.is_meta):
+            return leaf
+        try:
+            return load_tensor(reader, path, leaf)
+        except InputError:
+            raise
+        except (IndexError, TypeError, RuntimeError) as error:  # shapes that do not match
+            raise unreadable(directory, error) from error
 
-    return {key: value if key in leave_out else fill(value, f"/{key}") for key, value in stored.contents.items()}
+    return {key: value if key in skip else map_nested(value, load, f"/{key}") for key, value in reader.contents.items()}

@@ -1,4 +1,4 @@
-"""Checkpoints of one file, as all strategies but fsdp write them; what becomes of a run when one cannot be written."""
+"""Single-file checkpoints, which every strategy but fsdp writes, and what happens when the disk refuses one."""
 
 from __future__ import annotations
 
@@ -15,39 +15,36 @@ from arclight.checkpoint.atomic_write import (
     LAST,
     NotWrittenError,
     count_bytes,
-    keep_earlier,
+    keep_previous,
+    replace,
     save_with_torch,
-    take_the_place,
     write,
 )
-from arclight.checkpoint.sharded import read
+from arclight.checkpoint.sharded import load_sharded
 from arclight.errors import InputError
 
-SPARE = 1.02  # what a file takes beyond its tensors
+ZIP_OVERHEAD = 1.02  # size of a file relative to its tensors
 
 log = logging.getLogger(__name__)
 
 
-def warn_not_written(path: Path, problem: str) -> None:
-    """Warns that the last checkpoint stays what it was, and lets the training go on; any other ends the run.
+def handle_not_written(path: Path, problem: str) -> None:
+    """Logs a warning for the last checkpoint, whose previous content stays; any other ends the run.
 
     Raises:
-        InputError: when it is a best one: its weights would be gone.
+        InputError: for the best checkpoint, whose weights would be lost.
     """
     if path.name != LAST:
-        raise InputError(f"{problem}; make room, then go on with resume=auto")
-    log.warning("%s; it stays as it was, and the next save tries again", problem)
+        raise InputError(f"{problem}; free some space, then resume with resume=auto")
+    log.warning("%s; the previous one stays, and the next save tries again", problem)
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Checkpoints for all strategies but fsdp, which with this go on from a folder of fsdp, too.
-
-    Where the disk is full, the last checkpoint stays what it was, a warning tells, and training goes on. A best one that cannot
-    be kept ends the run: its weights would be gone.
+    """Checkpoint IO of every strategy but fsdp: atomic writes, `weights_only=True`; loads checkpoints of fsdp, too.
 
     Args:
-        keep: how many of the last ones stay.
-        safetensors: writes the weights of the best one to `best.safetensors`, too.
+        keep: number of last checkpoints to keep.
+        safetensors: also writes the weights of the best checkpoint to `best.safetensors`.
     """
 
     def __init__(self, *, keep: int = 1, safetensors: bool = False) -> None:
@@ -56,29 +53,31 @@ class CheckpointFiles(TorchCheckpointIO):
         self.safetensors = safetensors
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
-        return read(Path(path)) if Path(path).is_dir() else super().load_checkpoint(path, map_location, weights_only=True)
+        if Path(path).is_dir():
+            return load_sharded(Path(path))
+        return super().load_checkpoint(path, map_location, weights_only=True)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         file = Path(path)
         try:
             self._save(checkpoint, file)
         except NotWrittenError as error:
-            warn_not_written(file, str(error))
+            handle_not_written(file, str(error))
 
     def _save(self, checkpoint: dict[str, Any], file: Path) -> None:
-        num_bytes = int(count_bytes(checkpoint) * SPARE)
-        target = file.with_name(f"{file.name}.whole") if file.is_dir() else file  # a folder of fsdp
-        before = functools.partial(keep_earlier, file, self.keep) if file.name == LAST else None
-        write(target, functools.partial(save_with_torch, checkpoint), num_bytes=num_bytes, before=before)
+        num_bytes = int(count_bytes(checkpoint) * ZIP_OVERHEAD)
+        target = file.with_name(f"{file.name}.new") if file.is_dir() else file  # a sharded checkpoint has this name
+        before = functools.partial(keep_previous, file, self.keep) if file.name == LAST else None
+        write(target, functools.partial(save_with_torch, checkpoint), num_bytes=num_bytes, before_replace=before)
         if target != file:
-            take_the_place(target, file)
+            replace(file, target)
         if self.safetensors and file.stem == "best":
             write_weights(file.with_suffix(".safetensors"), checkpoint["state_dict"])
 
 
 def write_weights(file: Path, weights: Mapping[str, Tensor]) -> None:
-    """The weights alone as safetensors, which any other program reads; raises as `write`."""
+    """Writes the weights alone as safetensors; raises as `write`."""
     from safetensors.torch import save_file
 
-    own = {name: weight.detach().to("cpu", copy=True).contiguous() for name, weight in weights.items()}
-    write(file, functools.partial(save_file, own), num_bytes=count_bytes(own))
+    copies = {name: weight.detach().to("cpu", copy=True).contiguous() for name, weight in weights.items()}
+    write(file, functools.partial(save_file, copies), num_bytes=count_bytes(copies))

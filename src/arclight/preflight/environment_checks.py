@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from arclight.checkpoint.contents import build_module, check_fits, find_intact, ours_in, read
+from arclight.checkpoint.contents import build_module, check_fits, find_intact, load_checkpoint, metadata_of
 from arclight.config.compose import RunConfig
 from arclight.config.instantiate import parameters_of
 from arclight.data.info import from_plain
@@ -150,7 +150,7 @@ def checkpoint_errors(run_config: RunConfig) -> Iterator[str]:
         yield str(error)
         return
     if path is not None:
-        ours = ours_in(read(path), path)
+        ours = metadata_of(load_checkpoint(path), path)
         yield from net_errors(run_config, ours["settings"], path, from_plain(ours["data_info"]))
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of one file: the ones before are kept, weights also as safetensors, and a full disk costs as little as it can."""
+"""Single-file checkpoints: previous ones are kept, weights also as safetensors, and training survives a full disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def same(content: Any) -> bool:
     return torch.equal(content["state_dict"]["weight"], torch.arange(64.0)) and content["nested"] == CONTENT["nested"]
 
 
-def test_the_ones_before_are_kept_where_wanted(tmp_path: Path) -> None:
+def test_previous_checkpoints_are_kept(tmp_path: Path) -> None:
     files = CheckpointFiles(keep=3)
     for epoch in range(4):
         files.save_checkpoint({"epoch": epoch}, tmp_path / "last.ckpt")
@@ -40,7 +40,7 @@ def test_the_ones_before_are_kept_where_wanted(tmp_path: Path) -> None:
     }
 
 
-def test_weights_as_safetensors_by_choice(tmp_path: Path) -> None:
+def test_weights_as_safetensors(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     files = CheckpointFiles(safetensors=True)
@@ -53,18 +53,18 @@ def test_weights_as_safetensors_by_choice(tmp_path: Path) -> None:
 LARGE = {"state_dict": {"weight": torch.zeros(1_000_000)}}
 
 
-def test_a_full_disk_keeps_the_old_one_and_says_what_is_missing(
+def test_a_full_disk_keeps_the_previous_one_and_logs_the_missing_space(
     file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(atomic_write.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1_500_000}))
     monkeypatch.setattr(logging.getLogger("arclight"), "propagate", True)
     CheckpointFiles().save_checkpoint(LARGE, file)
     assert (
-        "last.ckpt could not be written: it takes 4.1 MB, and 1.5 MB are free there; it stays as it was, and the next save"
+        "last.ckpt could not be written: it needs 4.1 MB, and 1.5 MB are free there; the previous one stays, and the next save"
         in caplog.text
     )
     assert same(torch.load(file, weights_only=True))
-    with pytest.raises(InputError, match=r"best.ckpt could not be written: .* make room, then go on with resume=auto"):
+    with pytest.raises(InputError, match=r"best.ckpt could not be written: .* free some space, then resume with resume=auto"):
         CheckpointFiles().save_checkpoint(LARGE, file.with_name("best.ckpt"))
     assert [path.name for path in file.parent.iterdir()] == ["last.ckpt"]
 
@@ -83,7 +83,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_up_while_it_is_written_to(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_during_a_write(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files, file = CheckpointFiles(), small_disk / "last.ckpt"
     files.save_checkpoint(CONTENT, file)
     monkeypatch.setattr(atomic_write.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**9}))

@@ -109,7 +109,7 @@ def test_a_best_checkpoint_that_does_not_fit_ends_the_run(
 
     original = atomic_write.save_with_torch
     monkeypatch.setattr("arclight.checkpoint.single_file.save_with_torch", refuse)
-    with pytest.raises(InputError, match=r"best.ckpt could not be written: it takes .* MB are free there .*No space left"):
+    with pytest.raises(InputError, match=r"best.ckpt could not be written: it needs .* MB are free there .*No space left"):
         train(folder)
     assert f"{folder / 'results.json'} could not be written" in capsys.readouterr().err
 

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 import arclight
 from arclight.__main__ import main
 from arclight.checkpoint.contents import restore
-from arclight.checkpoint.sharded import commit, read
+from arclight.checkpoint.sharded import load_sharded, write_contents
 from arclight.checkpoint.single_file import CheckpointFiles
 from arclight.config.compose import read_settings
 from arclight.config.locations import CONF
@@ -144,17 +144,17 @@ def change(content: dict[str, Any], path: str, value: Any) -> None:
         ("arclight/settings/optimizer/betas", [{"_target_": "os.getcwd"}, 0.9], "optimizer.betas.*is outside the packages"),
         ("arclight/blueprint", {"_target_": "os.abort"}, "model: _target_ 'os.abort' is outside"),
         ("arclight/settings/model/hidden", "${oc.create:{_target_:os.abort}}", "model.hidden"),
-        ("arclight/settings/model", 5, "is no whole checkpoint of arclight"),
-        ("arclight/settings", [1], "is no whole checkpoint of arclight"),
-        ("arclight/settings/model", None, "is no whole checkpoint of arclight"),
-        ("arclight/data_info", {"kind": "os"}, "is no whole checkpoint of arclight"),
-        ("arclight/data_info", None, "is no whole checkpoint of arclight"),
-        ("arclight/data_info/classes", None, "is no whole checkpoint of arclight"),
-        ("arclight/options", "x", "is no whole checkpoint of arclight"),
+        ("arclight/settings/model", 5, "is an incomplete or corrupt checkpoint"),
+        ("arclight/settings", [1], "is an incomplete or corrupt checkpoint"),
+        ("arclight/settings/model", None, "is an incomplete or corrupt checkpoint"),
+        ("arclight/data_info", {"kind": "os"}, "is an incomplete or corrupt checkpoint"),
+        ("arclight/data_info", None, "needs data_info"),
+        ("arclight/data_info/classes", None, "is an incomplete or corrupt checkpoint"),
+        ("arclight/options", "x", "is an incomplete or corrupt checkpoint"),
         ("arclight/version", None, "checkpoint"),
-        ("arclight/version", [1], "is of checkpoint version"),
-        ("state_dict", None, "is no whole checkpoint of arclight"),
-        ("state_dict", {"net.x": torch.zeros(1).expand(10**12)}, "holds the weights of another net"),
+        ("arclight/version", [1], "has checkpoint version"),
+        ("state_dict", None, "is an incomplete or corrupt checkpoint"),
+        ("state_dict", {"net.x": torch.zeros(1).expand(10**12)}, "holds weights of a different net"),
     ],
 )
 def test_a_made_up_checkpoint_is_told(place: str, value: Any, told: str, checkpoint: Path, tmp_path: Path) -> None:
@@ -192,9 +192,9 @@ def test_weights_whose_header_lies_are_told(content: bytes, tmp_path: Path) -> N
     folder = tmp_path / "bad.ckpt"
     folder.mkdir()
     (folder / "a.safetensors").write_bytes(content)
-    commit(folder, {"w": torch.empty(1, 2, device="meta")}, {"a.safetensors": hashlib.sha256(content).hexdigest()})
+    write_contents(folder, {"w": torch.empty(1, 2, device="meta")}, {"a.safetensors": hashlib.sha256(content).hexdigest()})
     with pytest.raises(InputError, match="cannot be read as a checkpoint"):
-        read(folder)
+        load_sharded(folder)
 
 
 @pytest.mark.parametrize("name", ["../a.safetensors", "/etc/passwd", "sub/a.safetensors", 5])
@@ -204,7 +204,7 @@ def test_parts_that_lie_elsewhere_are_refused(name: Any, tmp_path: Path) -> None
     save_file({"/w": torch.zeros(1)}, tmp_path / "a.safetensors")
     torch.save({"files": [name], "contents": {"w": torch.empty(1, device="meta")}}, folder / "contents.pt")
     with pytest.raises(InputError, match="is no name of a file in it"):
-        read(folder)
+        load_sharded(folder)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_shapes_that_do_not_go_together_are_told(like: torch.Tensor, tmp_path: P
     save_file({"/w": torch.zeros(1, 2)}, folder / "a.safetensors")
     torch.save({"files": ["a.safetensors"], "contents": {"w": like}}, folder / "contents.pt")
     with pytest.raises(InputError, match="cannot be read as a checkpoint"):
-        read(folder)
+        load_sharded(folder)
 
 
 # run folders

@@ -45,7 +45,7 @@ def curve(run: Run) -> list[float]:
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = contents.read(contents.last_checkpoint(run.folder))["state_dict"]
+    state: dict[str, torch.Tensor] = contents.load_checkpoint(contents.last_checkpoint(run.folder))["state_dict"]
     return state
 
 

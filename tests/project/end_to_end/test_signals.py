@@ -60,7 +60,7 @@ def test_a_signal_ends_the_run_which_goes_on_to_the_same_end(placing: list[str],
     assert contents.steps_done(contents.last_checkpoint(folder)) == results["steps"]
     again = arclight.run([*LONG, *placing, "resume=auto"])
     assert again.folder.resolve() == folder.resolve()
-    states = [contents.read(contents.last_checkpoint(run.folder))["state_dict"] for run in (whole, again)]
+    states = [contents.load_checkpoint(contents.last_checkpoint(run.folder))["state_dict"] for run in (whole, again)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert {key: value for key, value in again.results.items() if key.startswith(("val/", "test/"))} == {
         key: value for key, value in whole.results.items() if key.startswith(("val/", "test/"))

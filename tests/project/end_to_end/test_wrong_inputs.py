@@ -269,11 +269,11 @@ RUNS = [
     (["resume=run"], nothing, ["resume=run", "that run is finished", "trainer.max_epochs=... resume_with_changes=true"]),
     (["resume=run", "seed=7"], nothing, ["resume=run", "seed: 0 -> 7", "resume_with_changes=true"]),
     (GOES_ON, damaged(None), ["last.ckpt cannot be read as a checkpoint", "begin anew without resume"]),
-    (GOES_ON, damaged(b""), ["last.ckpt cannot be read as a checkpoint: it is empty", "nothing is left to go on from"]),
-    (GOES_ON, other_version, ["last.ckpt is of checkpoint version 99", "reads version 2", "open it with the arclight that wrote it"]),
-    (GOES_ON, foreign, ["last.ckpt is no checkpoint of arclight"]),
+    (GOES_ON, damaged(b""), ["last.ckpt cannot be read as a checkpoint: it is empty", "no intact checkpoint is left"]),
+    (GOES_ON, other_version, ["last.ckpt has checkpoint version 99", "reads version 2", "open it with the arclight that wrote it"]),
+    (GOES_ON, foreign, ["last.ckpt is not a checkpoint of arclight"]),
     (GOES_ON, hostile, ["last.ckpt cannot be read as a checkpoint"]),
-    ([*GOES_ON, "model.widths=[8]"], nothing, ["holds the weights of another net", "without resume"]),
+    ([*GOES_ON, "model.widths=[8]"], nothing, ["holds weights of a different net", "without resume"]),
     (
         [*GOES_ON, "model=resnet18", "optimizer.lr=x"],
         nothing,
@@ -281,7 +281,7 @@ RUNS = [
     ),
 ]
 VERBS = [
-    (["evaluate", "nowhere"], nothing, ["nowhere: no such run folder or checkpoint file"]),
+    (["evaluate", "nowhere"], nothing, ["nowhere: no such run directory or checkpoint"]),
     (["evaluate", "latest"], nothing, ["latest", "holds no run with a checkpoint"]),
     (["evaluate", "run"], damaged(b""), ["best.ckpt cannot be read as a checkpoint: it is empty"]),
     (["evaluate", "run"], damaged(None), ["best.ckpt cannot be read as a checkpoint"]),

@@ -1,4 +1,4 @@
-"""A model comes back from its checkpoint alone, and a wrong file is told."""
+"""A model is rebuilt from its checkpoint alone, and a wrong file is reported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import arclight
-from arclight.checkpoint.contents import build_module, check_fits, find, newest_intact, restore, steps_done
+from arclight.checkpoint.contents import build_module, check_fits, find_checkpoint, newest_intact, restore, steps_done
 from arclight.errors import InputError
 
 TINY_IMAGES = [
@@ -64,75 +64,80 @@ def test_checkpoints_hold_plain_data_only(run: Any) -> None:
         assert contents["epoch"] == 0
 
 
-def test_a_run_is_found_by_folder_by_file_and_as_latest(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_found_by_directory_by_file_and_as_latest(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, folder = run
     best = folder / "checkpoints" / "best.ckpt"
-    assert find(folder) == best
-    assert find(best) == best
-    assert find("latest", outputs=folder.parent.parent).parent == best.parent
+    assert find_checkpoint(folder) == best
+    assert find_checkpoint(best) == best
+    assert find_checkpoint("latest", outputs=folder.parent.parent).parent == best.parent
 
 
-def test_without_a_best_the_last_is_taken(tmp_path: Path) -> None:
+def test_without_a_best_checkpoint_the_last_is_found(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
-    assert find(tmp_path).name == "last.ckpt"
+    assert find_checkpoint(tmp_path).name == "last.ckpt"
 
 
-def test_a_folder_is_a_checkpoint_once_its_save_has_ended(tmp_path: Path) -> None:
+def test_a_directory_is_a_checkpoint_once_its_save_has_finished(tmp_path: Path) -> None:
     best, last = (tmp_path / "runs" / "run" / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
     best.mkdir(parents=True)
     (best / "ab-00000-of-00001.safetensors").touch()
-    with pytest.raises(InputError, match="best.ckpt is no whole checkpoint: contents.pt lacks; its first save was cut short"):
-        find(best)
-    with pytest.raises(InputError, match="no epoch of this run has ended"):
-        find(tmp_path / "runs" / "run")
+    with pytest.raises(InputError, match="best.ckpt is an incomplete checkpoint: contents.pt is missing"):
+        find_checkpoint(best)
+    with pytest.raises(InputError, match="no epoch of this run has finished"):
+        find_checkpoint(tmp_path / "runs" / "run")
     with pytest.raises(InputError, match="holds no run with a checkpoint"):
-        find("latest", outputs=tmp_path)
+        find_checkpoint("latest", outputs=tmp_path)
     last.mkdir()
     (last / "contents.pt").touch()
-    assert find(last) == find(tmp_path / "runs" / "run") == find("latest", outputs=tmp_path) == last
+    assert (
+        find_checkpoint(last)
+        == find_checkpoint(tmp_path / "runs" / "run")
+        == find_checkpoint("latest", outputs=tmp_path)
+        == last
+    )
     (best / "contents.pt").touch()
-    assert find(tmp_path / "runs" / "run") == best
+    assert find_checkpoint(tmp_path / "runs" / "run") == best
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
-        (lambda path: None, "no such run folder or checkpoint file"),
-        (lambda path: path.mkdir(), "no epoch of this run has ended"),
+        (lambda path: None, "no such run directory or checkpoint"),
+        (lambda path: path.mkdir(), "no epoch of this run has finished"),
         (lambda path: path.write_bytes(b"no checkpoint"), "cannot be read as a checkpoint"),
         (lambda path: path.write_bytes(b""), "cannot be read as a checkpoint"),
-        (lambda path: torch.save({"state_dict": {}}, path), "is no checkpoint of arclight"),
-        (lambda path: torch.save([1], path), "is no checkpoint of arclight"),
+        (lambda path: torch.save({"state_dict": {}}, path), "is not a checkpoint of arclight"),
+        (lambda path: torch.save([1], path), "is not a checkpoint of arclight"),
         (
             lambda path: torch.save({"arclight": {"version": 99}}, path),
-            "is of checkpoint version 99; this arclight reads version 2",
+            "has checkpoint version 99; this arclight reads version 2",
         ),
         (
             lambda path: torch.save({"arclight": {"version": 0, "settings": {}}}, path),
-            "is of checkpoint version 0; this arclight reads version 2",
+            "has checkpoint version 0; this arclight reads version 2",
         ),
-        (lambda path: torch.save({"arclight": {"settings": {}}}, path), "is no checkpoint of arclight"),
+        (lambda path: torch.save({"arclight": {"settings": {}}}, path), "is not a checkpoint of arclight"),
         (
             lambda path: torch.save({"arclight": {"version": 2, "settings": {}, "options": {}}}, path),
-            "is no whole checkpoint of arclight: it holds no data_info and no blueprint",
+            "is an incomplete or corrupt checkpoint: data_info and blueprint missing",
         ),
         (lambda path: torch.save(os.system, path), "cannot be read as a checkpoint"),
     ],
 )
-def test_a_wrong_run_is_told(make: Any, told: str, tmp_path: Path) -> None:
+def test_a_wrong_run_is_reported(make: Any, message: str, tmp_path: Path) -> None:
     path = tmp_path / "thing"
     make(path)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         restore(path)
 
 
-def test_no_latest_run_is_told(tmp_path: Path) -> None:
+def test_no_latest_run_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no run with a checkpoint; train one with `python train.py`"):
-        find("latest", outputs=tmp_path)
+        find_checkpoint("latest", outputs=tmp_path)
 
 
-def test_model_and_data_of_different_tasks_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_and_data_of_different_tasks_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"model and data are of different tasks.*model=cnn for this data, or data=conll2003"):
         arclight.run(["experiment=demo", "model=bert_tagger", "model.checkpoint=null"])
@@ -143,7 +148,7 @@ def test_model_and_data_of_different_tasks_are_told(tmp_path: Path, monkeypatch:
     assert not list(tmp_path.glob("outputs/*/*"))
 
 
-def test_the_plans_layout_goes_to_a_task_that_asks_for_it(run: Any) -> None:
+def test_channels_last_of_the_plan_goes_to_a_module_that_accepts_it(run: Any) -> None:
     made, folder = run
     settings = restore(folder).settings
     for channels_last in (True, False):
@@ -152,9 +157,9 @@ def test_the_plans_layout_goes_to_a_task_that_asks_for_it(run: Any) -> None:
         )
         if hasattr(module, "memory_format"):
             assert module.memory_format is (torch.channels_last if channels_last else torch.contiguous_format)
-    said_twice = {**settings, "module": {**settings["module"], "channels_last": True}}
-    with pytest.raises(InputError, match="write hardware.channels_last instead"):
-        build_module(said_twice, made.model.data_info, channels_last=True)
+    set_twice = {**settings, "module": {**settings["module"], "channels_last": True}}
+    with pytest.raises(InputError, match="set hardware.channels_last instead"):
+        build_module(set_twice, made.model.data_info, channels_last=True)
 
 
 def leave_checkpoints(folder: Path, *, version: int = 2) -> tuple[Path, Path]:
@@ -166,40 +171,38 @@ def leave_checkpoints(folder: Path, *, version: int = 2) -> tuple[Path, Path]:
     return paths
 
 
-def test_a_new_run_has_nothing_to_go_on_from(tmp_path: Path) -> None:
+def test_a_new_run_has_no_checkpoint(tmp_path: Path) -> None:
     assert newest_intact(tmp_path) is None
     assert steps_done(None) == 0
 
 
-@pytest.mark.parametrize("keep", [0, 1000], ids=["empty", "cut short"])
-def test_a_run_goes_on_from_the_newest_whole_checkpoint(keep: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("keep", [0, 1000], ids=["empty", "truncated"])
+def test_a_run_resumes_from_the_newest_intact_checkpoint(keep: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     last, previous = leave_checkpoints(tmp_path)
     assert newest_intact(tmp_path) == last
     last.write_bytes(last.read_bytes()[:keep])
     assert newest_intact(tmp_path) == previous
     assert f"{last} cannot be read as a checkpoint" in caplog.text
-    assert f"the run goes on from {previous}" in caplog.text
+    assert f"resuming from {previous}" in caplog.text
     assert steps_done(previous) == 6
     assert {path.name for path in last.parent.iterdir()} == {"last.ckpt.damaged", "last.previous.ckpt"}
     previous.write_bytes(b"")
-    with pytest.raises(
-        InputError, match=r"(?s)last.previous.ckpt cannot be read .* it is empty.*nothing is left to go on from"
-    ):
+    with pytest.raises(InputError, match=r"(?s)last.previous.ckpt cannot be read .* it is empty.*no intact checkpoint is left"):
         newest_intact(tmp_path)
 
 
-def test_a_checkpoint_of_another_version_is_not_gone_on_from(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
     leave_checkpoints(tmp_path, version=99)
-    with pytest.raises(InputError, match="last.ckpt is of checkpoint version 99; this arclight reads version 2"):
+    with pytest.raises(InputError, match="last.ckpt has checkpoint version 99; this arclight reads version 2"):
         newest_intact(tmp_path)
 
 
-def test_the_weights_of_another_net_are_told(run: Any, tmp_path: Path) -> None:
+def test_weights_of_a_different_net_are_reported(run: Any, tmp_path: Path) -> None:
     made, folder = run
     check_fits(made.model, folder / "checkpoints" / "last.ckpt")
     other = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     name = next(iter(other["state_dict"]))
     other["state_dict"][name] = torch.zeros(1, 2)
     torch.save(other, tmp_path / "other.ckpt")
-    with pytest.raises(InputError, match=rf"(?s)holds the weights of another net, 1 of .* differ .*{name}: \(1, 2\) -> "):
+    with pytest.raises(InputError, match=rf"(?s)holds weights of a different net, 1 of .* differ .*{name}: \(1, 2\) -> "):
         check_fits(made.model, tmp_path / "other.ckpt")

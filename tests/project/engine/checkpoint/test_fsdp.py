@@ -1,4 +1,4 @@
-"""Two processes that share a net train as one does, and go on from each other's checkpoints."""
+"""Two processes with a sharded net train as one does, and each resumes from the other's checkpoints."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def test_the_one_before_is_kept_and_taken_where_the_last_is_damaged(
     part.write_bytes(content)
     previous = last.with_name("last.previous.ckpt")
     assert newest_intact(tmp_path) == previous
-    assert f"{part} cannot be read as a checkpoint: it has changed since it was written; the run goes on from" in caplog.text
+    assert f"{part} cannot be read as a checkpoint: it has changed since it was written; resuming from" in caplog.text
     assert last.with_name("last.ckpt.damaged").is_dir()
     first = restore(folder / "two" / "images" / "0.ckpt").module.state_dict()
     assert_equal(restore(previous).module.state_dict(), first)

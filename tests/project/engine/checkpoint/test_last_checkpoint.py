@@ -1,4 +1,4 @@
-"""A run killed at any moment goes on to what it would have become: all that it saves at its end is the same, bit for bit."""
+"""A run killed at any moment resumes to the same result: everything it saves at its end is equal, bit for bit."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ COMMON = [
 ]
 IMAGES = [*TINY_IMAGES, "data.augment.crop=2", "scheduler=one_cycle", "data.num_train=48", *COMMON]
 TEXT = [*TINY_TEXT, "model.dropout=0.3", "data.num_train=48", *COMMON]
-TASKS = {  # and the parts that a batch is cut into
+TASKS = {  # with the micro-batches per step
     "images": (IMAGES, 1),
-    "images in 2 parts": ([*IMAGES, "data.max_batch_per_device=8"], 2),
+    "images in 2 micro-batches": ([*IMAGES, "data.max_batch_per_device=8"], 2),
     "text": (TEXT, 1),
-    "text in 4 parts": ([*TEXT, "data.max_batch_per_device=4"], 4),
+    "text in 4 micro-batches": ([*TEXT, "data.max_batch_per_device=4"], 4),
 }
 
 
 class Killed(BaseException):
-    """As a SIGKILL is, nothing in the run may catch it."""
+    """Like a SIGKILL: nothing in the run may catch it."""
 
 
 class Killer(Callback):
@@ -52,7 +52,7 @@ class Killer(Callback):
 
 
 class Made:
-    """A run in its folder, trained from where it was."""
+    """A run in its directory, resumed if it has a checkpoint."""
 
     def __init__(
         self, folder: Path, overrides: list[str], *callbacks: Callback, interruption: Interruption | None = None
@@ -82,7 +82,7 @@ def saves_of(parts: build.RunComponents) -> int:
 
 
 def kill(folder: Path, overrides: list[str], *callbacks: Callback) -> bool:
-    """Whether the run came to its end before it was killed."""
+    """Returns whether the run finished before it was killed."""
     try:
         Made(folder, overrides, *callbacks)
     except Killed:
@@ -115,7 +115,9 @@ def assert_same_runs(again: Made, whole: Made) -> None:
     saved = [torch.load(contents.last_checkpoint(made.folder), weights_only=True) for made in (again, whole)]
     assert_same(*saved)
     for name in ("best", "last"):
-        weights = [contents.read(made.folder / "checkpoints" / f"{name}.ckpt")["state_dict"] for made in (again, whole)]
+        weights = [
+            contents.load_checkpoint(made.folder / "checkpoints" / f"{name}.ckpt")["state_dict"] for made in (again, whole)
+        ]
         assert_same(*weights)
     assert again.parts.epochs.best == whole.parts.epochs.best
     assert again.curve == whole.curve
@@ -129,7 +131,7 @@ def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
 @pytest.mark.parametrize("module", TASKS)
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_train_batch_end"])
 def test_killed_in_every_step(module: str, hook: str, wholes: dict[str, Made], tmp_path: Path) -> None:
-    """One run killed again and again, one step further on each time and in each part of it."""
+    """One run killed again and again, one step later each time and in each micro-batch."""
     overrides, num_parts = TASKS[module]
     num_kills = 0
     while not kill(tmp_path, overrides, Killer(hook, num_parts + 1 + num_kills % num_parts)):
@@ -184,7 +186,7 @@ def test_killed_where_validation_comes_inside_the_epoch(number: int, tmp_path: P
     assert_same_runs(Made(tmp_path / "again", VALIDATED_INSIDE), whole)
 
 
-def test_the_same_batches_in_every_epoch_go_on_too(tmp_path: Path) -> None:
+def test_overfitting_fixed_batches_resumes(tmp_path: Path) -> None:
     fixed = [*IMAGES, "callbacks=none", "trainer.overfit_batches=3"]
     whole = Made(tmp_path / "whole", fixed)
     assert not kill(tmp_path / "again", fixed, Killer("on_train_batch_start", 6))
@@ -199,7 +201,7 @@ def test_a_run_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
     assert Made(tmp_path, soon).parts.trainer.global_step == 2 * 3
 
 
-def test_saves_come_when_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saves_follow_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Made(tmp_path / "steps", [*IMAGES, "checkpoint.every_steps=2"])
     assert saves_of(made.parts) == 4  # after steps 2 and 4 and at both ends
     made = Made(tmp_path / "epochs", [*IMAGES, "checkpoint=epoch", "checkpoint.every_steps=null"])
@@ -212,20 +214,20 @@ def test_saves_come_when_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
-        ({"every_minutes": 0}, "checkpoint.every_minutes=0 must be more than 0; null saves at no time"),
-        ({"every_steps": 0}, "checkpoint.every_steps=0 must be 1 or more; null saves after no step"),
-        ({"keep": 0}, "checkpoint.keep=0 must be 1 or more; 1 keeps the last one alone"),
+        ({"every_minutes": 0}, "checkpoint.every_minutes=0 must be more than 0, or null"),
+        ({"every_steps": 0}, "checkpoint.every_steps=0 must be 1 or more, or null"),
+        ({"keep": 0}, "checkpoint.keep=0 must be 1 or more; 1 keeps only the last one"),
     ],
 )
-def test_times_out_of_range_are_told(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_settings_out_of_range_are_reported(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         LastCheckpoint(Path(), **settings)
 
 
 class Sender(Callback):
-    """Sends the run a signal, as its handler hears it, when a hook is called for the n-th time."""
+    """Calls the run's signal handler when a hook is called for the n-th time."""
 
     def __init__(self, interruption: Interruption, hook: str, number: int) -> None:
         self.interruption, self.left = interruption, number
@@ -242,10 +244,10 @@ class Sender(Callback):
     [("on_train_batch_start", 2, 1), ("on_train_batch_start", 2 * 3 + 2, 4), ("on_validation_start", 1, 3)],
     ids=["in the first step", "in the second epoch", "in validation"],
 )
-def test_a_signal_is_heeded_once_the_step_is_whole(
+def test_a_signal_is_handled_after_the_step(
     hook: str, number: int, step: int, wholes: dict[str, Made], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    module = "images in 2 parts"
+    module = "images in 2 micro-batches"
     overrides = [*TASKS[module][0], "checkpoint.every_steps=null"]
     interruption = Interruption()
     with pytest.raises(Interrupted) as left:

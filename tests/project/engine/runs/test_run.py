@@ -66,7 +66,7 @@ def test_what_a_run_has_not_left_is_told(tmp_path: Path) -> None:
     for part, told in {
         "config": "config.yaml cannot be read: the run was stopped while writing it",
         "metrics": "metrics.csv: no such file; it is written from the first log on, unless logger=none",
-        "model": "no epoch of this run has ended",
+        "model": "no epoch of this run has finished",
         "predictions": "a run leaves predictions.jsonl when its test has ended",
     }.items():
         with pytest.raises(InputError, match=told):
