@@ -155,8 +155,8 @@ def metadata_of(contents: Any, path: Path, *, is_resumed: bool = False) -> dict[
         metadata = {"version": VERSION, **rename_checkpoint(metadata)}
     if metadata["version"] != VERSION:
         raise InputError(
-            f"{path} has checkpoint version {metadata['version']}; this arclight reads version {VERSION}, and {FIRST_VERSION} to "
-            "evaluate; open it with the arclight that wrote it"
+            f"{path} has checkpoint version {metadata['version']}; this arclight reads version {VERSION}, and {FIRST_VERSION} "
+            "to evaluate; open it with the arclight that wrote it"
         )
     if missing := [key for key in KEYS if key not in metadata]:
         raise InputError(f"{path} is an incomplete or corrupt checkpoint: {' and '.join(missing)} missing")
