@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from arclight.runs.run import Run
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["load_run", "run"]
 
 

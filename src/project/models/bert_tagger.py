@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -273,12 +272,11 @@ def _quiet() -> Iterator[None]:
     """
     from transformers.utils import logging as transformers_logging
 
-    logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
+    verbosity = transformers_logging.get_verbosity()
     previous = transformers_logging.set_tqdm_hook(lambda make, given, named: make(*given, **{**named, "disable": True}))
-    logger.setLevel(logging.ERROR)
+    transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
-        logger.setLevel(level)
+        transformers_logging.set_verbosity(verbosity)
         transformers_logging.set_tqdm_hook(previous)

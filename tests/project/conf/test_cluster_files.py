@@ -50,7 +50,7 @@ def test_the_command_of_kubernetes_composes(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     job: dict[str, Any] = yaml.safe_load((SCRIPTS / "kubernetes.yaml").read_text())
     assert (job["apiVersion"], job["kind"]) == ("trainer.kubeflow.org/v1alpha1", "TrainJob")
-    trainer = job["data_info"]["trainer"]
+    trainer = job["spec"]["trainer"]
     assert trainer["command"] == ["torchrun"]
     options, overrides = trainer["args"][: trainer["args"].index("train.py")], trainer["args"]
     assert any(option.startswith("--rdzv-id=") and not option.endswith("=none") for option in options)

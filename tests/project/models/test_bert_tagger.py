@@ -206,12 +206,20 @@ def test_a_language_model_with_old_names_loads_whole_and_without_noise(
     assert torch.equal(net.encoder.encoder.layer[1].output.dense.weight, weights["encoder.layer.1.output.dense.weight"])
 
 
-def test_warnings_of_transformers_are_back_after_loading(bert_folder: Path) -> None:
+def test_loading_logs_nothing_and_restores_the_verbosity_of_transformers(bert_folder: Path) -> None:
     import logging
+    import logging.handlers
+    from queue import SimpleQueue
 
-    logger = logging.getLogger("transformers.modeling_utils")
+    records: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    logger, handler = logging.getLogger("transformers"), logging.handlers.QueueHandler(records)
     level = logger.level
-    tagger(checkpoint=str(bert_folder))
+    logger.addHandler(handler)
+    try:
+        tagger(checkpoint=str(bert_folder))
+    finally:
+        logger.removeHandler(handler)
+    assert records.empty()
     assert logger.level == level
     with pytest.raises(InputError):
         tagger(checkpoint="no-such-model")
