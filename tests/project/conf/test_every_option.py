@@ -1,4 +1,4 @@
-"""Every option of every group composes, and holds no key that nothing takes."""
+"""Every option of every config group composes, and every key in it is a parameter of its target."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEEDED = {("data", "image_folder"): ["data.root=x"], ("data", "conll_files"): ["
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -31,7 +31,7 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
-def test_option(group: str, option: str) -> None:
+def test_every_key_is_a_parameter(group: str, option: str) -> None:
     settings = compose([f"{group}={option}", *NEEDED.get((group, option), [])]).settings
     for path, node in targets(settings):
         keys = set(node) - {"_target_", "_partial_"}
@@ -40,8 +40,8 @@ def test_option(group: str, option: str) -> None:
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
-def test_every_key_of_a_target_is_read(group: str, option: str) -> None:
-    """What stands at the top of a composed config is what the experiment reads, nothing else."""
+def test_top_level_keys(group: str, option: str) -> None:
+    """A composed config has exactly the top-level keys that the engine reads."""
     settings = compose([f"{group}={option}", *NEEDED.get((group, option), [])]).settings
     known = {
         "seed",
@@ -60,20 +60,20 @@ def test_every_key_of_a_target_is_read(group: str, option: str) -> None:
     assert set(settings) == known
 
 
-def test_recipes_open_with_their_command() -> None:
+def test_recipes_start_with_their_command() -> None:
     for path in (CONF / "experiment").glob("*.yaml"):
         assert f"# python train.py experiment={path.stem}" in path.read_text(), path
 
 
 @pytest.mark.parametrize("option", [f"{group}={option}" for group, option in OPTIONS if group not in ("experiment", "debug")])
-def test_a_default_in_yaml_is_the_one_in_code(option: str) -> None:
-    """Callers from Python get what the command line gets: where both have a default, the two are one."""
+def test_default_in_yaml_equals_default_in_code(option: str) -> None:
+    """Python callers get the defaults of the command line: where YAML and code both have one, they are equal."""
     group, _, name = option.partition("=")
     settings = compose([option, *NEEDED.get((group, name), [])]).settings
     for path, node in targets(settings):
-        if option == "checkpoint=epoch":  # says what differs
+        if option == "checkpoint=epoch":  # an override of another option
             continue
-        # two models of one class differ in YAML only, and what is nested is the choice of the file that nests it
+        # two models of one class differ only in YAML; nested targets belong to the file around them
         if str(node["_target_"]).startswith("arclight.") and path != "model" and path.count(".") == path.startswith("logger."):
             parameters = parameters_of(str(node["_target_"]), path)
             defaults = {key: parameters[key].default for key in node if key in parameters}

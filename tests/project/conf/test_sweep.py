@@ -1,4 +1,4 @@
-"""The search that W&B steers: what its agent types composes, and steers by a metric that the runs log."""
+"""scripts/sweep.yaml: the commands of W&B's agent compose, and its metric is one that the runs log."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SWEEP: dict[str, Any] = yaml.safe_load((CONF.parent / "scripts" / "sweep.yaml").
 
 
 def values_of(parameter: dict[str, Any]) -> list[Any]:
-    """Every value of a list, both ends of a range."""
+    """Returns every value of a list, or both ends of a range."""
     return parameter["values"] if "values" in parameter else [parameter["min"], parameter["max"]]
 
 
-def typed(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What W&B's own agent starts when the server sends these values."""
+def agent_command(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns the command that W&B's agent starts for these values."""
     from wandb import wandb_agent
 
     started: list[list[str]] = []
@@ -37,7 +37,7 @@ def typed(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
             started.append(command)
 
     monkeypatch.setattr(wandb_agent, "AgentProcess", Process)
-    monkeypatch.setenv("WANDB_RUN_ID", "")  # so that what the agent sets ends with the test
+    monkeypatch.setenv("WANDB_RUN_ID", "")  # the agent sets these: restore them after the test
     monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", "")
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
     monkeypatch.setenv("WANDB_DIR", str(Path.cwd()))
@@ -50,7 +50,7 @@ def typed(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture(scope="module")
 def composed_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RunConfig]]:
-    """A config for every value of every parameter, as few as hold them all."""
+    """Returns the fewest configs that cover every value of every parameter."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(tmp_path_factory.mktemp("sweep"))
         yield compose_all(monkeypatch)
@@ -61,7 +61,7 @@ def compose_all(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     made = []
     for row in itertools.zip_longest(*columns.values()):
         values = {key: columns[key][0] if value is None else value for key, value in zip(columns, row, strict=True)}
-        command = typed(values, monkeypatch)
+        command = agent_command(values, monkeypatch)
         assert command[:3] == ["/usr/bin/env", "python", "train.py"]
         composed = compose(command[3:])
         for key, value in values.items():
@@ -80,7 +80,7 @@ def test_every_value_composes_and_can_be_built(composed_all: list[RunConfig]) ->
         assert "wandb" in composed.settings["logger"]
 
 
-def test_it_steers_by_what_the_runs_log(composed_all: list[RunConfig]) -> None:
+def test_its_metric_is_logged_and_monitored(composed_all: list[RunConfig]) -> None:
     from project.lightning_modules.image_classifier import ImageClassifier
 
     assert SWEEP["metric"]["name"] == monitor_of(composed_all[0].settings) == ImageClassifier.monitor.metric
@@ -89,8 +89,8 @@ def test_it_steers_by_what_the_runs_log(composed_all: list[RunConfig]) -> None:
     assert SWEEP["early_terminate"]["min_iter"] < composed_all[0].settings["trainer"]["max_epochs"]
 
 
-def test_it_is_a_sweep_for_wandb() -> None:
-    assert json.dumps(SWEEP)  # as it goes to the server
+def test_it_is_a_valid_sweep() -> None:
+    assert json.dumps(SWEEP)  # sent as JSON to the server
     assert SWEEP["method"] in ("bayes", "random", "grid")
     for key, parameter in SWEEP["parameters"].items():
         assert set(parameter) in ({"values"}, {"distribution", "min", "max"}), key

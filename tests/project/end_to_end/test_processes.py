@@ -1,4 +1,4 @@
-"""One command, any number of processes: the same numbers as one, nothing started twice, and no hang when one dies."""
+"""One command, any number of processes: same numbers, no process twice, no hang (arclight.callbacks.gradient_order)."""
 
 from __future__ import annotations
 

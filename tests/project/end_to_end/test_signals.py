@@ -1,4 +1,4 @@
-"""A signal ends a run after a whole step, saved, told and with the status that shells expect; it goes on to the same end."""
+"""A signal finishes the step, saves, exits with 128 + its number; resume ends equal (arclight.launch.signal_forwarding)."""
 
 from __future__ import annotations
 
