@@ -36,7 +36,7 @@ from arclight.checkpoint.contents import restore, sharded
 from arclight.config.compose import read_settings
 from arclight.data.download import unpack
 from arclight.errors import InputError
-from arclight.metrics.prediction_file import read_predictions
+from arclight.metrics.records import read_predictions
 from arclight.report.report import write_report
 from arclight.text.columns import in_iob2, read_columns
 from project.data.cifar10 import CLASS_NAMES, FOLDER, RECORD, TEST_FILES, TRAIN_FILES, Cifar10

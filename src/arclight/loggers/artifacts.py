@@ -11,7 +11,7 @@ from typing import Any, Literal
 from lightning.pytorch.loggers import Logger
 
 from arclight.loggers.run_ids import read_object
-from arclight.metrics.prediction_file import ImagePrediction, read_predictions
+from arclight.metrics.records import ClassPrediction, read_predictions
 
 Artifact = Literal["report", "checkpoint", "confusion", "classes", "mistakes", "predictions"]
 FILES: dict[Artifact, str] = {
@@ -115,10 +115,11 @@ def prediction_rows(path: Path) -> Rows:
     """What was predicted of each test sample, at most MOST_ROWS, from a predictions.jsonl."""
     rows = []
     for prediction in read_predictions(path)[:MOST_ROWS]:
-        if isinstance(prediction, ImagePrediction):
+        if isinstance(prediction, ClassPrediction):
             rows.append([prediction.index, prediction.label, prediction.predicted, prediction.confidence])
         else:
-            rows.append([prediction.index, " ".join(prediction.labels), " ".join(prediction.predicted), None])
+            labels, predicted, _ = zip(*prediction.entries(), strict=True)
+            rows.append([prediction.index, " ".join(labels), " ".join(predicted), None])
     return ["index", "true", "predicted", "confidence"], rows
 
 

@@ -1,1 +1,1 @@
-"""Tables, predictions, calibration and intervals for any classification task."""
+"""Score tables, per-sample predictions, calibration, confidence intervals and significance tests."""

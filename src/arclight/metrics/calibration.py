@@ -1,4 +1,4 @@
-"""Whether confidence can be believed: of what was predicted with 80 %, is 80 % right?
+"""Calibration: of everything predicted with a confidence of 80 %, is 80 % correct?
 
 Source: Guo et al., "On calibration of modern neural networks", 2017: reliability diagram and expected calibration error with
 bins of equal width.
@@ -11,53 +11,42 @@ from typing import NamedTuple
 
 import numpy as np
 
-from arclight.metrics.prediction_file import ImagePrediction, Prediction
+from arclight.metrics.records import Prediction
 
-BINS = 10
+NUM_BINS = 10
 
 
 class Bin(NamedTuple):
-    """Predictions whose confidence is nearly the same: how many, mean confidence, share that is right."""
+    """Predictions of similar confidence: their number, mean confidence and accuracy."""
 
     num: int
     confidence: float
-    right: float
+    accuracy: float
 
 
 class Calibration(NamedTuple):
-    """How confidence and what was right go together; bins without predictions are left out.
-
-    `error` is their mean distance, 0..1, each bin weighted by how many predictions it holds.
-    """
+    """Expected calibration error, mean confidence and accuracy, each 0..1; empty bins are left out."""
 
     error: float
     confidence: float
-    right: float
+    accuracy: float
     num: int
     bins: list[Bin]
 
 
 def calibrate(predictions: Sequence[Prediction]) -> Calibration | None:
-    """The calibration of images, or of words; what has no confidence counts nowhere. None when nothing has one."""
-    confidence: list[float] = []
-    right: list[bool] = []
-    for prediction in predictions:
-        if isinstance(prediction, ImagePrediction):
-            entries = [(prediction.confidence, prediction.label == prediction.predicted)]
-        else:
-            truths = zip(prediction.labels, prediction.predicted, strict=True)
-            entries = [(sure, true == said) for sure, (true, said) in zip(prediction.confidence, truths, strict=True)]
-        confidence += [sure for sure, _ in entries if sure is not None]
-        right += [is_right for sure, is_right in entries if sure is not None]
-    if not confidence:
+    """Returns the calibration over all entries that have a confidence; None when none has."""
+    entries = [entry for prediction in predictions for entry in prediction.entries() if entry[2] is not None]
+    if not entries:
         return None
-    return summarise(np.array(confidence), np.array(right))
+    confidence = np.array([sure for _, _, sure in entries], dtype=np.float64)
+    return calibration_of(confidence, np.array([label == predicted for label, predicted, _ in entries]))
 
 
-def summarise(confidence: np.ndarray, right: np.ndarray) -> Calibration:
-    """Of confidence (N,) from 0 to 1 and whether each was right (N,)."""
-    places = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    num, sums, rights = (np.bincount(places, weights=values, minlength=BINS) for values in (None, confidence, right))
-    bins = [Bin(int(n), float(s / n), float(r / n)) for n, s, r in zip(num, sums, rights, strict=True) if n]
-    error = sum(part.num * abs(part.confidence - part.right) for part in bins) / len(confidence)
-    return Calibration(error, float(confidence.mean()), float(right.mean()), len(confidence), bins)
+def calibration_of(confidence: np.ndarray, correct: np.ndarray) -> Calibration:
+    """Returns the calibration of confidences (N,), 0..1, and whether each prediction was correct, bool (N,)."""
+    bins = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
+    num, sums, hits = (np.bincount(bins, weights=values, minlength=NUM_BINS) for values in (None, confidence, correct))
+    filled = [Bin(int(n), float(s / n), float(h / n)) for n, s, h in zip(num, sums, hits, strict=True) if n]
+    error = sum(one.num * abs(one.confidence - one.accuracy) for one in filled) / len(confidence)
+    return Calibration(error, float(confidence.mean()), float(correct.mean()), len(confidence), filled)

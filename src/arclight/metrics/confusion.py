@@ -11,15 +11,15 @@ from arclight.metrics.tables import Table, tabulate
 
 
 def accuracy(matrix: Tensor) -> float:
-    """Share of samples whose class was predicted, 0..1; 0 of an empty matrix."""
+    """Returns the fraction of samples whose class was predicted, 0..1; 0 for an empty matrix."""
     total = int(matrix.sum())
     return int(matrix.trace()) / total if total else 0.0
 
 
 def class_table(matrix: Tensor, classes: Sequence[str], *, title: str, leave_out: Collection[str] = ()) -> Table:
-    """Precision, recall and F1 of each class, and their averages, as scikit-learn's classification_report gives them.
+    """Returns precision, recall and F1 of each class and their averages, as scikit-learn's classification_report.
 
-    With every class in the table, precision, recall and F1 of "micro avg" would all be the accuracy, so it is not there.
+    With every class in the table, precision, recall and F1 of "micro avg" would all equal the accuracy, so it is left out.
 
     Args:
         matrix: int64 (classes, classes), rows true, columns predicted.

@@ -1,4 +1,4 @@
-"""Where a model is wrong, from its predictions: which labels it takes for which, which samples, and at which lengths."""
+"""Where a model is wrong: the most confident errors, the most frequent confusions, scores by class and by length."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from arclight.errors import InputError
-from arclight.metrics.bootstrap import count, interval, score
-from arclight.metrics.prediction_file import ImagePrediction, Prediction, SentencePrediction
+from arclight.metrics.bootstrap import confidence_interval, f1_score
+from arclight.metrics.records import ClassPrediction, Counts, Prediction, metric_counts
+
+MAX_ERRORS = 24  # that a run keeps in mistakes.json
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often one label was taken for another, and which share of all samples (words) of that label this is, 0..1."""
+    """How often one label was predicted as another, and the fraction of that label's entries, 0..1."""
 
     label: str
     predicted: str
@@ -23,7 +25,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Scored:
-    """A score of some samples, 0..1, with its 95 % bootstrap interval."""
+    """A metric over some samples, 0..1, with its 95 % bootstrap interval."""
 
     name: str
     num_samples: int
@@ -32,14 +34,20 @@ class Scored:
     high: float
 
 
+def most_confident_errors(predictions: Iterable[Prediction], num: int = MAX_ERRORS) -> list[Prediction]:
+    """Returns the samples with a wrong label, by falling confidence of what is wrong in them, then by their row."""
+    wrong = [(error_confidence(one), one) for one in predictions if any(label != said for label, said, _ in one.entries())]
+    return [prediction for _, prediction in sorted(wrong, key=lambda pair: (-pair[0], pair[1].index))[:num]]
+
+
+def error_confidence(prediction: Prediction) -> float:
+    """Returns the highest confidence of a wrong label, 0..1; 0 where none has one."""
+    return max((sure or 0.0 for label, predicted, sure in prediction.entries() if label != predicted), default=0.0)
+
+
 def worst_confusions(predictions: Iterable[Prediction], num: int = 10) -> list[Confusion]:
-    """What was most often taken for what, of sentences word by word; of equal counts the greater share first."""
-    pairs: Counter[tuple[str, str]] = Counter()
-    for prediction in predictions:
-        if isinstance(prediction, ImagePrediction):
-            pairs[prediction.label, prediction.predicted] += 1
-        else:
-            pairs.update(zip(prediction.labels, prediction.predicted, strict=True))
+    """Returns the most frequent confusions over all entries; of equal counts the greater fraction first."""
+    pairs = Counter((label, predicted) for prediction in predictions for label, predicted, _ in prediction.entries())
     support: Counter[str] = Counter()
     for (label, _), number in pairs.items():
         support[label] += number
@@ -48,43 +56,41 @@ def worst_confusions(predictions: Iterable[Prediction], num: int = 10) -> list[C
 
 
 def scores_by_class(predictions: Sequence[Prediction]) -> list[Scored]:
-    """F1 of each class, of sentences of each entity type, by falling score."""
-    counts = {name.removeprefix("f1/"): rows for name, rows in count(predictions).items() if name.startswith("f1/")}
-    scored = [Scored(name, int(rows[:, 2].sum()), float(score(rows.sum(0))), *interval(rows)) for name, rows in counts.items()]
+    """Returns F1 of each class or entity type, by falling score."""
+    counts = {name.removeprefix("f1/"): rows for name, rows in metric_counts(predictions).items() if name.startswith("f1/")}
+    scored = [_scored(name, int(rows[:, 2].sum()), rows) for name, rows in counts.items()]
     return sorted(scored, key=lambda one: -one.score)
 
 
 def scores_by_length(
     predictions: Sequence[Prediction], edges: Sequence[int] = (5, 10, 20, 40), *, metric: str = "f1"
 ) -> list[Scored]:
-    """A score of the sentences of each length, those of which there are none left out.
+    """Returns a metric over the samples of each length; lengths without samples are left out.
 
     Args:
-        predictions: of sentences.
-        edges: most words of each group, rising; the last group holds the longer ones.
-        metric: "f1" (entities), "accuracy" (words), or "f1/NAME" of one entity type.
+        predictions: of samples with several labels each; their number is the length.
+        edges: upper bound of each length group, rising; the last group holds longer samples.
+        metric: "f1", "accuracy", or "f1/NAME" of one class.
 
     Raises:
-        InputError: for predictions of images, which have no length, for edges that do not rise, or an unknown metric.
+        InputError: for records of one label each, for edges that do not rise, or an unknown metric.
     """
-    sentences = [prediction for prediction in predictions if isinstance(prediction, SentencePrediction)]
-    if len(sentences) < len(predictions):
-        raise InputError("predictions of images have no length; scores_by_class tells where they are wrong")
+    if any(isinstance(prediction, ClassPrediction) for prediction in predictions):
+        raise InputError("predictions with one label per sample have no length; use scores_by_class")
     if not edges or list(edges) != sorted({*edges}) or edges[0] < 1:
-        raise InputError(f"edges={list(edges)} must be rising numbers of words from 1 on, such as [5, 10, 20, 40]")
-    counts = count(sentences)
-    if sentences and metric not in counts:
-        raise InputError(f"metric={metric!r} is not counted of these predictions; take one of {', '.join(counts)}")
-    scored, least = [], 1
-    for most in [*edges, None]:
-        rows = [
-            row
-            for row, sentence in enumerate(sentences)
-            if least <= len(sentence.labels) and (most is None or len(sentence.labels) <= most)
-        ]
-        name = f"{least} or more" if most is None else f"{least} to {most}"
+        raise InputError(f"edges={list(edges)} must be rising whole numbers from 1, such as [5, 10, 20, 40]")
+    counts = metric_counts(predictions)
+    if predictions and metric not in counts:
+        raise InputError(f"metric={metric!r} is not available for these predictions; use one of {', '.join(counts)}")
+    lengths = [len(prediction.truth) for prediction in predictions]
+    scored, low = [], 1
+    for high in [*edges, None]:
+        rows = [row for row, length in enumerate(lengths) if low <= length and (high is None or length <= high)]
         if rows:
-            chosen = counts[metric][rows]
-            scored.append(Scored(name, len(rows), float(score(chosen.sum(0))), *interval(chosen)))
-        least = (most or least) + 1
+            scored.append(_scored(f"{low} or more" if high is None else f"{low} to {high}", len(rows), counts[metric][rows]))
+        low = (high or low) + 1
     return scored
+
+
+def _scored(name: str, num_samples: int, counts: Counts) -> Scored:
+    return Scored(name, num_samples, float(f1_score(counts.sum(0))), *confidence_interval(counts))

@@ -1,7 +1,6 @@
-"""What was predicted for each test sample: kept while the test runs, gathered from all processes, checked, written, read.
+"""Predictions of a test: collected batch by batch, gathered from all processes, checked and written to `predictions.jsonl`.
 
-Scores say how good a model is; `predictions.jsonl` says on which samples. It is what a paired comparison of two models
-(McNemar's test, a paired bootstrap) is made from, and where the analysis of errors begins.
+They are what a paired comparison of two models and the error analysis are computed from.
 """
 
 from __future__ import annotations
@@ -16,19 +15,18 @@ from typing import NamedTuple
 import torch
 import torch.distributed
 from torch import Tensor
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from arclight.config.atomic_file import write_atomically
 from arclight.interfaces import IGNORE_INDEX
-from arclight.metrics.prediction_file import ImagePrediction, Prediction, SentencePrediction, read_predictions
+from arclight.metrics.records import ClassPrediction, Prediction
 
-__all__ = ["ImagePrediction", "Prediction", "PredictionCollector", "Predictions", "SentencePrediction", "read_predictions"]
-
-TOLD_ROWS = 10  # that one message lists
-DIGITS = 6  # of a confidence
+MAX_LISTED_ROWS = 10  # in one message
+CONFIDENCE_DIGITS = 6
 
 
 class Flat(NamedTuple):
-    """Predictions as flat tensors: N samples, of which each has some of the M entries (one per image, one per word)."""
+    """Predictions as flat tensors: N samples with M entries in total (one per label)."""
 
     indices: Tensor  # int64 (N,), row in the split
     counts: Tensor  # int64 (N,), entries of each sample
@@ -38,31 +36,31 @@ class Flat(NamedTuple):
 
 
 class PredictionCollector:
-    """Takes what this process predicts, batch by batch, and gives what all processes predicted; waits for no device before.
+    """Collects what this process predicts without waiting for the device, then gathers what all processes predicted.
 
     Args:
         labels: names of the label numbers.
-        is_per_word: whether a sample has a prediction for each of its words, not one.
+        record_type: what each sample's prediction becomes.
     """
 
-    def __init__(self, labels: Sequence[str], *, is_per_word: bool) -> None:
+    def __init__(self, labels: Sequence[str], record_type: type[Prediction] = ClassPrediction) -> None:
         self.labels = tuple(labels)
-        self.is_per_word = is_per_word
+        self.record_type = record_type
         self._batches: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
     def add(self, indices: Tensor, labels: Tensor, predicted: Tensor, confidence: Tensor) -> None:
-        """Keeps one batch on its device. It is flattened later: how many words there are only the device knows.
+        """Stores one batch on its device. It is flattened later: only the device knows how many entries there are.
 
         Args:
-            indices: int64 (B,), rows of the split, -1 on rows that only fill the batch.
-            labels: int64 (B,), or (B, W) with IGNORED where no word is.
+            indices: int64 (B,), rows of the split, -1 on padding rows.
+            labels: int64 (B,) or (B, W), IGNORE_INDEX where there is no entry.
             predicted: int64, shaped as the labels.
             confidence: float, shaped as the labels; nan where there is none.
         """
         self._batches.append((indices, labels.to(torch.int32), predicted.to(torch.int32), confidence.to(torch.float32)))
 
     def gather(self, num_samples: int | None) -> Predictions:
-        """The predictions of all processes in the order of the split; every process must ask, and each gets them.
+        """Returns the predictions of all processes in the order of the split. A collective call: every process must make it.
 
         Args:
             num_samples: of the split, each of which must have been predicted once; None when a limit cut the test short.
@@ -72,32 +70,29 @@ class PredictionCollector:
         """
         batches, self._batches = self._batches, []
         flat = Flat(*(torch.cat(all_gather(column)) for column in flatten(batches)))
-        check(flat.indices, num_samples)
-        return Predictions(self.labels, in_order(flat), self.is_per_word)
+        check_complete(flat.indices, num_samples)
+        return Predictions(self.labels, sort_by_index(flat), self.record_type)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Every sample's prediction, in the order of the split; iterating gives one dataclass per sample."""
+    """Every sample's prediction, in the order of the split; iterating gives one record per sample."""
 
     labels: tuple[str, ...]
     flat: Flat
-    is_per_word: bool
+    record_type: type[Prediction]
 
     def __len__(self) -> int:
         return len(self.flat.indices)
 
     def __iter__(self) -> Iterator[Prediction]:
-        places = [0, *self.flat.counts.cumsum(0).tolist()]
+        bounds = [0, *self.flat.counts.cumsum(0).tolist()]
         true, predicted = ([self.labels[number] for number in numbers.tolist()] for numbers in self.flat[2:4])
-        confidence = [round(value, DIGITS) if math.isfinite(value) else None for value in self.flat.confidence.tolist()]
+        values = self.flat.confidence.tolist()
+        confidence = [round(value, CONFIDENCE_DIGITS) if math.isfinite(value) else None for value in values]
         for row, index in enumerate(self.flat.indices.tolist()):
-            start, end = places[row], places[row + 1]
-            if self.is_per_word:
-                parts = (tuple(true[start:end]), tuple(predicted[start:end]), tuple(confidence[start:end]))
-                yield SentencePrediction(index, *parts)
-            else:
-                yield ImagePrediction(index, true[start], predicted[start], confidence[start])
+            own = slice(bounds[row], bounds[row + 1])
+            yield self.record_type.from_entries(index, true[own], predicted[own], confidence[own])
 
     def write(self, path: Path) -> None:
         """Writes one JSON object per line, atomically."""
@@ -106,7 +101,7 @@ class Predictions:
 
 
 def flatten(batches: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> Flat:
-    """Batches as `PredictionCollector.add` takes them, without rows that fill up and places where no word is; on the CPU."""
+    """Returns batches as `PredictionCollector.add` takes them without padding rows and ignored entries, on the CPU."""
     integers, floats = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
     parts = [Flat(integers, integers, integers, integers, floats)]
     for indices, labels, predicted, confidence in batches:
@@ -119,47 +114,38 @@ def flatten(batches: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> Flat:
 
 
 def all_gather(values: Tensor) -> list[Tensor]:
-    """The tensors (N,) of all processes by rank, on the CPU; N may differ. Every process must ask."""
+    """Returns the tensors (N,) of all processes by rank, on the CPU; N may differ. A collective call."""
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()):
         return [values]
-    # NCCL knows tensors on the GPU only, gloo all collectives on the CPU only
-    values = values.to("cuda" if "nccl" in distributed.get_backend() else "cpu")
-    length = torch.tensor([len(values)], device=values.device)
-    lengths = [torch.zeros_like(length) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(lengths, length)
-    sizes = [int(other) for other in lengths]
-    # collectives want equal shapes, and at least one number
-    padded = torch.nn.functional.pad(values, (0, max(1, *sizes) - len(values)))
-    gathered = [torch.zeros_like(padded) for _ in sizes]
-    distributed.all_gather(gathered, padded)
-    return [other[:size].cpu() for other, size in zip(gathered, sizes, strict=True)]
+    # NCCL supports only tensors on the GPU, gloo all collectives only on the CPU; none an empty tensor
+    padded = torch.nn.functional.pad(values, (0, 1)).to("cuda" if "nccl" in distributed.get_backend() else "cpu")
+    return [other[:-1].cpu() for other in gather_all_tensors(padded)]
 
 
-def check(indices: Tensor, num_samples: int | None) -> None:
-    """Passes where every row 0..num_samples-1 stands exactly once; of an unknown number, where none stands twice.
+def check_complete(indices: Tensor, num_samples: int | None) -> None:
+    """Checks that every row 0..num_samples-1 occurs exactly once or, for an unknown number, that none occurs twice.
 
     Raises:
-        RuntimeError: naming the rows that are missing, doubled or not of the split. A bug, never the user's mistake.
+        RuntimeError: naming the rows that are missing, repeated or outside the split. A bug, never the user's error.
     """
     rows, counts = indices.unique(return_counts=True)
     faults = {"predicted more than once": rows[counts > 1]}
     if num_samples is not None:
         expected = torch.arange(num_samples)
         faults["missing"] = expected[~torch.isin(expected, rows)]
-        faults["not of the split"] = rows[rows >= num_samples]
-    told = [f"{len(wrong)} {name} ({list_rows(wrong)})" for name, wrong in faults.items() if len(wrong)]
-    if told:
-        raise RuntimeError(f"the test did not predict every sample exactly once: rows {', '.join(told)}")
+        faults["outside the split"] = rows[rows >= num_samples]
+    found = []
+    for name, wrong in faults.items():
+        if len(wrong):
+            listed = ", ".join(map(str, wrong[:MAX_LISTED_ROWS].tolist()))
+            found.append(f"{len(wrong)} {name} ({listed}{', ...' if len(wrong) > MAX_LISTED_ROWS else ''})")
+    if found:
+        raise RuntimeError(f"the test did not predict every sample exactly once: rows {', '.join(found)}")
 
 
-def list_rows(rows: Tensor) -> str:
-    """The first few of them."""
-    return ", ".join(map(str, rows[:TOLD_ROWS].tolist())) + (", ..." if len(rows) > TOLD_ROWS else "")
-
-
-def in_order(flat: Flat) -> Flat:
-    """The same samples by rising index."""
+def sort_by_index(flat: Flat) -> Flat:
+    """Returns the same samples by rising index."""
     order = flat.indices.argsort(stable=True)
     counts = flat.counts[order]
     starts = (flat.counts.cumsum(0) - flat.counts)[order]  # of each sample among the entries

@@ -1,4 +1,4 @@
-"""Tables of precision, recall and F1, made of counts."""
+"""Tables of precision, recall and F1, computed from counts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """Scores of one class, or an average over classes; each 0..1, and 0 where it would divide by 0.
-
-    `support` is how often the class occurs in truth.
-    """
+    """Scores of one class or an average over classes, each 0..1, 0 for a division by 0; `support` counts true occurrences."""
 
     name: str
     precision: float
@@ -27,26 +24,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One row per class, and the averages over them."""
+    """One row per class, and averages over them."""
 
     title: str
     rows: tuple[Row, ...]
     averages: tuple[Row, ...]
 
     def to_plain(self) -> dict[str, Any]:
-        """The table as lists, dicts, strings and numbers, ready for JSON."""
-        return {
-            "title": self.title,
-            "rows": [asdict(row) for row in self.rows],
-            "averages": [asdict(row) for row in self.averages],
-        }
+        """Returns the table as lists, dicts, strings and numbers, ready for JSON."""
+        rows, averages = ([asdict(row) for row in part] for part in (self.rows, self.averages))
+        return {"title": self.title, "rows": rows, "averages": averages}
 
     def to_rich(self) -> rich.table.Table:
-        """The table for a terminal: four decimals, numbers to the right, a line above the averages."""
+        """Returns the table for a terminal: four decimals, a line above the averages."""
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        # Text, since rich would take a name such as "[red]" in a plain string for markup
+        # Text, because rich reads a name such as "[red]" in a plain string as markup
         table = RichTable(title=Text(self.title), title_justify="left")
         table.add_column("")
         for heading in ("precision", "recall", "f1", "support"):
@@ -66,42 +60,37 @@ def tabulate(
     title: str,
     averages: Sequence[str] = ("micro avg", "macro avg", "weighted avg"),
 ) -> Table:
-    """The table of classes of which each has been counted.
+    """Returns the table of some classes.
 
     Args:
-        counts: int64 (classes, 3); for each class, how often it was predicted and right, predicted, and true.
+        counts: int64 (classes, 3); true positives, predicted and true of each class.
         names: of the classes.
         title: of the table.
         averages: any of "micro avg" (scores of the summed counts), "macro avg" (plain mean of the rows) and "weighted avg"
-            (mean of the rows weighted by support), in the order wanted.
+            (mean of the rows weighted by support), in this order.
     """
     triples: list[list[int]] = counts.tolist()
     rows = tuple(_row(name, *triple) for name, triple in zip(names, triples, strict=True))
     sums = [sum(column) for column in zip(*triples, strict=True)] or [0, 0, 0]
     total = sums[2]
-    made: dict[str, Callable[[], Row]] = {
+    average_rows: dict[str, Callable[[], Row]] = {
         "micro avg": lambda: _row("micro avg", *sums),
         "macro avg": lambda: _mean("macro avg", rows, [1] * len(rows), total),
         "weighted avg": lambda: _mean("weighted avg", rows, [row.support for row in rows], total),
     }
-    return Table(title=title, rows=rows, averages=tuple(made[name]() for name in averages))
+    return Table(title=title, rows=rows, averages=tuple(average_rows[name]() for name in averages))
 
 
 def _row(name: str, correct: int, predicted: int, true: int) -> Row:
     return Row(name, _ratio(correct, predicted), _ratio(correct, true), _ratio(2 * correct, predicted + true), true)
 
 
-def _mean(name: str, rows: Sequence[Row], weights: Sequence[int], support: int) -> Row:
+def _mean(average: str, rows: Sequence[Row], weights: Sequence[int], support: int) -> Row:
     def mean(scores: Iterable[float]) -> float:
         return _ratio(sum(score * weight for score, weight in zip(scores, weights, strict=True)), sum(weights))
 
-    return Row(
-        name,
-        mean(row.precision for row in rows),
-        mean(row.recall for row in rows),
-        mean(row.f1 for row in rows),
-        support,
-    )
+    precision, recall, f1 = (mean(getattr(row, name) for row in rows) for name in ("precision", "recall", "f1"))
+    return Row(average, precision, recall, f1, support)
 
 
 def _ratio(part: float, whole: float) -> float:

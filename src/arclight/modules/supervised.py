@@ -19,10 +19,10 @@ from arclight.data.samplers import DROPOUT, derive_seed
 from arclight.errors import InputError
 from arclight.interfaces import IGNORE_INDEX, DataInfo
 from arclight.metrics.predictions import PredictionCollector, Predictions
+from arclight.metrics.records import ClassPrediction, Prediction
 from arclight.metrics.tables import Table
 from arclight.modules.compiled_loss import CompiledLoss
 from arclight.optim.param_groups import LrRule, LRSchedule, MakeOptimizer, configure, lr_factor, read_rates
-from arclight.text.info import TokenInfo
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class SupervisedModule(LightningModule):
 
     info_type: ClassVar[type[DataInfo]]  # the kind of data that it learns from
     monitor: ClassVar[Monitor]
+    record_type: ClassVar[type[Prediction]] = ClassPrediction  # what the prediction of a test sample becomes
     reduction: ClassVar[Literal["mean", "sum"]] = "mean"  # of the losses of a batch
 
     def __init__(
@@ -112,7 +113,7 @@ class SupervisedModule(LightningModule):
         self.confusion = MulticlassConfusionMatrix(len(labels), ignore_index=IGNORE_INDEX, validate_args=False)
         self.scores: Scores | None = None
         self.predictions: Predictions | None = None
-        self._collector = PredictionCollector(labels, is_per_word=isinstance(data_info, TokenInfo))
+        self._collector = PredictionCollector(labels, self.record_type)
         self.compiled: CompiledLoss | None = None
 
     @abstractmethod
@@ -186,7 +187,7 @@ class SupervisedModule(LightningModule):
         self._finish("val")
 
     def on_test_epoch_start(self) -> None:
-        self._collector = PredictionCollector(self._collector.labels, is_per_word=self._collector.is_per_word)
+        self._collector = PredictionCollector(self._collector.labels, self.record_type)
 
     def on_test_epoch_end(self) -> None:
         self._finish("test")

@@ -15,8 +15,8 @@ from arclight.config.differences import differences
 from arclight.config.locations import find_run
 from arclight.config.redaction import without_secrets
 from arclight.errors import InputError
-from arclight.metrics.bootstrap import Counts, Difference, compare, count
-from arclight.metrics.prediction_file import ImagePrediction, Prediction, read_predictions
+from arclight.metrics.bootstrap import Difference, paired_test
+from arclight.metrics.records import Counts, Prediction, metric_counts, read_predictions
 from arclight.runs.run_directory import read_config, read_results, read_status
 
 SHOWN = ("train/samples_per_s", "train/tokens_per_s", "train/step_ms", "time/total_s", "memory/peak_mb", "epochs", "parameters")
@@ -170,7 +170,7 @@ def pair_up(groups: Sequence[Group]) -> tuple[dict[tuple[str, str], Difference],
             continue
         for name in PAIRED:
             if name in first[1] and name in other[1]:
-                pairs[group.letter, name] = compare(first[1][name], other[1][name])
+                pairs[group.letter, name] = paired_test(first[1][name], other[1][name])
     return pairs, problems
 
 
@@ -180,10 +180,10 @@ def pooled(runs: Sequence[list[Prediction]]) -> tuple[list[Any], dict[str, Count
     Raises:
         ValueError: when the runs were not tested on the same samples, or on none.
     """
-    truths = [[(one.index, one.label if isinstance(one, ImagePrediction) else one.labels) for one in run] for run in runs]
+    truths = [[(one.index, one.truth) for one in run] for run in runs]
     if not truths[0] or any(truth != truths[0] for truth in truths):
         raise ValueError("its runs were not tested on the same samples")
-    counts = [count(run) for run in runs]
+    counts = [metric_counts(run) for run in runs]
     names = [name for name in PAIRED if all(name in own for own in counts)]
     return truths[0], {name: sum((own[name] for own in counts[1:]), counts[0][name]) for name in names}
 

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from arclight.metrics.calibration import BINS, Calibration
+from arclight.metrics.calibration import NUM_BINS, Calibration
 
 Lines = dict[str, list[tuple[float, float]]]
 Style = tuple[str, tuple[int, ...]]
@@ -112,14 +112,14 @@ def draw(title: str, lines: Lines, *, logarithmic: bool = False, styles: Sequenc
 def draw_calibration(calibration: Calibration) -> Any:
     """The reliability diagram: what is right of each bin of confidence, beside the line on which all would lie."""
     with figure("Reliability", (3.6, 3.2)) as (axes, markup):
-        width = 1 / BINS
-        places = [min(int(part.confidence * BINS), BINS - 1) * width for part in calibration.bins]
+        width = 1 / NUM_BINS
+        places = [min(int(part.confidence * NUM_BINS), NUM_BINS - 1) * width for part in calibration.bins]
         axes.bar(
-            places, [part.right for part in calibration.bins], width=0.9 * width, align="edge", color=LINES[0][0], alpha=0.75
+            places, [part.accuracy for part in calibration.bins], width=0.9 * width, align="edge", color=LINES[0][0], alpha=0.75
         )
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1, dashes=(4, 3))
         means = [part.confidence for part in calibration.bins]
-        axes.plot(means, [part.right for part in calibration.bins], color=LINES[1][0], marker="D", markersize=4, linewidth=0)
+        axes.plot(means, [part.accuracy for part in calibration.bins], color=LINES[1][0], marker="D", markersize=4, linewidth=0)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right")
     return markup[0]
 

@@ -6,10 +6,9 @@ import json
 import re
 from typing import Any
 
-from arclight.metrics.confident_errors import MOST
-from arclight.metrics.prediction_file import SentencePrediction, image_prediction, sentence_prediction
+from arclight.metrics.error_analysis import MAX_ERRORS, error_confidence
+from arclight.metrics.records import Prediction, Segment, parse_record
 from arclight.report.figures import LINES, draw_lengths
-from arclight.text.spans import Segment, segments, spans_of
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 LARGEST_PICTURE = 200_000  # characters
@@ -17,29 +16,20 @@ LARGEST_PICTURE = 200_000  # characters
 
 def read_errors(text: str) -> dict[str, Any]:
     """`pictures` and `sentences` of a mistakes.json, each mistake with what is true, what was said and how sure it was."""
-    entries = _dicts(json.loads(text), "mistakes")[:MOST]
+    entries = _dicts(json.loads(text), "mistakes")[:MAX_ERRORS]
     pictures, sentences = [], []
     for entry in entries:
         if "labels" in entry and "words" in entry:
-            sentences.append(_marked(sentence_prediction(entry), _words(entry)))
+            sentences.append(_marked(parse_record(entry), _words(entry)))
         elif "label" in entry:
-            mistake = image_prediction(entry)
+            mistake = parse_record(entry)
             pictures.append({"mistake": mistake, "image": _picture(entry)})
     return {"pictures": pictures, "sentences": sentences}
 
 
-def _marked(mistake: SentencePrediction, words: list[str]) -> dict[str, Any]:
-    gold, predicted = set(spans_of(mistake.labels)), set(spans_of(mistake.predicted))
-    wrong = zip(mistake.labels, mistake.predicted, mistake.confidence, strict=True)
-    sure = max((confidence or 0.0 for label, said, confidence in wrong if label != said), default=0.0)
-    if len(words) != len(mistake.labels):
-        raise ValueError(f"row {mistake.index}: {len(words)} words and {len(mistake.labels)} labels")
-    return {
-        "index": mistake.index,
-        "confidence": sure,
-        "gold": segments(words, mistake.labels, predicted),
-        "predicted": segments(words, mistake.predicted, gold),
-    }
+def _marked(error: Prediction, words: list[str]) -> dict[str, Any]:
+    gold, predicted = error.mark(words)
+    return {"index": error.index, "confidence": error_confidence(error), "gold": gold, "predicted": predicted}
 
 
 def read_dataset_summary(text: str) -> dict[str, Any]:
@@ -57,7 +47,7 @@ def read_dataset_summary(text: str) -> dict[str, Any]:
         }
         for split, numbers in _dict(dataset_summary, "lengths").items()
     }
-    samples = _dicts(dataset_summary, "samples")[:MOST]
+    samples = _dicts(dataset_summary, "samples")[:MAX_ERRORS]
     return {
         "splits": list(counts),
         "totals": list(totals.values()),
@@ -72,10 +62,8 @@ def read_dataset_summary(text: str) -> dict[str, Any]:
 
 
 def _sentence(sample: dict[str, Any]) -> list[Segment]:
-    words, labels = _words(sample), [str(label) for label in sample.get("labels") or []]
-    if len(words) != len(labels):
-        raise ValueError(f"{len(words)} words and {len(labels)} labels")
-    return segments(words, labels, set(spans_of(labels)))
+    words, labels = _words(sample), sample.get("labels") or []
+    return parse_record({"index": 0, "labels": labels, "predicted": labels, "confidence": [None] * len(labels)}).mark(words)[0]
 
 
 def _dict(holder: dict[str, Any], key: str) -> dict[str, Any]:

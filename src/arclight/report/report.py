@@ -19,9 +19,9 @@ from typing import Any
 from arclight.config.compose import read_settings
 from arclight.config.redaction import LEFT_OUT, hide_in_override, without_secrets
 from arclight.errors import InputError
-from arclight.metrics.bootstrap import count, interval, score
+from arclight.metrics.bootstrap import confidence_interval, f1_score
 from arclight.metrics.calibration import calibrate
-from arclight.metrics.prediction_file import ImagePrediction, parse_lines
+from arclight.metrics.records import metric_counts, parse_lines
 from arclight.report.config_diff import changes
 from arclight.report.figures import curves, draw_calibration
 from arclight.report.gallery import read_dataset_summary, read_errors
@@ -102,14 +102,13 @@ def _tested(text: str, results: dict[str, Any]) -> dict[str, Any]:
     if not predictions:
         raise ValueError("it holds no prediction")
     intervals = {}
-    for name, counts in itertools.islice(count(predictions).items(), MOST_INTERVALS):
+    for name, counts in itertools.islice(metric_counts(predictions).items(), MOST_INTERVALS):
         stored = results.get(f"test/{name}")
-        if isinstance(stored, int | float) and abs(float(score(counts.sum(0))) - stored) < AS_STORED:
-            intervals[f"test/{name}"] = interval(counts)
+        if isinstance(stored, int | float) and abs(float(f1_score(counts.sum(0))) - stored) < AS_STORED:
+            intervals[f"test/{name}"] = confidence_interval(counts)
     calibration = calibrate(predictions)
     figure = draw_calibration(calibration) if calibration else None
-    is_per_word = not isinstance(predictions[0], ImagePrediction)
-    return {"intervals": intervals, "calibration": calibration, "figure": figure, "unit": "words" if is_per_word else "images"}
+    return {"intervals": intervals, "calibration": calibration, "figure": figure, "unit": predictions[0].unit}
 
 
 def _scores(text: str) -> dict[str, Any]:

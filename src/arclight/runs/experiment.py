@@ -28,7 +28,7 @@ from arclight.distributed.signals import Interrupted, Interruption
 from arclight.errors import InputError
 from arclight.hardware import memory
 from arclight.loggers.factory import close_loggers
-from arclight.metrics.confident_errors import most_confident_errors
+from arclight.metrics.error_analysis import most_confident_errors
 from arclight.metrics.predictions import Predictions
 from arclight.modules.supervised import Scores
 from arclight.report.report import write_report

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from arclight.checkpoint.contents import Restored
-    from arclight.metrics.prediction_file import Prediction
+    from arclight.metrics.records import Prediction
 
     Column = NDArray[np.float64]
 
@@ -132,13 +132,13 @@ class Run:
         Raises:
             InputError: when the run has not been tested.
         """
-        from arclight.metrics.prediction_file import read_predictions
+        from arclight.metrics.records import read_predictions
 
         return read_predictions(self.folder / "predictions.jsonl")
 
     def misclassified(self, num: int = 24) -> list[Prediction]:
         """Returns the `num` most confident errors on the test split, highest confidence first; raises as `predictions` does."""
-        from arclight.metrics.confident_errors import most_confident_errors
+        from arclight.metrics.error_analysis import most_confident_errors
 
         return most_confident_errors(self.predictions, num)
 

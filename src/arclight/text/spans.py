@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from arclight.metrics.records import Segment
+
 
 class Span(NamedTuple):
     """An entity from word `start` to the word before `end`."""
@@ -12,14 +14,6 @@ class Span(NamedTuple):
     start: int
     end: int
     type: str
-
-
-class Segment(NamedTuple):
-    """Words that stand together on a page; `type` is empty where they are no entity, `is_right` where both sides agree."""
-
-    text: str
-    type: str
-    is_right: bool
 
 
 def spans_of(tags: Sequence[str]) -> list[Span]:

@@ -17,6 +17,7 @@ from arclight.modules.supervised import Monitor, Scores, SupervisedModule
 from arclight.optim.param_groups import LrRule, LRSchedule, MakeOptimizer
 from arclight.text.entities import EntityCounts, entity_table, words
 from arclight.text.info import TokenBatch, TokenInfo
+from arclight.text.records import SentencePrediction
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class TokenTagger(SupervisedModule):
 
     info_type = TokenInfo
     monitor = Monitor("val/f1", "max")
+    record_type = SentencePrediction
     reduction = "sum"
 
     def __init__(

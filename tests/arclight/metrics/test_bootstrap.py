@@ -7,12 +7,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from arclight.metrics.bootstrap import compare, count, interval, resample, score
-from arclight.metrics.prediction_file import ImagePrediction, SentencePrediction
+from arclight.metrics.bootstrap import confidence_interval, f1_score, paired_test, resample
 
 
-def made_up(num_samples: int, shares: tuple[float, float], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Whether two models were right on the same samples, as counts; they share half of their luck."""
+def random_counts(num_samples: int, shares: tuple[float, float], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns counts of two correlated models on the same samples."""
     random = np.random.default_rng(seed)
     luck = random.random((3, num_samples))
     rights = [np.where(luck[2] < 0.5, luck[0], luck[index]) < share for index, share in enumerate(shares)]
@@ -27,40 +26,40 @@ def entity_counts(seed: int) -> NDArray[np.int64]:
     return np.stack([np.minimum(true, predicted) * random.integers(0, 2, 400), predicted, true], axis=1)
 
 
-def test_f1_of_one_prediction_a_sample_is_accuracy() -> None:
-    assert score(np.array([[3, 4, 4], [0, 0, 0], [2, 3, 5]])).tolist() == [0.75, 0.0, 0.5]
+def test_f1_equals_accuracy_with_one_label_per_sample() -> None:
+    assert f1_score(np.array([[3, 4, 4], [0, 0, 0], [2, 3, 5]])).tolist() == [0.75, 0.0, 0.5]
 
 
-def test_a_seed_is_a_seed() -> None:
+def test_same_seed_gives_same_interval() -> None:
     counts = entity_counts(0)
-    assert interval(counts) == interval(counts)
-    assert interval(counts) != interval(counts, seed=1)
+    assert confidence_interval(counts) == confidence_interval(counts)
+    assert confidence_interval(counts) != confidence_interval(counts, seed=1)
 
 
-def test_resampled_sums_are_of_as_many_samples() -> None:
+def test_resamples_have_the_original_number_of_samples() -> None:
     sums = resample(np.array([[1, 1], [0, 1], [0, 1]]), num_resamples=50, seed=0)
     assert sums.shape == (50, 2)
     assert set(sums[:, 1]) == {3}
 
 
-def test_the_interval_of_an_accuracy_is_that_of_scipy() -> None:
-    counts, _ = made_up(500, (0.8, 0.8), seed=1)
+def test_accuracy_interval_equals_scipy() -> None:
+    counts, _ = random_counts(500, (0.8, 0.8), seed=1)
     theirs = stats.bootstrap((counts[:, 0],), np.mean, n_resamples=9999, method="percentile", rng=np.random.default_rng(0))
-    assert interval(counts) == pytest.approx(tuple(theirs.confidence_interval), abs=0.004)
+    assert confidence_interval(counts) == pytest.approx(tuple(theirs.confidence_interval), abs=0.004)
 
 
-def test_the_interval_of_an_f1_is_that_of_drawing_sentences_one_by_one() -> None:
+def test_f1_interval_equals_drawing_samples_one_by_one() -> None:
     counts = entity_counts(2)
     random = np.random.default_rng(0)
-    drawn = [score(counts[random.integers(0, len(counts), len(counts))].sum(0)) for _ in range(5000)]
-    assert interval(counts) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.006)
+    drawn = [f1_score(counts[random.integers(0, len(counts), len(counts))].sum(0)) for _ in range(5000)]
+    assert confidence_interval(counts) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.006)
 
 
 @pytest.mark.parametrize("shares", [(0.8, 0.8), (0.78, 0.82), (0.7, 0.8)])
-def test_the_p_value_is_that_of_scipys_paired_bootstrap_and_near_its_permutation_test(shares: tuple[float, float]) -> None:
-    first, second = made_up(600, shares, seed=3)
+def test_p_value_equals_scipy_paired_bootstrap_and_permutation_test(shares: tuple[float, float]) -> None:
+    first, second = random_counts(600, shares, seed=3)
     pair = (first[:, 0], second[:, 0])
-    ours = compare(first, second)
+    ours = paired_test(first, second)
 
     def difference(one: Any, other: Any, axis: int = -1) -> Any:
         return np.mean(other, axis=axis) - np.mean(one, axis=axis)
@@ -77,36 +76,11 @@ def test_the_p_value_is_that_of_scipys_paired_bootstrap_and_near_its_permutation
     assert ours.value == pytest.approx(float(flipped.statistic))
 
 
-def test_two_that_are_the_same() -> None:
+def test_identical_models_have_p_value_1() -> None:
     counts = entity_counts(4)
-    assert compare(counts, counts) == (0.0, 0.0, 0.0, 1.0)
+    assert paired_test(counts, counts) == (0.0, 0.0, 0.0, 1.0)
 
 
-def test_unequal_tests_are_not_paired() -> None:
+def test_different_numbers_of_samples_are_refused() -> None:
     with pytest.raises(ValueError, match="400 and 399 samples cannot be paired"):
-        compare(entity_counts(0), entity_counts(0)[1:])
-
-
-def test_counts_of_images() -> None:
-    said = [("cat", "cat"), ("cat", "dog"), ("dog", "dog")]
-    counts = count([ImagePrediction(index, true, predicted, 0.5) for index, (true, predicted) in enumerate(said)])
-    assert {name: value.sum(0).tolist() for name, value in counts.items()} == {
-        "accuracy": [2, 3, 3],
-        "f1/cat": [1, 1, 2],
-        "f1/dog": [1, 2, 1],
-    }
-
-
-def test_counts_of_sentences() -> None:
-    one = SentencePrediction(0, ("B-PER", "I-PER", "O"), ("B-PER", "O", "B-LOC"), (0.5, 0.5, None))
-    two = SentencePrediction(1, ("B-LOC",), ("B-LOC",), (0.5,))
-    counts = count([one, two])
-    assert {name: value.tolist() for name, value in counts.items()} == {
-        "f1": [[0, 2, 1], [1, 1, 1]],
-        "accuracy": [[1, 3, 3], [1, 1, 1]],
-        "f1/LOC": [[0, 1, 0], [1, 1, 1]],
-        "f1/PER": [[0, 1, 1], [0, 0, 0]],
-    }
-    assert count([]) == {}
-    with pytest.raises(ValueError, match="images and sentences"):
-        count([one, ImagePrediction(1, "a", "b", 0.5)])
+        paired_test(entity_counts(0), entity_counts(0)[1:])

@@ -154,7 +154,7 @@ def test_packed_rows_are_scored_as_padded_ones(tagger: TokenTagger, subwords: Su
     tagger.eval()
     scores, predictions = [], []
     for batch in (subwords.batch(WHOLE), subwords.batch(WHOLE, tokens_per_row=64)):
-        collector = PredictionCollector(tagger.labels, is_per_word=True)
+        collector = PredictionCollector(tagger.labels, tagger.record_type)
         with torch.no_grad():
             tagger.count(batch, collector)
         scores.append(tagger.score())

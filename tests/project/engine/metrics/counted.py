@@ -1,4 +1,4 @@
-"""Two small tasks with their test splits, counted as one process of several counts them; run as a script, in real processes."""
+"""Two small modules with their test splits, evaluated as one process of several; run as a script in real processes."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ ADAM: Any = functools.partial(torch.optim.Adam, lr=0.1)
 
 
 class FirstPixels(nn.Module):
-    """Logits that are the first three numbers of the normalised image: the same, to the bit, in any batch."""
+    """Logits are the first three values of the normalised image: bitwise equal in any batch."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.flatten(1)[:, :3]
 
 
 class TokenTable(nn.Module):
-    """Logits of each subword from a table: the same, to the bit, in any batch."""
+    """Logits of each subword from a table: bitwise equal in any batch."""
 
     def __init__(self, data_info: TokenInfo) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class TokenTable(nn.Module):
 
 @functools.cache
 def phrases() -> tuple[TokenInfo, list[Any]]:
-    """Facts whose `max_length` cuts off the end of long sentences, and 13 sentences."""
+    """Returns data info whose `max_length` truncates long sentences, and 13 sentences."""
     data = SyntheticText(num_train=40, num_val=2, num_test=13, vocab_size=150)
     data.setup("fit")
     assert isinstance(data.data_info, TokenInfo)
@@ -65,7 +65,7 @@ def module(kind: str) -> SupervisedModule:
 
 
 def batches(kind: str, num_samples: int, shard: Shard) -> Iterable[Any]:
-    """The test batches, of at most 3 samples, of one process."""
+    """Returns the test batches of one process, at most 3 samples each."""
     if kind == "images":
         random = torch.Generator().manual_seed(1)
         images = torch.randint(0, 256, (num_samples, 3, 2, 2), dtype=torch.uint8, generator=random)
@@ -76,13 +76,13 @@ def batches(kind: str, num_samples: int, shard: Shard) -> Iterable[Any]:
     return TokenLoader(subwords, EvalSampler(torch.argsort(subwords.lengths, stable=True), 3, shard=shard))
 
 
-def new_kept(counted: SupervisedModule) -> PredictionCollector:
+def new_collector(counted: SupervisedModule) -> PredictionCollector:
     labels = getattr(counted.data_info, "labels", None) or counted.data_info.classes  # type: ignore[union-attr]
-    return PredictionCollector(labels, is_per_word=isinstance(counted.data_info, TokenInfo))
+    return PredictionCollector(labels, counted.record_type)
 
 
 def count(kind: str, num_samples: int, shard: Shard, collector: PredictionCollector) -> SupervisedModule:
-    """The task after all batches of this process."""
+    """Returns the module after all batches of this process."""
     counted = module(kind)
     for batch in batches(kind, num_samples, shard):
         counted.count(batch, collector)
@@ -90,19 +90,19 @@ def count(kind: str, num_samples: int, shard: Shard, collector: PredictionCollec
 
 
 def found(counted: SupervisedModule, predictions: Predictions) -> dict[str, Any]:
-    """What must not depend on the number of processes, as JSON holds it."""
+    """Returns what must not depend on the number of processes."""
     scores = counted.score()
     rows = [dataclasses.asdict(prediction) for prediction in predictions]
     return json.loads(json.dumps({"counts": scores.counts, "numbers": scores.numbers, "predictions": rows}))
 
 
 def main(rank: int, world_size: int, folder: Path) -> None:
-    """Counts every case as process `rank` and leaves what it found in `folder`."""
+    """Evaluates every case as process `rank` and writes the results to `folder`."""
     store = torch.distributed.FileStore(str(folder / "store"), world_size)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
     results = []
     for kind, num_samples in CASES:
-        collector = new_kept(module(kind))
+        collector = new_collector(module(kind))
         counted = count(kind, num_samples, Shard(rank, world_size), collector)
         results.append(found(counted, collector.gather(num_samples)))
     (folder / f"{rank}.json").write_text(json.dumps(results))

@@ -437,7 +437,10 @@ BROKEN = {  # content, what the page says of it
     "predictions.jsonl": [
         (b'{"index": 0, "lab', "line:1: damaged, Unterminated string"),
         (b"", "it holds no prediction."),
-        (b'{"index": 0, "label": "cat", "predicted": "dog", "confidence": 7}', "confidence 7 is no number from 0 to 1"),
+        (
+            b'{"index": 0, "label": "cat", "predicted": "dog", "confidence": 7}',
+            "confidence: Input should be less than or equal to 1",
+        ),
     ],
     "mistakes.json": [
         (b'{"mistakes": 3}', "it must hold a list of objects as &#39;mistakes&#39;."),
@@ -632,7 +635,7 @@ def test_intervals_stand_beside_the_scores_that_the_predictions_explain(run: Pat
 
 
 def test_calibration_in_words(run: Path) -> None:
-    assert "75.00 % sure of its images and 50.00 % of them were right: it is too sure of itself" in Reader(page(run)).text
+    assert "75.00 % sure of its samples and 50.00 % of them were right: it is too sure of itself" in Reader(page(run)).text
 
 
 def test_what_differs_from_the_defaults(run: Path) -> None:
