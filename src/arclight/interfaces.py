@@ -1,8 +1,44 @@
-"""Everything that a LightningModule, a LightningDataModule or a batch may offer the engine. All of it is optional."""
+"""Everything that a LightningModule, a LightningDataModule, a net or a batch may offer the engine. All of it is optional.
+
+An offer is an attribute, a property or a method of that name: nothing has to be inherited or registered. The default works for
+any module, any data and any batch.
+
+Batch (offers are read by the functions of this page, never by `isinstance`)
+    num_samples: int                   Samples in it. Default: the first dimension of its first tensor.
+    unit_counts: Mapping[str, int]     Other units to report, padding left out: {"tokens": 812} becomes `train/tokens_per_s`.
+    num_positions: int                 Places for these units, padding included: gives the fraction of padding.
+    work_units: Mapping[str, int]      What the FLOPs of a step are proportional to. Default: {"samples": num_samples}.
+    flops_per_unit(measure)            FLOPs for each work unit, where `measure(batch)` returns those of a training step on any
+                                       batch. Default: {"samples": measure(batch) / num_samples}.
+    example_inputs: tuple              What `forward` of the module takes. Default: the batch, or its first element.
+
+Net (torch.nn.Module)
+    depth(name), num_layers            The layer of a parameter, 0 the lowest, for `module.layer_decay`.
+    blueprint: Mapping[str, Any]       Overrides of its config with which it is rebuilt from a checkpoint.
+
+LightningModule
+    monitor: Monitor                   The metric for the best checkpoint, early stopping and sweeps. Default: val/loss, min.
+    info_type: type[DataInfo]          The kind of data that it learns from: other data is refused before anything is loaded.
+    data_info: DataInfo                What it was built from, saved in every checkpoint.
+    scores, predictions                Results of the last test: tables for the report, predictions.jsonl.
+    compile_loss(mode)                 Compiles net and loss together, for `hardware.compile`.
+    learning_rate(batch_size) -> str   The learning rate after the rule for the batch size, for the run summary.
+
+LightningDataModule
+    data_info: DataInfo                Metadata that the net is built from, once `setup("fit")` was called.
+    info_type: type[DataInfo]          The class of it.
+    batch_size, seed, steps_per_epoch  Global batch size, seed of shuffling, optimizer steps of an epoch.
+    sizes: Mapping[str, int]           Samples of each loaded split.
+    examples(split, rows)              Previews of samples for the report, as plain data.
+    dataset_summary()                  Statistics of the splits for the report, as plain data.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 # The label of rows, words and subwords that count in no loss and in no metric (the default `ignore_index` of cross_entropy).
 IGNORE_INDEX = -100
@@ -10,4 +46,83 @@ IGNORE_INDEX = -100
 
 @dataclass(frozen=True, kw_only=True)
 class DataInfo:
-    """What a data module tells models about its data: a frozen dataclass of plain values, saved in every checkpoint."""
+    """Metadata of a data set that models are built from: a frozen dataclass of plain values, saved in every checkpoint."""
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """The logged metric that selects the best checkpoint, stops early and is optimized by sweeps."""
+
+    metric: str
+    mode: Literal["min", "max"]
+
+
+def monitor_of(module: Any) -> Monitor:
+    """Returns the monitor of a LightningModule or of its class."""
+    return cast(Monitor, getattr(module, "monitor", None) or Monitor("val/loss", "min"))
+
+
+def num_samples(batch: Any) -> int:
+    """Returns the number of samples in a batch; 1 if it holds no tensor.
+
+    Where the batch does not say: as Lightning's `extract_batch_size`, but without a warning for tensors of different lengths.
+    """
+    offered = getattr(batch, "num_samples", None)
+    return offered if isinstance(offered, int) else next(_lengths(batch), 1)
+
+
+def _lengths(batch: Any) -> Iterator[int]:
+    """Yields the first dimension of each tensor in a nested batch."""
+    if hasattr(batch, "shape"):
+        yield batch.shape[0] if len(batch.shape) else 1
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from _lengths(value)
+    elif isinstance(batch, list | tuple):
+        for value in batch:
+            yield from _lengths(value)
+
+
+def unit_counts(batch: Any) -> Mapping[str, int]:
+    """Returns the counts of other units in a batch, by name."""
+    return getattr(batch, "unit_counts", {})
+
+
+def num_positions(batch: Any) -> int:
+    """Returns the places for the units of a batch, padding included; 0 if unknown."""
+    return getattr(batch, "num_positions", 0)
+
+
+def work_units(batch: Any) -> Mapping[str, int]:
+    """Returns what the FLOPs of a training step on this batch are proportional to, by name."""
+    return cast(Mapping[str, int], getattr(batch, "work_units", None) or {"samples": num_samples(batch)})
+
+
+def flops_per_unit(batch: Any, measure: Callable[[Any], float]) -> Mapping[str, float]:
+    """Returns the FLOPs of a training step for each of the work units of batches like this one.
+
+    Args:
+        batch: an example.
+        measure: returns the FLOPs of a training step on a batch.
+    """
+    offered = getattr(batch, "flops_per_unit", None)
+    return offered(measure) if offered is not None else {"samples": measure(batch) / num_samples(batch)}
+
+
+def example_inputs(batch: Any) -> tuple[Any, ...]:
+    """Returns the positional arguments of the module's `forward` for this batch."""
+    offered = getattr(batch, "example_inputs", None)
+    if offered is not None:
+        return tuple(offered)
+    return (batch[0],) if isinstance(batch, list | tuple) else (batch,)
+
+
+def training_step_args(module: Any, batch: Any) -> tuple[Any, ...]:
+    """Returns the arguments of `training_step`, which may or may not take the number of the batch."""
+    takes_index = len(inspect.signature(module.training_step).parameters) > 1
+    return (batch, 0) if takes_index else (batch,)
+
+
+def loss_in(output: Any) -> Any:
+    """Returns the loss tensor that `training_step` returned, by itself or in a dict."""
+    return output["loss"] if isinstance(output, Mapping) else output

@@ -23,7 +23,7 @@ from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, i
 from arclight.benchmark.options import Tell, check_counts
 from arclight.benchmark.precision import NUM_FIRST, limits
 from arclight.benchmark.training_step import Sample, made_data, make_sample, on_device, with_defaults, with_layout
-from arclight.callbacks.flops import without_numbers
+from arclight.callbacks.flops import copy_to_meta
 from arclight.checkpoint.contents import build_module
 from arclight.errors import InputError, first_line
 from arclight.hardware.peak_measurement import (
@@ -151,7 +151,7 @@ def count_forward(task: SupervisedModule, sample: Sample) -> float:
     """FLOPs of the products and convolutions of a forward pass; of text those of the real subwords, padding is no work."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    ghost = without_numbers(task).eval()
+    ghost = copy_to_meta(task).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         ghost(*inputs_of(on_device(sample.batch, torch.device("meta"))))
     real_share = sample.work.tokens / sample.work.positions if sample.work.positions else 1.0

@@ -1,4 +1,4 @@
-"""Callbacks: the checkpoint of the best epoch, what the user chose, the scores of every epoch."""
+"""Callbacks: the checkpoint of the best epoch, those of the config, the validation scores of every epoch."""
 
 from __future__ import annotations
 
@@ -11,36 +11,35 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from arclight.config.instantiate import build, parameters_of
 from arclight.errors import InputError
-from arclight.modules.supervised import Monitor
+from arclight.interfaces import Monitor
 
 
-def best_checkpoint(folder: Path, monitor: Monitor) -> ModelCheckpoint:
-    """Keeps `best.ckpt` by the monitored metric in `folder`; a callback of its own beside `LastCheckpoint`."""
+def best_checkpoint(directory: Path, monitor: Monitor) -> ModelCheckpoint:
+    """Returns the callback that saves `best.ckpt` by the monitored metric; independent of `LastCheckpoint`."""
     return ModelCheckpoint(
-        dirpath=folder, filename="best", monitor=monitor.metric, mode=monitor.mode, enable_version_counter=False
+        dirpath=directory, filename="best", monitor=monitor.metric, mode=monitor.mode, enable_version_counter=False
     )
 
 
-def build_callbacks(chosen: Mapping[str, Any], monitor: Monitor) -> list[Callback]:
-    """The callbacks of the config, by name; one that takes `monitor` and `mode` gets the task's unless the config says else.
+def build_callbacks(configs: Mapping[str, Any], monitor: Monitor) -> list[Callback]:
+    """Builds the callbacks of the config, by name; one that takes `monitor` and `mode` gets the module's by default.
 
     Raises:
         InputError: when a callback's target or arguments are wrong.
     """
     callbacks = []
-    for name, settings in chosen.items():
+    for name, config in configs.items():
         path = f"callbacks.{name}"
-        if not isinstance(settings, Mapping) or "_target_" not in settings:
-            raise InputError(f"{path}={settings!r} must hold a _target_ and its arguments; ~callbacks.{name} leaves it out")
-        taken = parameters_of(str(settings["_target_"]), path)
-        offered = {"monitor": monitor.metric, "mode": monitor.mode}
-        given = {key: value for key, value in offered.items() if key in taken and key not in settings}
-        callbacks.append(build(settings, path, given))
+        if not isinstance(config, Mapping) or "_target_" not in config:
+            raise InputError(f"{path}={config!r} must have a _target_ and its arguments; remove it with ~callbacks.{name}")
+        accepted = parameters_of(str(config["_target_"]), path)
+        defaults = {"monitor": monitor.metric, "mode": monitor.mode}
+        callbacks.append(build(config, path, {key: defaults[key] for key in defaults if key in accepted and key not in config}))
     return callbacks
 
 
 class EpochScores(Callback):
-    """Keeps the validation scores of every epoch, so that those of the best one can be told afterwards."""
+    """Collects the validation scores of every epoch, for the results of the best one."""
 
     def __init__(self, monitor: Monitor) -> None:
         super().__init__()
@@ -58,7 +57,7 @@ class EpochScores(Callback):
 
     @property
     def best(self) -> dict[str, float]:
-        """The scores of the epoch that the monitored metric prefers, the earliest of equals; empty before any."""
+        """The scores of the best epoch by the monitored metric, the earliest of equals; empty before the first."""
         if not self._by_epoch:
             return {}
         sign = 1 if self._monitor.mode == "max" else -1
@@ -66,5 +65,5 @@ class EpochScores(Callback):
 
 
 def scores_of(trainer: Trainer) -> dict[str, float]:
-    """The newest validation scores."""
+    """Returns the latest validation scores."""
     return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}

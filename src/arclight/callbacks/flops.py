@@ -1,4 +1,4 @@
-"""The arithmetic of a training step: FLOPs of its matrix products and convolutions, forward and backward, counted once.
+"""FLOPs of a training step: those of matrix products and convolutions, forward and backward.
 
 Source: torch.utils.flop_counter, which leaves out norms, softmax, dropout and the update; they are a few percent.
 """
@@ -6,81 +6,53 @@ Source: torch.utils.flop_counter, which leaves out norms, softmax, dropout and t
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from lightning.fabric.utilities import move_data_to_device
+from lightning.fabric.utilities.throughput import measure_flops
+from lightning.pytorch import LightningModule
+from torch import nn
 from torch.distributed.tensor import DTensor
 
-from arclight.images.info import ImageBatch
-from arclight.modules.supervised import SupervisedModule
-from arclight.text.info import TokenBatch
+from arclight.interfaces import flops_per_unit, loss_in, training_step_args
 
-SHORT, LONG = 8, 16  # subwords in the two sentences that are counted
+Module = TypeVar("Module", bound=nn.Module)
 
-
-class Flops(NamedTuple):
-    """FLOPs of a training step for each image, each real subword, and each pair of subwords that attend to one another.
-
-    `samples`, `tokens` and `pairs` of the batches times these are the useful FLOPs: no padding, no attention to it.
-    """
-
-    sample: float = 0.0
-    token: float = 0.0
-    pair: float = 0.0
-
-    def of(self, samples: float, tokens: float, pairs: float) -> float:
-        """Of so many in all."""
-        return self.sample * samples + self.token * tokens + self.pair * pairs
+log = logging.getLogger(__name__)
 
 
-def count_useful(module: SupervisedModule, batch: ImageBatch | TokenBatch) -> Flops | None:
-    """What the batches of this kind cost; None where the net cannot be counted, as one that is spread over processes.
-
-    A sentence of T subwords costs a T + b T^2, and two lengths tell a and b.
-    """
+def count_useful(module: LightningModule, batch: Any) -> Mapping[str, float] | None:
+    """Returns the FLOPs for each work unit of such batches; None if they cannot be counted, as with sharded weights."""
     if any(isinstance(parameter, DTensor) for parameter in module.parameters()):
         return None
     try:
-        if isinstance(batch, ImageBatch):
-            one = ImageBatch(batch.images[:1], batch.labels[:1], batch.indices[:1])
-            return Flops(sample=count_flops(module, one))
-        short, long = (count_flops(module, one_sentence(length, batch.input_ids.device)) for length in (SHORT, LONG))
-    except (NotImplementedError, RuntimeError):  # an operation that knows no shapes without numbers
+        return flops_per_unit(batch, lambda batch: count_flops(module, batch))
+    except Exception:  # a user's step may do what only a real fit or real numbers allow; speed is reported without FLOPs then
+        log.debug("the FLOPs of a training step could not be counted", exc_info=True)
         return None
-    pair = (long / LONG - short / SHORT) / (LONG - SHORT)
-    return Flops(token=short / SHORT - pair * SHORT, pair=pair)
 
 
-def one_sentence(length: int, device: torch.device) -> TokenBatch:
-    """A batch of one sentence of so many subwords, each of them a word."""
-    row = torch.zeros(1, length, dtype=torch.int64, device=device)
-    return TokenBatch(row, row + 1, row, row, row, row[:, 0], length, float(length))
+def count_flops(module: LightningModule, batch: Any) -> float:
+    """Returns the FLOPs of one forward and backward pass over the batch, padding included.
 
-
-def count_flops(module: SupervisedModule, batch: ImageBatch | TokenBatch) -> float:
-    """FLOPs of the matrix products and convolutions of one forward and backward pass over the batch, padding included.
-
-    Works on a copy without numbers, where nothing is computed and no kernel hides its FLOPs, as the CPU's attention does.
+    Runs on a copy on the meta device: nothing is computed, and no fused kernel hides its FLOPs, as the CPU's attention does.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    meta = torch.device("meta")
-    ghost = without_numbers(module).train()
-    given: Any = batch
-    moved = given._make(part.to(meta) if isinstance(part, Tensor) else part for part in given)
-    with FlopCounterMode(display=False) as counter, torch.enable_grad():
-        loss: Any = ghost.training_step(moved)
-        loss.backward()
-    return float(counter.get_total_flops())
+    ghost = copy_to_meta(module).train()
+    args = training_step_args(ghost, move_data_to_device(batch, torch.device("meta")))
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*self.log")  # there is no trainer to log to
+        return float(measure_flops(ghost, lambda: ghost.training_step(*args), loss_in))
 
 
-def without_numbers(module: SupervisedModule) -> SupervisedModule:
-    """A copy that has all shapes and no memory."""
+def copy_to_meta(module: Module) -> Module:
+    """Returns a copy on the meta device, which has all shapes and no memory."""
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
     for buffer in module.buffers():
         memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    ghost: SupervisedModule = copy.deepcopy(module, memo)
-    return ghost.to("meta")
+    return copy.deepcopy(module, memo).to("meta")

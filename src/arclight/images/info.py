@@ -1,4 +1,4 @@
-"""What an image data set tells models about itself, and a batch of images."""
+"""Metadata of an image data set, and a batch of images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInfo(DataInfo):
-    """Facts of an image data set; every image has the same shape.
+    """Metadata of an image data set; every image has the same shape.
 
     `mean` and `std` are per channel, over the training split, of pixels scaled to 0..1.
     """
@@ -27,8 +27,18 @@ class ImageInfo(DataInfo):
 
 
 class ImageBatch(NamedTuple):
-    """One process's part of a batch of images, as raw pixels."""
+    """The part of a batch of images that one process takes at once, as raw pixels."""
 
     images: Tensor  # uint8 (B, C, H, W)
-    labels: Tensor  # int64 (B,), IGNORED on rows that only fill the batch
-    indices: Tensor  # int64 (B,), row in the split, -1 on rows that only fill the batch
+    labels: Tensor  # int64 (B,), IGNORE_INDEX on rows that only pad the batch
+    indices: Tensor  # int64 (B,), row in the split, -1 on rows that only pad the batch
+
+    @property
+    def num_samples(self) -> int:
+        """Rows of the batch."""
+        return len(self.indices)
+
+    @property
+    def example_inputs(self) -> tuple[Tensor]:
+        """What the module's `forward` takes."""
+        return (self.images,)

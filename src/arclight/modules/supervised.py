@@ -17,20 +17,12 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from arclight.data.samplers import DROPOUT, derive_seed
 from arclight.errors import InputError
-from arclight.interfaces import IGNORE_INDEX, DataInfo
+from arclight.interfaces import IGNORE_INDEX, DataInfo, Monitor
 from arclight.metrics.predictions import PredictionCollector, Predictions
 from arclight.metrics.records import ClassPrediction, Prediction
 from arclight.metrics.tables import Table
 from arclight.modules.compiled_loss import CompiledLoss
 from arclight.optim.param_groups import LrRule, LRSchedule, MakeOptimizer, configure, lr_factor, read_rates
-
-
-@dataclass(frozen=True)
-class Monitor:
-    """The logged metric that chooses the best checkpoint, stops early and steers sweeps; declared once, by the task."""
-
-    metric: str
-    mode: Literal["min", "max"]
 
 
 @dataclass(frozen=True)

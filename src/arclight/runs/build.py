@@ -14,6 +14,7 @@ from rich.console import Console
 from arclight import hardware
 from arclight.callbacks.best_checkpoint import EpochScores, best_checkpoint, build_callbacks
 from arclight.callbacks.gradient_order import GradientOrder
+from arclight.callbacks.loss_logging import LossLogging
 from arclight.callbacks.progress import progress_callback
 from arclight.callbacks.throughput import Throughput
 from arclight.checkpoint.contents import CheckpointContents, build_module, check_fits, steps_done
@@ -88,12 +89,13 @@ def build_components(
     loggers += build_loggers(settings["logger"], run_config.folder, settings["name"], after_step=steps_done(ckpt_path))
     record_facts(loggers, {**settings, "parameters": count_parameters(module)})
     throughput, epochs = Throughput(run_config.started), EpochScores(module.monitor)
+    losses = LossLogging(throughput)
     last: LastCheckpoint = build(
         settings["checkpoint"], "checkpoint", {"folder": run_config.folder / "checkpoints", "interruption": interruption}
     )
     given = {
         "logger": loggers,
-        "callbacks": [throughput, epochs, *callbacks_for(run_config, module, throughput, console), last],
+        "callbacks": [throughput, losses, epochs, *callbacks_for(run_config, module, losses, console), last],
         "accumulate_grad_batches": num_parts,
         "default_root_dir": str(run_config.folder),
         "enable_progress_bar": False,  # ours is no bar of Lightning's
@@ -106,14 +108,14 @@ def build_components(
     return RunComponents(data, module, trainer, throughput, epochs, decisions)
 
 
-def callbacks_for(run_config: RunConfig, module: SupervisedModule, throughput: Throughput, console: Console) -> list[Callback]:
+def callbacks_for(run_config: RunConfig, module: SupervisedModule, losses: LossLogging, console: Console) -> list[Callback]:
     """What keeps checkpoints, what the user chose, and what shows how far the run is."""
     return [
         CheckpointContents(run_config.settings, run_config.data, run_config.model),
         GradientOrder(),
         best_checkpoint(run_config.folder / "checkpoints", module.monitor),
         *build_callbacks(run_config.settings["callbacks"], module.monitor),
-        *([] if console.quiet else [progress_callback(console, throughput)]),
+        *([] if console.quiet else [progress_callback(console, losses)]),
     ]
 
 

@@ -25,11 +25,10 @@ from arclight.config.compose import RunConfig
 from arclight.console.terminal import open_console, say, show
 from arclight.distributed.environment import detect_launch, is_main_process
 from arclight.distributed.signals import Interruption
-from arclight.images.info import ImageBatch
+from arclight.interfaces import example_inputs
 from arclight.modules.supervised import SupervisedModule
 from arclight.runs.build import RunComponents, build_components, count_parameters
 from arclight.runs.run import Run
-from arclight.text.info import TokenBatch
 
 ONE_BATCH = {  # settings of the trainer that make it short, whatever the config says
     "max_epochs": 1,
@@ -173,15 +172,8 @@ def check_round_trip(parts: RunComponents, folder: Path) -> SupervisedModule:
 def predict(parts: RunComponents, restored: SupervisedModule) -> str:
     """What the restored net makes of a batch of the test split, in words."""
     batch = next(iter(parts.data.test_dataloader()))
-    given: tuple[Tensor, ...]
-    if isinstance(batch, ImageBatch):
-        given = (batch.images,)
-    elif isinstance(batch, TokenBatch):
-        given = (batch.input_ids, batch.attention_mask)
-    else:
-        return f"left out: how to ask with a {type(batch).__name__} is not known"
     restored = restored.to(parts.trainer.strategy.root_device).eval()
     with torch.inference_mode():
-        logits: Tensor = restored(*given)
+        logits: Tensor = restored(*example_inputs(batch))
     assert torch.isfinite(logits).all(), "the restored net gives logits that are no numbers"
     return f"logits {tuple(logits.shape)} of the restored net, all finite"

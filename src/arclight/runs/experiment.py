@@ -164,9 +164,9 @@ def fit(parts: RunComponents, results: dict[str, Any], ckpt_path: Path | None) -
             "parameters": count_parameters(parts.module),
             **({} if parts.module.compiled is None else {"compile": parts.module.compiled.outcome}),
         }
-    if parts.throughput.first.parts:
+    if parts.throughput.first.micro_batches:
         results["advice"] = parts.throughput.advice()
-    results |= parts.throughput.numbers(parts.trainer)  # not above: the processes add up, and one that failed would not answer
+    results |= parts.throughput.results(parts.trainer)  # not above: the processes add up, and one that failed would not answer
 
 
 def test(parts: RunComponents, results: dict[str, Any], folder: Path) -> Scores:

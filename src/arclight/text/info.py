@@ -1,19 +1,23 @@
-"""What a data set of tagged sentences tells models about itself, and a batch of sentences."""
+"""Metadata of a data set of tagged sentences, and a batch of sentences."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from arclight.interfaces import DataInfo
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+SHORT, LONG = 8, 16  # subwords in the two sentences whose FLOPs are measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenInfo(DataInfo):
-    """Facts of a tagged-text data set.
+    """Metadata of a tagged-text data set.
 
     `labels` are IOB2 tags, "O" first; `tokenizer` is the whole fast tokenizer as the JSON text of the tokenizers library, so
     that a checkpoint needs no other file; `max_length` counts subwords, special ones included.
@@ -27,23 +31,65 @@ class TokenInfo(DataInfo):
 
 
 class TokenBatch(NamedTuple):
-    """One process's part of a batch: B sentences of W words at most, in R rows of T subwords.
+    """The part of a batch that one process takes at once: B sentences of at most W words, in R rows of T subwords.
 
-    As a rule each sentence has a row of its own, R = B. Where `position_ids` are given, several pieces of text share a row, and
-    no subword may attend to another piece: a net that cannot keep them apart must refuse such a batch.
+    Each sentence has a row of its own, R = B, unless `position_ids` are given: then several pieces of text share a row, and no
+    subword may attend to another piece. A net that cannot keep them apart must refuse such a batch.
     """
 
     input_ids: Tensor  # int64 (R, T)
     attention_mask: Tensor  # int64 (R, T), which piece of the row a subword belongs to, counted from 1; 0 on padding
-    labels: Tensor  # int64 (R, T), the word's label on its first subword, IGNORED elsewhere
+    labels: Tensor  # int64 (R, T), the word's label on its first subword, IGNORE_INDEX elsewhere
     word_starts: Tensor  # int64 (B, W), where in its row a word's first subword stands, -1 where it was cut off or no word is
-    word_labels: Tensor  # int64 (B, W), gold label of every word, cut off or not; IGNORED where no word is
-    indices: Tensor  # int64 (B,), row in the split, -1 on rows that only fill the batch
-    num_tokens: int  # subwords in this part, padding left out
-    num_labelled: float  # labelled subwords of the whole batch, all processes and parts, divided by the number of parts
-    num_pairs: int = 0  # pairs of subwords in this part that attend to one another, which is what attention costs
+    word_labels: Tensor  # int64 (B, W), gold label of every word, cut off or not; IGNORE_INDEX where no word is
+    indices: Tensor  # int64 (B,), row in the split, -1 on rows that only pad the batch
+    num_tokens: int  # subwords, padding left out
+    num_labelled: float  # labelled subwords of the whole batch, all processes and micro-batches, divided by accumulation steps
+    num_pairs: int = 0  # pairs of subwords that attend to one another, which is what attention costs
     position_ids: Tensor | None = None  # int64 (R, T), 0 where a piece begins; None where a row is one piece
     rows: Tensor | None = None  # int64 (B,), the row that holds each sentence; None where each has its own
     boundaries: Tensor | None = (
         None  # int32 (N + 1,), where, in all rows laid end to end, each piece or padding begins; ends with R T
     )
+
+    @property
+    def num_samples(self) -> int:
+        """Sentences."""
+        return len(self.indices)
+
+    @property
+    def unit_counts(self) -> Mapping[str, int]:
+        """Subwords, padding left out."""
+        return {"tokens": self.num_tokens}
+
+    @property
+    def num_positions(self) -> int:
+        """Subwords, padding included."""
+        return self.input_ids.numel()
+
+    @property
+    def work_units(self) -> Mapping[str, int]:
+        """FLOPs grow with subwords and with pairs of them."""
+        return {"tokens": self.num_tokens, "pairs": self.num_pairs}
+
+    def flops_per_unit(self, measure: Callable[[TokenBatch], float]) -> Mapping[str, float]:
+        """Returns the FLOPs of a training step for each subword and each pair that attends to one another.
+
+        A sentence of T subwords costs a T + b T^2, and two lengths give a and b.
+        """
+        short, long = (measure(one_sentence(length, self.input_ids.device)) for length in (SHORT, LONG))
+        pair = (long / LONG - short / SHORT) / (LONG - SHORT)
+        return {"tokens": short / SHORT - pair * SHORT, "pairs": pair}
+
+    @property
+    def example_inputs(self) -> tuple[Tensor | None, ...]:
+        """What the module's `forward` takes."""
+        return (self.input_ids, self.attention_mask, self.position_ids)
+
+
+def one_sentence(length: int, device: torch.device) -> TokenBatch:
+    """Returns a batch of one sentence of so many subwords, each of them a word."""
+    import torch
+
+    row = torch.zeros(1, length, dtype=torch.int64, device=device)
+    return TokenBatch(row, row + 1, row, row, row, row[:, 0], length, float(length))

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from arclight.images.info import ImageBatch, ImageInfo
+from arclight.interfaces import Monitor
 from arclight.metrics.confusion import accuracy, class_table
 from arclight.metrics.predictions import PredictionCollector
-from arclight.modules.supervised import Monitor, Scores, SupervisedModule
+from arclight.modules.supervised import Scores, SupervisedModule
 from arclight.optim.param_groups import LrRule, LRSchedule, MakeOptimizer
 
 TestTimeAugmentation = Literal["none", "flip", "flip_and_shift"]

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from arclight.hardware import Decision
+from arclight.interfaces import Monitor
 from arclight.metrics.confusion import accuracy, class_table
 from arclight.metrics.predictions import PredictionCollector
-from arclight.modules.supervised import Monitor, Scores, SupervisedModule
+from arclight.modules.supervised import Scores, SupervisedModule
 from arclight.optim.param_groups import LrRule, LRSchedule, MakeOptimizer
 from arclight.text.entities import EntityCounts, entity_table, words
 from arclight.text.info import TokenBatch, TokenInfo

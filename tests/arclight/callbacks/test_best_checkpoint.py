@@ -1,4 +1,4 @@
-"""Checkpoints of the best and the last epoch, and what the user chose."""
+"""Checkpoints of the best and the last epoch, and the callbacks of the config."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from arclight.callbacks.best_checkpoint import EpochScores, best_checkpoint, build_callbacks
+from arclight.callbacks.loss_logging import LossLogging
 from arclight.callbacks.throughput import Throughput
 from arclight.checkpoint.last_checkpoint import LastCheckpoint
 from arclight.errors import InputError
 from arclight.images.info import ImageBatch
-from arclight.modules.supervised import Monitor
+from arclight.interfaces import Monitor
 
 ACCURACY = Monitor("val/accuracy", "max")
 EARLY = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "patience": 2}
 
 
 class Scripted(LightningModule):
-    """Scores what the script says, epoch by epoch; its one weight is the number of steps."""
+    """Logs the given accuracy in each epoch; its one weight counts the steps."""
 
     def __init__(self, accuracies: list[float]) -> None:
         super().__init__()
@@ -75,14 +76,14 @@ def test_best_is_the_best_and_last_is_the_last(tmp_path: Path) -> None:
     assert epochs.best == pytest.approx({"val/accuracy": 0.7})
 
 
-def test_less_is_better_where_the_task_says_so() -> None:
+def test_less_is_better_with_mode_min() -> None:
     epochs = EpochScores(Monitor("val/loss", "min"))
     assert epochs.best == {}
     epochs._by_epoch = {0: {"val/loss": 2.0}, 1: {"val/loss": 1.0}}
     assert epochs.best == {"val/loss": 1.0}
 
 
-def test_early_stopping_watches_what_the_task_declares(tmp_path: Path) -> None:
+def test_early_stopping_monitors_the_metric_of_the_module(tmp_path: Path) -> None:
     (callback,) = build_callbacks({"early_stopping": EARLY}, ACCURACY)
     assert isinstance(callback, EarlyStopping)
     assert (callback.monitor, callback.mode) == ("val/accuracy", "max")
@@ -95,8 +96,8 @@ def test_the_config_may_name_another_metric() -> None:
     assert (callback.monitor, callback.mode) == ("val/loss", "min")
 
 
-def test_a_callback_without_target_is_told() -> None:
-    with pytest.raises(InputError, match=r"callbacks.early_stopping=\{'patience': 3\} must hold a _target_"):
+def test_a_callback_without_target_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"callbacks.early_stopping=\{'patience': 3\} must have a _target_"):
         build_callbacks({"early_stopping": {"patience": 3}}, ACCURACY)
 
 
@@ -106,7 +107,15 @@ def test_the_logged_loss_is_the_mean_since_the_last_time(tmp_path: Path) -> None
 
     throughput = Throughput(0.0)
     logger = CSVLogger(tmp_path / "logs", name="", version="")
-    fit(tmp_path, [0.1, 0.2], throughput, enable_checkpointing=False, logger=logger, log_every_n_steps=3)
+    fit(
+        tmp_path,
+        [0.1, 0.2],
+        throughput,
+        LossLogging(throughput),
+        enable_checkpointing=False,
+        logger=logger,
+        log_every_n_steps=3,
+    )
     rows = [row for row in csv.DictReader((tmp_path / "logs" / "metrics.csv").read_text().splitlines()) if row["train/loss"]]
     # the weight, and so the loss, is 0, -1, -2, -3 before the four steps
     assert [(row["step"], float(row["train/loss"])) for row in rows] == [("3", -1.0), ("4", -3.0)]

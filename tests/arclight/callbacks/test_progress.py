@@ -1,4 +1,4 @@
-"""What is seen while a run goes on: a bar on a terminal, lines in a log."""
+"""Progress of a run: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from lightning.pytorch import Callback
 from rich.text import Text
 
 from arclight.callbacks import progress
-from arclight.callbacks.progress import ProgressBar, as_clock, progress_callback, row
+from arclight.callbacks.loss_logging import LossLogging
+from arclight.callbacks.progress import ProgressBar, progress_callback
 from arclight.callbacks.throughput import Throughput
 from arclight.console.terminal import open_console
 from tests.arclight.callbacks.test_best_checkpoint import fit
@@ -29,10 +30,11 @@ def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def watched(stream: io.StringIO, tmp_path: Path, *callbacks: Callback, **settings: Any) -> str:
-    """What a fit of two epochs, of two batches of three samples each, writes."""
+    """Returns what a fit of two epochs, of two batches of three samples each, writes."""
     throughput = Throughput(0.0)
-    shown = progress_callback(open_console(file=stream), throughput)
-    fit(tmp_path, [0.25, 0.5], throughput, shown, *callbacks, enable_checkpointing=False, **settings)
+    losses = LossLogging(throughput)
+    shown = progress_callback(open_console(file=stream), losses)
+    fit(tmp_path, [0.25, 0.5], throughput, losses, shown, *callbacks, enable_checkpointing=False, **settings)
     return stream.getvalue()
 
 
@@ -45,14 +47,16 @@ def test_a_log_gets_one_line_per_epoch_and_no_control_codes(tmp_path: Path) -> N
     assert "\r" not in text
 
 
-def test_a_terminal_gets_a_bar_and_a_row_per_epoch(tmp_path: Path) -> None:
+def test_a_terminal_gets_a_bar_and_a_line_per_epoch(tmp_path: Path) -> None:
     text = watched(Terminal(), tmp_path)
     plain = Text.from_ansi(text.replace("\r", "\n")).plain
-    assert re.search(r"epoch 2/2 +━+ +loss -?[\d.]+  [\d,]+ samples/s  0:0\d left", plain)
+    assert re.search(r"epoch 2/2 +━+ +loss -?[\d.]+  [\d,]+ samples/s +(00:0\d|--:--)", plain)
     assert "validating, batch 2 of 2" in plain
-    rows = [line.split() for line in plain.splitlines() if re.match(r" +(epoch|\d/2) ", line)]
-    assert rows[0] == ["epoch", "train/loss", "accuracy", "time"]
-    assert [(line[0], line[2]) for line in rows[1:]] == [("1/2", "0.2500"), ("2/2", "0.5000")]
+    lines = [line for line in plain.splitlines() if "train/loss" in line]
+    assert [re.sub(r"train/loss -?[\d.]+", "", line).split() for line in lines] == [
+        ["epoch", "1/2", "val/accuracy", "0.2500", "0", "s"],
+        ["epoch", "2/2", "val/accuracy", "0.5000", "0", "s"],
+    ]
     assert max(map(len, plain.splitlines())) <= 80
     assert text.endswith("\x1b[2K")  # the bar is gone
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h")  # and the cursor is back
@@ -68,7 +72,7 @@ def test_a_narrow_terminal_breaks_no_line_of_the_bar(columns: str, tmp_path: Pat
     assert not any("samples/s" in line for line in bars)
 
 
-def test_a_run_that_breaks_gives_the_terminal_back(tmp_path: Path) -> None:
+def test_a_failing_run_restores_the_terminal(tmp_path: Path) -> None:
     class Breaks(Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             raise RuntimeError("here")
@@ -85,14 +89,9 @@ def test_the_bar_has_a_loss_before_the_first_is_logged(tmp_path: Path) -> None:
     assert re.search(r"━ +loss -?\d", Text.from_ansi(text.replace("\r", "\n")).plain)
 
 
-def test_a_run_without_an_end_has_no_time_left(tmp_path: Path) -> None:
-    bar = ProgressBar(open_console(file=Terminal()), Throughput(0.0))
+def test_a_run_without_an_end_shows_no_time_left(tmp_path: Path) -> None:
+    stream = Terminal()
+    bar = ProgressBar(open_console(file=stream), LossLogging(Throughput(0.0)))
     bar._show("epoch 1", None)
-    bar._start = (0, 0.0)
-    assert bar._left(7) == ""
     bar._hide()
-
-
-def test_rows_and_times() -> None:
-    assert row(["a", "1/2"], [3, 4]) == "  a   1/2"
-    assert [as_clock(seconds) for seconds in (0.4, 61, 3601)] == ["0:00", "1:01", "1:00:01"]
+    assert "--:--" not in stream.getvalue()

@@ -1,4 +1,4 @@
-"""What is counted and timed, with a clock that goes one second ahead at each look."""
+"""What is counted and timed, with a clock that advances by one second at each reading."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from arclight.callbacks.throughput import NUM_FIRST, PARTS, AfterCallbacks, Throughput, peak_of
+from arclight.callbacks.loss_logging import LossLogging
+from arclight.callbacks.step_timing import PHASES
+from arclight.callbacks.throughput import NUM_FIRST, AfterCallbacks, Throughput, peak_of
 from arclight.images.info import ImageBatch
 from arclight.text.info import TokenBatch
-from tests.project.engine.modules.test_supervised import tagger, tokens
+from tests.project.engine.modules.test_supervised import tokens
 
 
 class Slope(LightningModule):
@@ -47,7 +49,7 @@ class Batches:
 
 
 class Slow(Callback):
-    """Looks at the clock ten times whenever a batch has ended."""
+    """Reads the clock ten times whenever a batch has ended."""
 
     def on_train_batch_end(self, *given: Any) -> None:
         from arclight.callbacks import throughput
@@ -79,78 +81,75 @@ def fit(tmp_path: Path, *callbacks: Callback, num: int = 4, batch: Any = IMAGES,
     return trainer
 
 
-def test_each_look_at_the_clock_closes_one_part_of_the_step(tmp_path: Path) -> None:
+def test_each_hook_ends_one_phase_of_the_step(tmp_path: Path) -> None:
     throughput = Throughput(0.0)
-    numbers = throughput.numbers(fit(tmp_path, throughput, num=NUM_FIRST + 2))
-    # looks: a part begins, after backward, after the update, it ends, after all callbacks; the last two are logging
+    numbers = throughput.results(fit(tmp_path, throughput, num=NUM_FIRST + 2))
+    # readings: batch start, after backward, after the update, batch end, after all callbacks; the last two are logging
     assert throughput.steady.seconds == {"data_wait": 2, "forward_backward": 2, "optimizer": 2, "logging": 4}
     assert numbers["train/step_ms"] == pytest.approx(5000)
     assert numbers["train/samples_per_s"] == pytest.approx(3 / 5)
-    assert {part: numbers[f"train/{part}_share"] for part in PARTS} == pytest.approx(
+    assert {part: numbers[f"train/{part}_share"] for part in PHASES} == pytest.approx(
         {"data_wait": 0.2, "forward_backward": 0.2, "optimizer": 0.2, "logging": 0.4}
     )
     assert numbers["time/first_step_s"] > 0
-    assert not numbers.keys() & {"train/tokens_per_s", "train/joules", "train/tflops", "train/mfu"}  # nothing tells them here
+    assert not numbers.keys() & {"train/tokens_per_s", "train/joules", "train/tflops", "train/mfu"}  # unknown here
 
 
-def test_first_parts_stand_in_for_a_steady_state_that_never_came(tmp_path: Path) -> None:
+def test_a_short_fit_is_measured_over_its_first_batches(tmp_path: Path) -> None:
     throughput = Throughput(0.0)
-    numbers = throughput.numbers(fit(tmp_path, throughput, num=2))
-    assert throughput.steady.parts == 0
-    assert numbers["train/samples_per_s"] == pytest.approx(6 / 9)  # the last look belongs to a part that never came
+    numbers = throughput.results(fit(tmp_path, throughput, num=2))
+    assert throughput.steady.micro_batches == 0
+    assert numbers["train/samples_per_s"] == pytest.approx(6 / 9)  # the last reading belongs to a batch that never came
 
 
-def test_validation_is_no_training(tmp_path: Path) -> None:
+def test_validation_time_is_not_counted(tmp_path: Path) -> None:
     throughput = Throughput(0.0)
     fit(tmp_path, throughput, num=2, max_epochs=3)
-    assert throughput.first.parts == 6
+    assert throughput.first.micro_batches == 6
     assert throughput.first.total_s == 6 * 5 - 1
 
 
-def test_what_callbacks_take_is_no_wait_for_data(tmp_path: Path) -> None:
+def test_time_in_callbacks_is_not_data_wait(tmp_path: Path) -> None:
     throughput = Throughput(0.0)
     fit(tmp_path, throughput, Slow(), num=2)
     assert throughput.first.seconds["data_wait"] == 2
     assert throughput.first.seconds["logging"] == 3 + 10
 
 
-def test_accumulated_parts_have_no_update(tmp_path: Path) -> None:
+def test_accumulated_micro_batches_have_no_update(tmp_path: Path) -> None:
     throughput = Throughput(0.0)
-    numbers = throughput.numbers(fit(tmp_path, throughput, num=4, accumulate_grad_batches=2))
+    numbers = throughput.results(fit(tmp_path, throughput, num=4, accumulate_grad_batches=2))
     assert throughput.first.seconds["optimizer"] == 2
     assert throughput.first.seconds["forward_backward"] == 4
     assert numbers["train/step_ms"] == pytest.approx(1000 * throughput.first.total_s / 2)
 
 
-def test_tokens_are_real_ones_and_padding_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_tokens_exclude_padding_which_the_advice_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     batch = tokens([[1, 2, 0, 0]], [[1, 2]])._replace(num_tokens=1, num_pairs=1)
     throughput = Throughput(0.0)
     with caplog.at_level(logging.INFO):
         trainer = fit(tmp_path, throughput, num=2, batch=batch)
-    assert throughput.numbers(trainer)["train/tokens_per_s"] == pytest.approx(2 / 9)
+    assert throughput.results(trainer)["train/tokens_per_s"] == pytest.approx(2 / 9)
     assert throughput.first.positions == 8
     assert [record.message for record in caplog.records if record.name.startswith("arclight")] == [throughput.advice()]
     assert "padding" in throughput.advice()
 
 
-def test_flops_are_those_of_what_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from arclight.callbacks.flops import Flops
+def test_flops_are_those_of_the_batches_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[Any] = []
 
-    asked: list[Any] = []
-
-    def counted(module: Any, batch: TokenBatch) -> Flops:
-        asked.append(batch)
-        return Flops(token=1e12, pair=2e12)
+    def counted(module: Any, batch: TokenBatch) -> dict[str, float]:
+        measured.append(batch)
+        return {"tokens": 1e12, "pairs": 2e12}
 
     monkeypatch.setattr("arclight.callbacks.throughput.count_useful", counted)
     batch = tokens([[1, 2, 0, 0]], [[1, 2]])._replace(num_tokens=3, num_pairs=9)
     throughput = Throughput(0.0)
     trainer = fit(tmp_path, throughput, num=2, batch=batch)
-    trainer.strategy._lightning_module = tagger()
-    numbers = throughput.numbers(trainer)
+    numbers = throughput.results(trainer)
     assert numbers["train/tflops"] == pytest.approx(2 * (3 + 2 * 9) / 9)
-    assert len(asked) == 1
-    assert "train/mfu" not in numbers  # nothing states a CPU's peak
+    assert len(measured) == 1
+    assert "train/mfu" not in numbers  # the peak of a CPU is unknown
 
 
 def test_a_second_fit_adds_nothing_twice(tmp_path: Path) -> None:
@@ -159,7 +158,7 @@ def test_a_second_fit_adds_nothing_twice(tmp_path: Path) -> None:
     trainer.fit_loop.max_epochs = 2
     trainer.fit(trainer.lightning_module, Batches(2, IMAGES), Batches(1, IMAGES))
     assert sum(isinstance(callback, AfterCallbacks) for callback in trainer.callbacks) == 1
-    assert throughput.first.parts == 4
+    assert throughput.first.micro_batches == 4
 
 
 def test_no_hook_stays_on_an_optimizer(tmp_path: Path) -> None:
@@ -177,12 +176,12 @@ def test_no_hook_stays_on_an_optimizer(tmp_path: Path) -> None:
     assert not throughput._hooks
 
 
-def test_of_no_training_there_are_no_numbers() -> None:
-    assert Throughput(0.0).numbers(None) == {}  # type: ignore[arg-type]
+def test_without_training_there_are_no_results() -> None:
+    assert Throughput(0.0).results(None) == {}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("joules", "peak", "told"),
+    ("joules", "peak", "expected"),
     [
         (7.0, 3e12, {"train/joules": 12.0, "train/mfu": (2 * 4e12 / 9) / 5e12}),
         (None, 3e12, {"train/mfu": (2 * 4e12 / 9) / 5e12}),
@@ -190,30 +189,28 @@ def test_of_no_training_there_are_no_numbers() -> None:
         (None, None, {}),
     ],
 )
-def test_a_sum_is_told_only_where_every_process_has_its_part(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, joules: float | None, peak: float | None, told: dict[str, float]
+def test_a_sum_is_reported_only_if_every_process_knows_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, joules: float | None, peak: float | None, expected: dict[str, float]
 ) -> None:
     """Two processes: this one took 5 J and can do 2 TFLOP/s, the other is as given."""
-    from arclight.callbacks.flops import Flops
 
     def add_other(own: torch.Tensor, reduce_op: str) -> torch.Tensor:
-        other = [0.0, 0.0, 0.0, joules or 0.0, peak or 0.0, float(joules is None), float(peak is None)]
+        other = [0.0, 0.0, joules or 0.0, peak or 0.0, 0.0, float(joules is None), float(peak is None), 0.0]
         return own + torch.tensor(other, dtype=torch.float64)
 
-    monkeypatch.setattr("arclight.callbacks.throughput.count_useful", lambda module, batch: Flops(token=4e12))
+    monkeypatch.setattr("arclight.callbacks.throughput.count_useful", lambda module, batch: {"tokens": 4e12, "pairs": 0.0})
     monkeypatch.setattr("arclight.callbacks.throughput.peak_of", lambda trainer: 2e12)
     throughput = Throughput(0.0)
     trainer = fit(tmp_path, throughput, num=2, batch=tokens([[1, 2]], [[1, 2]])._replace(num_tokens=1))
-    trainer.strategy._lightning_module = tagger()
     monkeypatch.setattr(trainer.strategy, "reduce", add_other)
     throughput._joules = 5.0
-    numbers = throughput.numbers(trainer)
+    numbers = throughput.results(trainer)
     assert numbers["train/tflops"] == pytest.approx(2 * 4 / 9)
-    assert {key: numbers[key] for key in ("train/joules", "train/mfu") if key in numbers} == pytest.approx(told)
+    assert {key: numbers[key] for key in ("train/joules", "train/mfu") if key in numbers} == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("name", "peak"), [("NVIDIA H200", 67e12), ("a GPU of next year", None)])
-def test_the_peak_is_that_of_a_device_that_is_known(name: str, peak: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_is_that_of_a_known_device(name: str, peak: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
     given: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda", 0)), precision="32-true")
     assert peak_of(given) == peak
@@ -221,7 +218,7 @@ def test_the_peak_is_that_of_a_device_that_is_known(name: str, peak: float | Non
     assert peak_of(given) is None
 
 
-def test_each_process_goes_on_from_its_own_sum_of_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_resumes_its_own_sum_of_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two processes whose losses since the last log add up to 3 and 5; the first one writes the checkpoint."""
 
     def all_gather(sums: list[torch.Tensor], own: torch.Tensor) -> None:
@@ -229,7 +226,7 @@ def test_each_process_goes_on_from_its_own_sum_of_losses(monkeypatch: pytest.Mon
         for place, value in zip(sums, (3.0, 5.0), strict=True):
             place.fill_(value)
 
-    first = Throughput(0.0)
+    first = LossLogging(Throughput(0.0))
     assert first.state_dict() == {"loss_sums": [0.0], "num_losses": 0}
     first._loss_sum, first._num_losses = torch.tensor(3.0), 2
     assert first.state_dict() == {"loss_sums": [3.0], "num_losses": 2}
@@ -239,7 +236,7 @@ def test_each_process_goes_on_from_its_own_sum_of_losses(monkeypatch: pytest.Mon
         monkeypatch.setattr(torch.distributed, "get_world_size", lambda size=size: size)
         for rank, value in enumerate(expected):
             monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-            again = Throughput(0.0)
+            again = LossLogging(Throughput(0.0))
             again.load_state_dict({"loss_sums": [3.0, 5.0], "num_losses": 2})
             assert (float(again._loss_sum), again._num_losses) == (value, 2)  # type: ignore[arg-type]
         if size == 2:

@@ -15,8 +15,9 @@ from arclight.config.compose import RunConfig
 from arclight.console.terminal import open_console
 from arclight.hardware import Decision
 from arclight.images.info import ImageInfo
+from arclight.interfaces import Monitor
 from arclight.metrics.tables import Row, Table
-from arclight.modules.supervised import Monitor, Scores
+from arclight.modules.supervised import Scores
 from arclight.runs.summary import MOST_CLASSES, print_results, print_run_summary, steps_of
 from arclight.text.info import TokenInfo
 from tests.arclight.console.test_terminal import Terminal
