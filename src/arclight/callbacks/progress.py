@@ -1,6 +1,6 @@
 """Progress of a run: a bar on a terminal, and one line per epoch above it or in a log.
 
-Not a subclass of Lightning's RichProgressBar: that one draws from a thread beside the training, reads metrics from the device to
+Not a subclass of Lightning's RichProgressBar, which draws from a thread beside the training, reads metrics from the device to
 show them, and breaks lines on narrow terminals; changing that takes more lines than this bar.
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from arclight.callbacks.best_checkpoint import EpochScores, best_checkpoint, build_callbacks
-from arclight.callbacks.loss_logging import LossLogging
-from arclight.callbacks.throughput import Throughput
 from arclight.checkpoint.last_checkpoint import LastCheckpoint
 from arclight.errors import InputError
 from arclight.images.info import ImageBatch
@@ -99,23 +96,3 @@ def test_the_config_may_name_another_metric() -> None:
 def test_a_callback_without_target_is_an_error() -> None:
     with pytest.raises(InputError, match=r"callbacks.early_stopping=\{'patience': 3\} must have a _target_"):
         build_callbacks({"early_stopping": {"patience": 3}}, ACCURACY)
-
-
-@pytest.mark.filterwarnings("ignore:The number of training batches")
-def test_the_logged_loss_is_the_mean_since_the_last_time(tmp_path: Path) -> None:
-    from lightning.pytorch.loggers import CSVLogger
-
-    throughput = Throughput(0.0)
-    logger = CSVLogger(tmp_path / "logs", name="", version="")
-    fit(
-        tmp_path,
-        [0.1, 0.2],
-        throughput,
-        LossLogging(throughput),
-        enable_checkpointing=False,
-        logger=logger,
-        log_every_n_steps=3,
-    )
-    rows = [row for row in csv.DictReader((tmp_path / "logs" / "metrics.csv").read_text().splitlines()) if row["train/loss"]]
-    # the weight, and so the loss, is 0, -1, -2, -3 before the four steps
-    assert [(row["step"], float(row["train/loss"])) for row in rows] == [("3", -1.0), ("4", -3.0)]

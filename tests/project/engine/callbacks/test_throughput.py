@@ -12,7 +12,6 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from arclight.callbacks.loss_logging import LossLogging
 from arclight.callbacks.step_timing import PHASES
 from arclight.callbacks.throughput import NUM_FIRST, AfterCallbacks, Throughput, peak_of
 from arclight.images.info import ImageBatch
@@ -216,28 +215,3 @@ def test_the_peak_is_that_of_a_known_device(name: str, peak: float | None, monke
     assert peak_of(given) == peak
     given.strategy.root_device = torch.device("cpu")
     assert peak_of(given) is None
-
-
-def test_each_process_resumes_its_own_sum_of_losses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two processes whose losses since the last log add up to 3 and 5; the first one writes the checkpoint."""
-
-    def all_gather(sums: list[torch.Tensor], own: torch.Tensor) -> None:
-        assert own.tolist() == [3.0]
-        for place, value in zip(sums, (3.0, 5.0), strict=True):
-            place.fill_(value)
-
-    first = LossLogging(Throughput(0.0))
-    assert first.state_dict() == {"loss_sums": [0.0], "num_losses": 0}
-    first._loss_sum, first._num_losses = torch.tensor(3.0), 2
-    assert first.state_dict() == {"loss_sums": [3.0], "num_losses": 2}
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "all_gather", all_gather)
-    for size, expected in ((2, [3.0, 5.0]), (4, [4.0] * 4), (1, [4.0])):
-        monkeypatch.setattr(torch.distributed, "get_world_size", lambda size=size: size)
-        for rank, value in enumerate(expected):
-            monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
-            again = LossLogging(Throughput(0.0))
-            again.load_state_dict({"loss_sums": [3.0, 5.0], "num_losses": 2})
-            assert (float(again._loss_sum), again._num_losses) == (value, 2)  # type: ignore[arg-type]
-        if size == 2:
-            assert first.state_dict() == {"loss_sums": [3.0, 5.0], "num_losses": 2}
