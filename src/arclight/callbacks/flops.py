@@ -45,7 +45,7 @@ def count_flops(module: LightningModule, batch: Any) -> float:
     args = training_step_args(ghost, move_data_to_device(batch, torch.device("meta")))
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*self.log")  # there is no trainer to log to
-        return float(measure_flops(ghost, lambda: ghost.training_step(*args), loss_in))
+        return float(measure_flops(ghost, lambda: loss_in(ghost.training_step(*args)), lambda loss: loss))
 
 
 def copy_to_meta(module: Module) -> Module:
