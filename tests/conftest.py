@@ -1,4 +1,4 @@
-"""Small real things that tests share: data sets in their publishers' layouts and a two-layer BERT, all written to disk here."""
+"""Shared fixtures: small data sets in their original file formats and a two-layer BERT, written to temporary directories."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import hypothesis
 import numpy as np
 import pytest
 
-# before torch, transformers and wandb are imported by any test
-# One thread: on tiny nets two wait for each other longer than they work, many times longer on a busy machine.
+# Set before any test imports torch, transformers or wandb.
+# One thread: with tiny nets, two threads wait for each other longer than they compute.
 os.environ.update(
     OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", TOKENIZERS_PARALLELISM="false"
 )
 
-# the same examples each time, whatever the machine does
+# the same examples on every machine, no time limit per example
 hypothesis.settings.register_profile("tests", derandomize=True, deadline=None, database=None, max_examples=40)
 hypothesis.settings.load_profile("tests")
 
@@ -49,7 +49,7 @@ Peter NNP I-NP I-PER
 
 @pytest.fixture(scope="session")
 def cifar_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with CIFAR-10's binary layout: 5 x 40 training and 30 test records, label = brightest third and colour."""
+    """Returns a directory in CIFAR-10's binary format: 5 x 40 training and 30 test images, brighter for higher labels."""
     folder = tmp_path_factory.mktemp("cifar") / "cifar-10-batches-bin"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def cifar_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def conll_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """CoNLL-2003's three files in IOB1, 24 training sentences, 3 to validate, 3 to test."""
+    """Returns a directory with CoNLL-2003's three files in IOB1: 24 training, 3 validation and 3 test sentences."""
     folder = tmp_path_factory.mktemp("conll2003")
     (folder / "eng.train").write_text(TRAIN * 8)
     (folder / "eng.testa").write_text(TRAIN)
@@ -73,7 +73,7 @@ def conll_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random two-layer BERT with its tokenizer, saved as transformers saves them."""
+    """Returns a directory with a random two-layer BERT and its tokenizer, written by save_pretrained()."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 

@@ -1,10 +1,10 @@
-"""Feeds readers with files that were whole before bytes of them were changed: each is read, or refused in one message.
+"""Changes bytes in valid files and reads them: each file must be read, or refused with one error message.
 
     python tests/drills/fuzz.py --seconds 60
     python tests/drills/fuzz.py --only columns,archive --seed 3
 
-Any other exception, more than a few seconds for one file, or more memory than any of them needs is a finding: one line each,
-the file kept for a look, exit status 1.
+Any other exception, more than LONGEST_S seconds or more than MOST_MEMORY is a finding: it gets one line and its file is kept.
+The exit status is then 1.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from arclight.report.report import write_report
 from arclight.text.columns import in_iob2, read_columns
 from project.data.cifar10 import CLASS_NAMES, FOLDER, RECORD, TEST_FILES, TRAIN_FILES, Cifar10
 
-LONGEST_S = 10  # for one file, on a busy machine
-MOST_MEMORY = 16 << 30  # bytes of addresses beyond which the system refuses
-SELDOM = {"run_dir": 50, "config": 5}  # slow ones come once in so many rounds
+LONGEST_S = 10  # seconds for one file, on a busy machine
+MOST_MEMORY = 16 << 30  # bytes of address space
+SELDOM = {"run_dir": 50, "config": 5}  # slow readers: once in this many rounds
 TEXT = "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nrejects VBZ I-VP O\nGerman JJ I-NP I-MISC\n\nZürich\tNN\tI-NP B-LOC\n\n"
 RESULTS = '{"status": "finished", "monitor": "val/accuracy", "val/accuracy": 0.5, "test/accuracy": 0.25, "steps": 12}'
 PREDICTIONS = '{"index": 0, "label": "cat", "predicted": "dog", "confidence": 0.5}\n' * 3
@@ -63,7 +63,7 @@ WORDS = (
 
 
 def changed(content: bytes, draw: random.Random) -> bytes:
-    """The content with one to four things done to it."""
+    """Returns the content with one to four random changes."""
     data = bytearray(content)
     for _ in range(draw.choice((1, 1, 2, 4))):
         place = draw.randrange(len(data) + 1)
@@ -87,7 +87,7 @@ def changed(content: bytes, draw: random.Random) -> bytes:
     return bytes(data)
 
 
-# each: what is written to be changed, and how it is read
+# the readers, by kind: write the changed file and read it
 
 
 def columns(folder: Path, content: bytes, draw: random.Random) -> None:
@@ -124,7 +124,7 @@ def cifar(folder: Path, content: bytes, draw: random.Random) -> None:
 
 
 def archive(folder: Path, content: bytes, draw: random.Random) -> None:
-    """A .tar.gz, changed before it is compressed (so that tarfile meets it) or after."""
+    """Reads a .tar.gz that was changed before compression, so that tarfile sees the change, or after."""
     (folder / "cifar-10-binary.tar.gz").write_bytes(content)
     read_cifar(folder)
 
@@ -140,7 +140,7 @@ def checkpoint(folder: Path, content: bytes, draw: random.Random) -> None:
 
 
 def contents(folder: Path, content: bytes, draw: random.Random) -> None:
-    """The part of a checkpoint folder that torch writes."""
+    """Reads the file of a sharded checkpoint that torch writes."""
     (folder / "a.safetensors").write_bytes(save({"/state_dict/w": torch.ones(3, 2)}))
     (folder / "contents.pt").write_bytes(content)
     sharded.load_sharded(folder)
@@ -156,7 +156,7 @@ def weights(folder: Path, content: bytes, draw: random.Random) -> None:
 
 
 def config(folder: Path, content: bytes, draw: random.Random) -> None:
-    with contextlib.suppress(ValueError):  # what its callers expect
+    with contextlib.suppress(ValueError):  # callers handle it
         read_settings(content.decode("utf-8"))
 
 
@@ -184,7 +184,7 @@ def archive_bytes(draw: random.Random, *, is_whole: bool) -> bytes:
 
 
 def repaired(content: bytes, draw: random.Random) -> bytes:
-    """Mostly with the checksums of its headers right again, so that what was changed in them is believed."""
+    """Returns the archive, mostly with valid header checksums again, so that changed headers are accepted."""
     data = bytearray(content)
     for start in range(0, min(len(data), 8192) - 511, 512) if draw.random() < 0.8 else ():
         block = data[start : start + 512]
@@ -194,7 +194,7 @@ def repaired(content: bytes, draw: random.Random) -> bytes:
 
 
 def a_checkpoint() -> bytes:
-    """Of a net of one layer, as a run leaves it, without what makes it large."""
+    """Returns the bytes of a small checkpoint, as a run writes it."""
     from arclight.config.compose import compose
     from arclight.data.info import to_plain
     from arclight.images.info import ImageInfo
@@ -220,7 +220,7 @@ Target = Callable[[Path, bytes, random.Random], None]
 
 
 def kinds() -> dict[str, tuple[Target, Callable[[random.Random], bytes]]]:
-    """By name: how a file is read, and how one is made that was changed."""
+    """Returns for each kind its reader and a function that makes a changed file."""
     whole = a_checkpoint()
     parts = saved({"files": ["a.safetensors"], "contents": {"state_dict": {"w": torch.empty(3, 2, device="meta")}, "epoch": 1}})
     tensors = save({"/state_dict/w": torch.ones(3, 2), "/x": torch.ones(1, dtype=torch.bfloat16)})
@@ -238,12 +238,12 @@ def kinds() -> dict[str, tuple[Target, Callable[[random.Random], bytes]]]:
 
 
 class TooLongError(BaseException):
-    """Raised by the clock, past every `except Exception`."""
+    """Raised after LONGEST_S; no `except Exception` catches it."""
 
 
 @contextlib.contextmanager
 def in_time() -> Iterator[None]:
-    """Inside, LONGEST_S is the most that anything takes."""
+    """Context manager that raises TooLongError after LONGEST_S."""
 
     def ring(*_: object) -> None:
         raise TooLongError
@@ -258,13 +258,13 @@ def in_time() -> Iterator[None]:
 
 
 def finding(read: Target, content: bytes, draw: random.Random) -> str:
-    """What a reader did with the file that it may not; nothing if it read or refused it."""
+    """Returns what the reader did wrong; empty if it read the file or refused it with an InputError."""
     with tempfile.TemporaryDirectory(prefix="fuzz_") as place:
         try:
             with in_time():
                 read(Path(place), content, draw)
         except InputError as error:
-            return "" if str(error).strip() else "a refusal without a word"
+            return "" if str(error).strip() else "an InputError without a message"
         except TooLongError:
             return f"took more than {LONGEST_S} s"
         except Exception as error:
@@ -274,12 +274,14 @@ def finding(read: Target, content: bytes, draw: random.Random) -> str:
 
 
 def main() -> int:
-    """Rounds of all kinds until the time is up; 1 when anything was found."""
+    """Fuzzes all kinds until the time is up; returns 1 if anything was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--only", default="", help="kinds, with commas")
+    parser.add_argument("--only", default="", help="kinds, separated by commas")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "fuzz_findings", help="for what was found")
+    parser.add_argument(
+        "--keep", type=Path, default=Path(tempfile.gettempdir()) / "fuzz_findings", help="directory for findings"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.CRITICAL)
@@ -304,8 +306,8 @@ def main() -> int:
                 options.keep.mkdir(parents=True, exist_ok=True)
                 (options.keep / key).write_bytes(content)
                 print(f"{key}: {problem}", flush=True)
-    told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-    print(f"{told}; {len(found)} findings; {time.monotonic() - began:.0f} s")
+    summary = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    print(f"{summary}; {len(found)} findings; {time.monotonic() - began:.0f} s")
     if not found:
         shutil.rmtree(options.keep, ignore_errors=True)
     return int(bool(found))

@@ -1,4 +1,4 @@
-"""Moments of a run, told from the files in its folder: waited for, to stop it there, and read off afterwards."""
+"""Moments of a run, recognized by the files in its directory: to wait for one, and to tell afterwards which one it was."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from tests.drills.runs import STEPS_PER_EPOCH, Drill, Process, family, rows
 
 AIMS = ("start-up", "in a step", "in a checkpoint write", "in validation", "in the epoch turn-over")
-LOOK_S = 0.0005  # between two looks
-FAMILY_S = 0.25  # between two times that the processes of the run are listed
+POLL_S = 0.0005  # between two polls
+FAMILY_S = 0.25  # between two listings of the run's processes
 
 
 class Watch:
-    """A run since it was started: what its files say now that they did not say then."""
+    """Watches the files of a run for changes since it was started."""
 
     def __init__(self, run: Drill) -> None:
         self.run = run
@@ -37,24 +37,24 @@ class Watch:
         return marks
 
     def new(self) -> set[str]:
-        """Which of the files are there that were not, or were others."""
+        """Returns the names of files that are new or were replaced."""
         return {name for name, mark in self._marks().items() if self.before.get(name) != mark}
 
     def position(self) -> tuple[int, int]:
-        """The last step, and the last step with a validation behind it, as metrics.csv tells."""
+        """Returns the last step and the last validated step in metrics.csv."""
         known = rows(self.checkpoints.parent) if self.checkpoints else []
         trained = [int(row["step"]) for row in known if row.get("train/loss")]
         validated = [int(row["step"]) + 1 for row in known if any(row[key] for key in row if key.startswith("val/"))]
         return max(trained, default=0), max(validated, default=0)
 
     def saved_step(self) -> int:
-        """That a run would go on from."""
+        """Returns the step in last.ckpt, from which the run would resume; 0 without one."""
         if self.checkpoints is None or not (self.checkpoints / "last.ckpt").exists():
             return 0
         return int(torch.load(self.checkpoints / "last.ckpt", weights_only=True, mmap=True)["global_step"])
 
-    def seen(self) -> str:
-        """Where the run was when it was stopped."""
+    def moment(self) -> str:
+        """Returns the moment at which the run was stopped."""
         new = self.new()
         if any(name.endswith(".part") for name in new):
             return "in a checkpoint write"
@@ -70,39 +70,39 @@ class Watch:
 
 
 def wait_for(
-    aim: str, process: Process, watch: Watch, random_moments: random.Random, start_s: float, longest_s: float
+    aim: str, process: Process, watch: Watch, random_moments: random.Random, start_s: float, timeout_s: float
 ) -> tuple[bool, list[int]]:
-    """Waits until the run is there.
+    """Waits until the run reaches a moment.
 
     Args:
         aim: one of AIMS.
-        process: of the run.
-        watch: of the run.
-        random_moments: where in such a moment it is stopped, and in which of several.
-        start_s: that a run takes to its first step.
-        longest_s: after which the wait is given up.
+        process: the run's.
+        watch: the run's.
+        random_moments: draws the occurrence of the moment and the time within it.
+        start_s: seconds to the first step of a run.
+        timeout_s: limit of the wait.
 
     Returns:
-        Whether it came there, and its processes.
+        Whether it was reached, and the run's process ids.
     """
     began, listed, pids = time.monotonic(), 0.0, [process.pid]
     start_s = random_moments.uniform(0.1, 0.9) * start_s
-    reached = comes_to(aim, watch, random_moments)
-    while process.poll() is None and time.monotonic() - began < longest_s:
+    reached = is_at(aim, watch, random_moments)
+    while process.poll() is None and time.monotonic() - began < timeout_s:
         if time.monotonic() - listed > FAMILY_S:
             pids, listed = family(process), time.monotonic()
         if time.monotonic() - began > start_s if aim == "start-up" else next(reached):
             return process.poll() is None, pids
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     return False, pids
 
 
-def comes_to(aim: str, watch: Watch, random_moments: random.Random) -> Iterator[bool]:
-    """At each look, whether the run is there."""
+def is_at(aim: str, watch: Watch, random_moments: random.Random) -> Iterator[bool]:
+    """Yields at each poll whether the run is at the moment."""
     nth, (seen_trained, seen_last) = random_moments.randint(1, 3), watch.position()
     later_s, at = random_moments.uniform(0.0, 0.15), 0.0
     has_part = False
-    for look in itertools.count():
+    for poll in itertools.count():
         if at:
             yield time.monotonic() >= at
             continue
@@ -113,7 +113,7 @@ def comes_to(aim: str, watch: Watch, random_moments: random.Random) -> Iterator[
             has_part = part
             yield nth <= 0
         elif aim == "in the epoch turn-over":
-            validated = watch.position()[1] if look % 20 == 0 and new else seen_last
+            validated = watch.position()[1] if poll % 20 == 0 and new else seen_last
             if "best.ckpt.part" in new or "best.ckpt" in new or validated != seen_last:
                 at = time.monotonic() + later_s / 5
             yield False
@@ -124,7 +124,7 @@ def comes_to(aim: str, watch: Watch, random_moments: random.Random) -> Iterator[
             at = time.monotonic() + later_s if nth <= 0 else 0.0
             yield False
         elif aim == "in validation":
-            if look % 5 == 0 and new:
+            if poll % 5 == 0 and new:
                 trained, validated = watch.position()
                 if trained % STEPS_PER_EPOCH == 0 and validated < trained != seen_trained:
                     at = time.monotonic() + later_s / 3

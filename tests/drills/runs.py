@@ -1,4 +1,4 @@
-"""Real runs of `python train.py`, each in a folder of its own, and what must not depend on how often one was stopped."""
+"""Real runs of `python train.py`, each in its own directory, and everything that must not depend on interruptions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import psutil
 import torch
 
 ROOT = Path(__file__).parents[2]
-STEPS_PER_EPOCH = 10  # of both tasks
+STEPS_PER_EPOCH = 10  # of both examples
 COMMON = [
     *("precision=fp32", "trainer.accelerator=cpu", "trainer.log_every_n_steps=5", "trainer.max_epochs=4"),
     *("checkpoint.every_steps=2", "callbacks=[early_stopping,weight_averaging]"),
@@ -38,14 +38,14 @@ TASKS = {
 }
 
 
-def command_for(module: str, processes: int, tracker: str = "csv") -> list[str]:
-    """The overrides of a drill: accumulation, early stopping and weight averaging are on."""
+def command_for(task: str, processes: int, logger: str = "csv") -> list[str]:
+    """Returns the overrides of a drill, with accumulation, early stopping and weight averaging."""
     placing = ["strategy=ddp_cpu", f"trainer.devices={processes}"] if processes > 1 else ["trainer.devices=1"]
-    return [*TASKS[module], *COMMON, *placing, f"logger={tracker}"]
+    return [*TASKS[task], *COMMON, *placing, f"logger={logger}"]
 
 
 class Forked:
-    """A run in a fork of this process, which has imported everything: as `subprocess.Popen`, as far as drills ask."""
+    """A run in a fork of this process, which has imported everything; has the parts of `subprocess.Popen` that drills use."""
 
     def __init__(self, folder: Path, arguments: list[str], environment: dict[str, str], log: int) -> None:
         self._status: int | None = None
@@ -61,8 +61,8 @@ class Forked:
                 sys.argv = [str(ROOT / "train.py"), *arguments]
                 runpy.run_path(sys.argv[0], run_name="__main__")
                 status = 0
-            except SystemExit as left:
-                status = left.code if isinstance(left.code, int) else int(left.code is not None)
+            except SystemExit as error:
+                status = error.code if isinstance(error.code, int) else int(error.code is not None)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -83,12 +83,12 @@ class Forked:
         return self._status
 
 
-preloaded = False  # whether runs are forks of this process, which spares each the seconds that imports take
+preloaded = False  # runs are forks of this process, which saves the seconds of the imports
 Process = subprocess.Popen[bytes] | Forked
 
 
 def preload() -> None:
-    """Imports what a run imports, and lets every run be a fork from now on."""
+    """Imports what a run imports; later runs are forks of this process."""
     global preloaded
     for name in ("arclight.runs.experiment", "arclight.report.report", "lightning.pytorch", "transformers"):
         importlib.import_module(name)
@@ -97,7 +97,7 @@ def preload() -> None:
 
 @dataclass(frozen=True)
 class Drill:
-    """One run in its folder, by the command that a user would type."""
+    """One run in its directory, started by the command that a user would type."""
 
     folder: Path
     overrides: list[str]
@@ -106,14 +106,14 @@ class Drill:
         self.folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
         command = [sys.executable, str(ROOT / "train.py"), *self.overrides, *more]
-        # not in the folder: a disk that is full there takes what is said, too
-        with self.said.open("ab") as log:
+        # outside the directory, whose disk may be full
+        with self.log_file.open("ab") as log:
             if preloaded:
                 return Forked(self.folder, [*self.overrides, *more], environment, log.fileno())
             return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True)
 
     @property
-    def said(self) -> Path:
+    def log_file(self) -> Path:
         return self.folder.with_name(f"{self.folder.name}.txt")
 
     def finish(self, *more: str) -> int:
@@ -128,7 +128,7 @@ class Drill:
         return any(results(run).get("status") == "finished" for run in self.runs)
 
     def outcome(self) -> dict[str, Any]:
-        """Everything that must not depend on a kill."""
+        """Returns everything that must not depend on a stop."""
         (run,) = self.runs
         found = results(run)
         scores = {key: value for key, value in found.items() if key.startswith(("val/", "test/")) or key in ("epochs", "steps")}
@@ -137,7 +137,7 @@ class Drill:
         return {"status": found["status"], "scores": scores, "curve": curve, "predictions": predictions}
 
     def states(self, name: str) -> dict[str, torch.Tensor]:
-        """Weights and optimizer states of a checkpoint."""
+        """Returns the weights and optimizer states of a checkpoint."""
         (run,) = self.runs
         contents = torch.load(run / "checkpoints" / name, weights_only=True, map_location="cpu")
         states = {f"0.{key}": value for key, value in contents["state_dict"].items()}
@@ -147,7 +147,7 @@ class Drill:
 
 
 def results(run: Path) -> dict[str, Any]:
-    """What results.json holds; nothing of one that is not there."""
+    """Returns the content of results.json; empty if there is none."""
     try:
         found: dict[str, Any] = json.loads((run / "results.json").read_text())
     except OSError:
@@ -156,7 +156,7 @@ def results(run: Path) -> dict[str, Any]:
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv; a kill may have cut the last one short."""
+    """Returns the complete rows of metrics.csv; a kill may truncate the last one."""
     try:
         text = (run / "metrics.csv").read_text()
     except OSError:
@@ -165,9 +165,9 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def differences(whole: Drill, again: Drill) -> list[str]:
-    """What a run that was stopped ended with that the whole one did not."""
+    """Returns the names of everything in which the stopped run ended different from the whole one."""
     if len(again.runs) != 1:
-        return [f"{len(again.runs)} run folders instead of one"]
+        return [f"{len(again.runs)} run directories instead of one"]
     expected, found = whole.outcome(), again.outcome()
     different = [key for key in expected if expected[key] != found[key]]
     for name in ("best.ckpt", "last.ckpt"):
@@ -178,20 +178,20 @@ def differences(whole: Drill, again: Drill) -> list[str]:
 
 
 def family(process: Process) -> list[int]:
-    """The process and all that it has started."""
+    """Returns the ids of the process and all its descendants."""
     with suppress(psutil.Error):
         return [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
     return [process.pid]
 
 
 def end(process: Process, number: signal.Signals, pids: list[int]) -> int:
-    """Sends the signal to the process, as a scheduler does; a SIGKILL goes to all of the run, as when the machine fails."""
+    """Sends a signal to the process, as a scheduler does, or SIGKILL to the whole run; returns the exit status."""
     for pid in pids if number is signal.SIGKILL else [process.pid]:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
     status = process.wait()
     if number is signal.SIGKILL:
-        for pid in pids:  # one that was started in the last moment before
+        for pid in pids:  # processes started just before
             with suppress(psutil.Error):
                 for child in psutil.Process(pid).children(recursive=True):
                     child.kill()

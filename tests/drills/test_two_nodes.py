@@ -1,4 +1,4 @@
-"""Two machines under torchrun, played by two network namespaces on one: they train as one process does, and lose a machine."""
+"""Two machines under torchrun, simulated by two network namespaces: same result as one process, and loss of a machine."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from arclight.checkpoint import contents
 from arclight.config.locations import CONF
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
-ADDRESSES = ("10.231.7.1", "10.231.7.2")  # of a network that is only in the two namespaces
+ADDRESSES = ("10.231.7.1", "10.231.7.2")  # in a network of these two namespaces only
 IMAGES = [*TINY_IMAGES, "model=cnn", "model.hidden=16", "data.num_train=256", "precision=fp32", "trainer.max_epochs=4"]
-# plain descent: Adam would make more of the last bits, in which sums over one and two processes differ
+# SGD: Adam would amplify the rounding differences between one and two processes
 SETTINGS = [
     *IMAGES,
     "optimizer=sgd",
@@ -32,8 +32,8 @@ SETTINGS = [
     "logger=csv",
     "hardware.timeout_s=30",
 ]
-# how soon a machine that is silent counts as lost, and how long the others wait for more than the fewest
-MEETING = "last_call_timeout=15,keep_alive_interval=1,keep_alive_max_attempt=3,join_timeout=60,read_timeout=30"
+# short timeouts: when a silent machine counts as lost, how long to wait for more than the minimum
+RENDEZVOUS = "last_call_timeout=15,keep_alive_interval=1,keep_alive_max_attempt=3,join_timeout=60,read_timeout=30"
 LIMIT_S = 80
 
 
@@ -41,8 +41,8 @@ def ip(*arguments: str) -> str:
     return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=10).stdout
 
 
-def why_not() -> str:
-    """Why there can be no namespaces here; empty where there can."""
+def missing_requirement() -> str:
+    """Returns why network namespaces do not work here; empty if they do."""
     if sys.platform != "linux" or not shutil.which("ip") or not shutil.which("unshare") or os.geteuid():
         return "needs Linux, `ip` and `unshare`, and the rights of root"
     name = f"arclight{os.getpid()}"
@@ -55,11 +55,11 @@ def why_not() -> str:
 
 
 class Machine:
-    """A network namespace with a host name of its own, which, as on Debian, stands for the loopback."""
+    """A network namespace with its own host name, which resolves to the loopback address, as on Debian."""
 
     def __init__(self, rank: int, work: Path) -> None:
         self.name, self.rank, self.work = f"arclight{os.getpid()}n{rank}", rank, work
-        self.files = Path("/etc/netns") / self.name  # `ip netns exec` puts them over those in /etc
+        self.files = Path("/etc/netns") / self.name  # `ip netns exec` mounts them over those in /etc
         self.started: list[subprocess.Popen[bytes]] = []
 
     def build(self) -> None:
@@ -77,18 +77,18 @@ class Machine:
         torchrun = [
             *(sys.executable, "-m", "torch.distributed.run", "--nnodes", num_nodes, "--nproc-per-node", "1"),
             *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:29400", "--rdzv-id", "drill"),
-            *("--rdzv-conf", f"{MEETING},is_host={int(self.rank == 0)}", "--local-addr", ADDRESSES[self.rank]),
+            *("--rdzv-conf", f"{RENDEZVOUS},is_host={int(self.rank == 0)}", "--local-addr", ADDRESSES[self.rank]),
             *("--max-restarts", "2", str(CONF.parent / "train.py"), *SETTINGS),
         ]
         inside = ["ip", "netns", "exec", self.name, "unshare", "--uts", "sh", "-c", f'hostname {self.name}; exec "$@"', "sh"]
-        # torch 2.13 does not tell a machine that comes later where the store is that the others share
+        # torch 2.13 does not send the address of the shared store to a machine that joins later
         environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
         with (self.work / f"machine{self.rank}.log").open("ab") as log:
             self.started.append(subprocess.Popen([*inside, *torchrun], cwd=self.work, env=environment, stdout=log, stderr=log))
         return self.started[-1]
 
     def kill(self) -> None:
-        """As the loss of a machine does: everything at once, without a word."""
+        """Kills all processes at once, like the loss of a machine."""
         for pid in ip("netns", "pids", self.name).split():
             os.kill(int(pid), signal.SIGKILL)
         for process in self.started:
@@ -102,8 +102,8 @@ class Machine:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _where_there_are_namespaces() -> None:
-    if reason := why_not():
+def _skip_without_namespaces() -> None:
+    if reason := missing_requirement():
         pytest.skip(reason)
 
 
@@ -125,7 +125,7 @@ def machines(tmp_path: Path) -> Iterator[list[Machine]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """The folder of this run with one process and with two, never stopped."""
+    """Returns the directories of uninterrupted runs, by number of processes."""
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("undisturbed"))
     try:
@@ -146,11 +146,11 @@ def assert_alike(folder: Path, other: Path, *, tolerance: float) -> None:
 
 
 def end(machines: list[Machine], statuses: Sequence[int]) -> Path:
-    """The one run folder, once all that was started last on each machine has ended as it should."""
+    """Waits for the last process of each machine, checks the exit statuses and returns the run directory."""
     limit = time.monotonic() + LIMIT_S
-    told = [(machine.work / f"machine{machine.rank}.log") for machine in machines]
+    logs = [(machine.work / f"machine{machine.rank}.log") for machine in machines]
     ended = [machine.started[-1].wait(timeout=max(1, limit - time.monotonic())) for machine in machines]
-    assert ended == list(statuses), "\n".join(log.read_text()[-3000:] for log in told)
+    assert ended == list(statuses), "\n".join(log.read_text()[-3000:] for log in logs)
     (folder,) = machines[0].work.glob("outputs/*/*")
     results = json.loads((folder / "results.json").read_text())
     assert (results["status"], results["epochs"]) == ("finished", 4)
@@ -167,7 +167,7 @@ def wait_for_epoch(machines: list[Machine]) -> None:
 pytestmark = pytest.mark.processes
 
 
-def test_two_machines_train_as_one_process_does(machines: list[Machine], undisturbed: dict[int, Path]) -> None:
+def test_two_machines_equal_one_process(machines: list[Machine], undisturbed: dict[int, Path]) -> None:
     for machine in machines:
         machine.start("2")
     folder = end(machines, (0, 0))
@@ -175,21 +175,19 @@ def test_two_machines_train_as_one_process_does(machines: list[Machine], undistu
     assert_alike(folder, undisturbed[2], tolerance=0)
 
 
-@pytest.mark.parametrize("comes_back", [True, False], ids=["which comes back", "which stays away"])
-def test_a_run_goes_on_after_the_loss_of_a_machine(
-    machines: list[Machine], undisturbed: dict[int, Path], comes_back: bool
-) -> None:
-    num_nodes = "2" if comes_back else "1:2"
+@pytest.mark.parametrize("returns", [True, False], ids=["returns", "stays away"])
+def test_resumes_after_the_loss_of_a_machine(machines: list[Machine], undisturbed: dict[int, Path], returns: bool) -> None:
+    num_nodes = "2" if returns else "1:2"
     for machine in machines:
         machine.start(num_nodes)
     wait_for_epoch(machines)
     machines[1].kill()
-    if comes_back:
+    if returns:
         machines[1].start(num_nodes)
-    folder = end(machines, (0, 0 if comes_back else -signal.SIGKILL))
+    folder = end(machines, (0, 0 if returns else -signal.SIGKILL))
     lines = (machines[0].work / "machine0.log").read_text() + (machines[0].work / "machine1.log").read_text()
     assert lines.count("epoch 1/4") == 1
-    if comes_back:
+    if returns:
         assert_alike(folder, undisturbed[2], tolerance=0)
     else:
         assert_alike(folder, undisturbed[1], tolerance=1e-3)

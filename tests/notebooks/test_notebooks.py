@@ -1,4 +1,4 @@
-"""The notebooks run from the first cell to the last, and are kept without outputs."""
+"""The notebooks run from the first to the last cell and are stored without outputs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from arclight.config.locations import CONF
-
-NOTEBOOKS = sorted((CONF.parent / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_outputs_are_stripped(path: Path) -> None:
+def test_has_no_outputs(path: Path) -> None:
     for cell in json.loads(path.read_text())["cells"]:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None
@@ -23,7 +21,7 @@ def test_outputs_are_stripped(path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.processes
-def test_it_runs(path: Path, tmp_path: Path) -> None:
+def test_executes(path: Path, tmp_path: Path) -> None:
     import nbformat
     from nbclient import NotebookClient
 
