@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
+
 from arclight import hardware
 from arclight.benchmark.backend import SWITCHES
 from arclight.benchmark.measurement import Case, Figure, Result, gather_facts, interleave, ratio
@@ -19,6 +21,7 @@ from arclight.benchmark.training_step import MADE_IMAGES, MADE_TEXT, Sample, com
 from arclight.callbacks.throughput import NUM_FIRST
 from arclight.errors import InputError
 from arclight.hardware.peak_measurement import MeasuredPeaks, choose_device, measure_peaks
+from arclight.hardware.peaks import peak_flops
 
 TASKS = {"images": {**MADE_IMAGES, "model": "cnn"}, "text": {**MADE_TEXT, "model": "bert_tagger"}}
 COMMUNICATION = "arclight.benchmark.communication.CommunicationTime"
@@ -207,12 +210,6 @@ def flops_of(sample: Sample | None) -> tuple[str, float]:
     return "train/samples_per_s", sample.flops / sample.work.samples
 
 
-def peak_flops(machine: MeasuredPeaks, precision: str) -> float:
-    """The measured peak in which a precision of Lightning's multiplies."""
-    name = "bf16" if precision.startswith("bf16") else "fp16" if precision.startswith("16") else "fp32"
-    return machine.flops.get(name, machine.flops["fp32"])
-
-
 def to_cases(
     jobs: Sequence[Job],
     measured: Mapping[str, Sequence[Trained]],
@@ -237,7 +234,8 @@ def to_cases(
         key, flops_each = flops
         if flops_each:
             done = tuple(flops_each * run.results[key] for run in measured[job.name])
-            peak = peak_flops(machine, "32-true" if job.kind == "untuned" else precision)
+            run_precision = "32-true" if job.kind == "untuned" else precision
+            peak = peak_flops(torch.device(machine.device), run_precision, machine.flops) or machine.flops["fp32"]
             there = peak * (1 if machine.device == "cpu" else job.num_devices)
             figures["flops"] = Figure(tuple(value / 1e9 for value in done), "GFLOP/s")
             figures["peak_share"] = Figure(tuple(value / there for value in done), "")

@@ -181,11 +181,7 @@ class Throughput(Callback):
 
 def peak_of(trainer: Trainer) -> float | None:
     """Returns the peak FLOP/s of this process's device; None if unknown."""
-    device = trainer.strategy.root_device
-    if device.type != "cuda":
-        return None
-    with_tf32 = torch.get_float32_matmul_precision() != "highest"
-    return peak_flops(torch.cuda.get_device_name(device), str(trainer.precision), with_tf32=with_tf32)
+    return peak_flops(trainer.strategy.root_device, str(trainer.precision))
 
 
 class AfterCallbacks(Callback):

@@ -3,14 +3,11 @@
 No module here imports torch before a function needs it, because the launcher plans before it starts the processes of a run.
 """
 
-from __future__ import annotations
-
 from arclight.hardware.backend import GRAPH_MODES, apply_backend_settings
-from arclight.hardware.batch import accumulation_steps
+from arclight.hardware.container_limits import usable_cores
 from arclight.hardware.decision import Decision
-from arclight.hardware.devices import count_devices
+from arclight.hardware.devices import accumulation_steps, count_devices
 from arclight.hardware.hardware_info import Gpu, HardwareInfo, probe
-from arclight.hardware.limits import usable_cores
 from arclight.hardware.plan import check_settings, for_trainer, plan, requested_settings
 
 __all__ = [

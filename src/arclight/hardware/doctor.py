@@ -1,4 +1,4 @@
-"""What this machine is, what `auto` takes on it and why, what it does when tried, and what is missing."""
+"""`python -m arclight doctor`: the hardware, what `auto` chooses on it and why, short self-tests, and what is missing."""
 
 from __future__ import annotations
 
@@ -8,41 +8,36 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from arclight import hardware
 from arclight.config.locations import CONF
 from arclight.distributed.rendezvous import DEFAULT_PORT
 from arclight.errors import InputError
-from arclight.hardware.trials import Trial, run_trials
+from arclight.hardware.self_tests import SelfTest, run_self_tests
 
 ENOUGH_SHARED_MEMORY_BYTES = 2**30
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written to
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - read only
 WANDB_HOST = "api.wandb.ai"
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the doctor found; `missing` holds what is not there, each with what it is for or the way out."""
+    """The results of doctor; each line of `missing` says what is missing and what it is for or how to get it."""
 
     hardware_info: hardware.HardwareInfo
     plan: dict[str, hardware.Decision]
-    trials: tuple[Trial, ...]
+    self_tests: tuple[SelfTest, ...]
     missing: tuple[str, ...]
-
-    def to_plain(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return asdict(self)
 
 
 def examine(environment: Mapping[str, str] = os.environ) -> Findings:
-    """Looks at everything; takes a few seconds, most of them for the trials.
+    """Returns the findings, after a few seconds of self-tests.
 
     Raises:
-        InputError: when a variable of the launcher that should be a number is none.
+        InputError: when a variable of the launcher is not a number.
     """
     hardware_info = hardware.probe(environment)
     missing = list(find_missing(hardware_info, environment))
@@ -52,33 +47,33 @@ def examine(environment: Mapping[str, str] = os.environ) -> Findings:
     except InputError as error:
         missing.append(f"no plan: {error}")
     accelerator = decisions["accelerator"].value if decisions else "cpu"
-    trials = run_trials(hardware_info, accelerator)
-    missing += [f"{trial.name}: {trial.problem}" for trial in trials if not trial.is_right]
-    return Findings(hardware_info, decisions, tuple(trials), tuple(missing))
+    self_tests = run_self_tests(hardware_info, accelerator)
+    missing += [f"{test.name}: {test.problem}" for test in self_tests if not test.passed]
+    return Findings(hardware_info, decisions, tuple(self_tests), tuple(missing))
 
 
 def find_missing(hardware_info: hardware.HardwareInfo, environment: Mapping[str, str]) -> Iterator[str]:
-    """What a training run could want and does not find here."""
+    """Yields what a training run may need and this machine does not have."""
     yield from hardware_info.problems
     if not hardware_info.has_compiler:
-        yield "no C++ compiler, or no headers of Python: hardware.compile=true will not work (Debian: g++ and python3-dev)"
+        yield "no C++ compiler, or no Python headers: hardware.compile=true will not work (Debian: g++ and python3-dev)"
     if hardware_info.gpus and not hardware_info.has_triton:
         yield "no package triton: hardware.compile=true will not work on the GPU (pip install triton)"
     if not is_logged_in_to_wandb(environment):
-        yield "not logged in to W&B: runs are kept offline, in their folders (wandb login; or logger=csv)"
+        yield "not logged in to W&B: its runs stay offline, in their run directories (wandb login, or logger=csv)"
     if shutil.which("git", path=environment.get("PATH")) is None:
-        yield "no git: environment.json will not say which code a run was made with"
+        yield "no git: environment.json will not name the commit of a run"
     elif not is_in_repository(CONF.parent):
-        yield f"{CONF.parent} is no git repository: environment.json will not say which code a run was made with (git init)"
+        yield f"{CONF.parent} is not a git repository: environment.json will not name the commit of a run (git init)"
     port = environment.get("MASTER_PORT", str(DEFAULT_PORT))
     if hardware_info.launch.kind == "none" and not is_free(port):
-        yield f"port {port} is taken, on which the processes of torchrun meet (MASTER_PORT names another)"
+        yield f"port {port}, for the rendezvous of torchrun, is in use (set MASTER_PORT to another)"
     if SHARED_MEMORY.is_dir() and (size := shutil.disk_usage(SHARED_MEMORY).total) < ENOUGH_SHARED_MEMORY_BYTES:
-        yield f"{SHARED_MEMORY} holds {size / 1e6:.0f} MB, little for processes that share memory (docker run --shm-size=8g)"
+        yield f"{SHARED_MEMORY} has {size / 1e6:.0f} MB, too little for processes that share memory (docker run --shm-size=8g)"
 
 
 def is_logged_in_to_wandb(environment: Mapping[str, str]) -> bool:
-    """Whether W&B has a key, in the environment or where `wandb login` puts it; the key itself is not looked at."""
+    """Returns whether W&B has a key, in the environment or where `wandb login` writes it, without reading the key."""
     if environment.get("WANDB_API_KEY"):
         return True
     home = Path(environment.get("HOME", str(Path.home())))
@@ -92,17 +87,17 @@ def is_logged_in_to_wandb(environment: Mapping[str, str]) -> bool:
     return False
 
 
-def is_in_repository(folder: Path) -> bool:
-    """Whether git knows the folder."""
+def is_in_repository(directory: Path) -> bool:
+    """Returns whether the directory is in a git repository with a commit."""
     try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, timeout=10, check=False)
+        git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=directory, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.SubprocessError):
         return False
-    return answer.returncode == 0
+    return git.returncode == 0
 
 
 def is_free(port: str) -> bool:
-    """Whether a process could listen there; a port that is no number is none."""
+    """Returns whether a process could listen on the port."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -113,68 +108,58 @@ def is_free(port: str) -> bool:
 
 
 def to_json(findings: Findings) -> str:
-    """The findings for other programs."""
-    return json.dumps(findings.to_plain(), indent=2, ensure_ascii=False)
+    """Returns the findings as JSON."""
+    return json.dumps(asdict(findings), indent=2, ensure_ascii=False)
 
 
 def to_text(findings: Findings) -> str:
-    """The findings for people, in four sections."""
-    trials = {
-        trial.name: f"{trial.value:,.1f} {trial.unit}" if trial.is_right else f"FAILED: {trial.problem}"
-        for trial in findings.trials
+    """Returns the findings for the terminal, in four sections."""
+    sections = {
+        "Machine": columns(describe(findings.hardware_info)),
+        "Plan: what `auto` chooses": columns(
+            {name: f"{decision.value} ({decision.reason})" for name, decision in findings.plan.items()}
+            or {"none": "see what is missing"}
+        ),
+        "Self-tests": columns(
+            {
+                test.name: f"{test.value:,.1f} {test.unit}" if test.passed else f"FAILED: {test.problem}"
+                for test in findings.self_tests
+            }
+        ),
+        "Missing": [f"  - {line}" for line in findings.missing] or ["  nothing"],
     }
-    plan = {name: f"{decision.value} ({decision.reason})" for name, decision in findings.plan.items()}
-    return "\n".join(
-        [
-            "Machine",
-            *columns(describe(findings.hardware_info)),
-            "",
-            "Plan: what `auto` takes",
-            *columns(plan or {"none": "see what is missing"}),
-            "",
-            "Trials",
-            *columns(trials),
-            "",
-            "Missing",
-            *([f"  - {line}" for line in findings.missing] or ["  nothing"]),
-        ]
-    )
+    return "\n\n".join("\n".join([title, *lines]) for title, lines in sections.items())
 
 
-def columns(lines: Mapping[str, str]) -> Iterable[str]:
-    """Names on the left, as wide as the longest."""
+def columns(lines: Mapping[str, str]) -> list[str]:
+    """Returns lines of names and texts, aligned."""
     width = max(map(len, lines), default=0)
     return [f"  {name:{width}}  {text}" for name, text in lines.items()]
 
 
-def describe(hardware_info: hardware.HardwareInfo) -> dict[str, str]:
-    """The facts in words."""
-    launch = hardware_info.launch
+def describe(info: hardware.HardwareInfo) -> dict[str, str]:
+    """Returns the hardware info in words, by name."""
+    launch, links = info.launch, ", ".join(f"{first}-{second}" for first, second in info.peer_links)
     lines = {
-        "system": hardware_info.system,
-        "CPU": f"{hardware_info.cpu_name}, {hardware_info.num_cores} usable cores, "
-        f"{', '.join(hardware_info.instruction_sets) or 'no vector instructions'}",
-        "memory": f"{hardware_info.memory_bytes / 1e9:.1f} GB",
-        "torch": f"built for {hardware_info.torch_build}",
-        "GPUs": "Apple" if hardware_info.has_mps else "none",
+        "system": info.system,
+        "CPU": f"{info.cpu_name}, {info.num_cores} usable cores, {', '.join(info.instruction_sets) or 'no SIMD instructions'}",
+        "memory": f"{info.memory_bytes / 1e9:.1f} GB",
+        "torch": f"built for {info.torch_build}",
+        "GPUs": str(len(info.gpus) or ("Apple" if info.has_mps else "none")),
     }
-    if hardware_info.gpus:
-        lines["GPUs"] = str(len(hardware_info.gpus))
-    for index, gpu in enumerate(hardware_info.gpus):
+    for index, gpu in enumerate(info.gpus):
         support = [name for name in ("fp16", "bf16", "tf32") if getattr(gpu, f"has_{name}")]
         kind = gpu.architecture or f"capability {gpu.capability[0]}.{gpu.capability[1]}"
         lines[f"GPU {index}"] = f"{gpu.name}, {gpu.memory_bytes / 1e9:.0f} GB, {kind}, {', '.join(support) or 'fp32 only'}"
-    if len(hardware_info.gpus) > 1:
-        links = ", ".join(f"{first}-{second}" for first, second in hardware_info.peer_links)
+    if len(info.gpus) > 1:
         lines["peer links"] = links or "none: gradients go through the host's memory"
-    lines["torch.compile"] = "compiler found" if hardware_info.has_compiler else "no compiler"
-    if hardware_info.omp_num_threads:
-        lines["OMP_NUM_THREADS"] = str(hardware_info.omp_num_threads)
-    if launch.kind == "none":
-        lines["launcher"] = "none: this process starts the others of a run itself"
-    else:
-        lines["launcher"] = (
-            f"{launch.kind}: rank {launch.rank} of {launch.world_size}, local rank {launch.local_rank} of "
-            f"{launch.local_world_size}, node {launch.node_rank} of {launch.num_nodes}, restarts {launch.restart_count}"
-        )
+    lines["torch.compile"] = "compiler found" if info.has_compiler else "no compiler"
+    if info.omp_num_threads:
+        lines["OMP_NUM_THREADS"] = str(info.omp_num_threads)
+    lines["launcher"] = (
+        "none: this process starts the others of a run"
+        if launch.kind == "none"
+        else f"{launch.kind}: rank {launch.rank} of {launch.world_size}, local rank {launch.local_rank} of "
+        f"{launch.local_world_size}, node {launch.node_rank} of {launch.num_nodes}, restarts {launch.restart_count}"
+    )
     return lines

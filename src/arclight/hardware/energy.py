@@ -1,4 +1,4 @@
-"""Joules that a GPU has taken, from its own counter: the whole board's, idle power included, the CPU's left out."""
+"""Energy that a GPU uses, from its own counter: the whole board, idle power included, without the CPU. Experimental."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-SHORTEST_S = 1.0  # the counter moves every 20 to 100 ms: what it says of less time is no measurement
+SHORTEST_S = 1.0  # the counter is updated every 20 to 100 ms
 
 
-def joules_so_far(device: torch.device) -> float | None:
-    """What the GPU has taken since its driver was loaded; two readings make a measurement.
+def total_joules(device: torch.device) -> float | None:
+    """Returns the energy since the driver was loaded, in J.
 
-    None without the package nvidia-ml-py, on any other device, and where the GPU has no such counter (before Volta) or shares
-    it with other slices (MIG).
+    None without the package nvidia-ml-py, on other devices, and where the GPU has no such counter (before Volta) or shares it
+    (MIG).
     """
     if device.type != "cuda":
         return None
@@ -26,25 +26,25 @@ def joules_so_far(device: torch.device) -> float | None:
         nvml = importlib.import_module("pynvml")
         nvml.nvmlInit()
         try:
-            # by UUID, because CUDA_VISIBLE_DEVICES numbers the devices anew
+            # by UUID, because CUDA_VISIBLE_DEVICES renumbers the devices
             handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
             return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
         finally:
             nvml.nvmlShutdown()
-    except Exception:  # NVML's errors are classes of a package that may be missing; a counter less costs no run
+    except Exception:  # NVML's errors are classes of a package that may be missing, and no run fails for want of a counter
         return None
 
 
 class EnergyMeter:
-    """What a GPU takes from now on."""
+    """Measures the energy of a GPU from its creation on."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._began, self._before = time.monotonic(), joules_so_far(device)
+        self._start_s, self._start_j = time.monotonic(), total_joules(device)
 
     def read(self) -> float | None:
-        """Joules so far; None where nothing counts them, the time is too short for the counter, or it began anew meanwhile."""
-        after = joules_so_far(self._device)
-        if self._before is None or after is None or time.monotonic() - self._began < SHORTEST_S:
+        """Returns the energy so far in J; None without a counter, after less than SHORTEST_S, or when the counter restarted."""
+        now = total_joules(self._device)
+        if self._start_j is None or now is None or time.monotonic() - self._start_s < SHORTEST_S:
             return None
-        return after - self._before if after > self._before else None
+        return now - self._start_j if now > self._start_j else None

@@ -1,8 +1,9 @@
-"""What machine this is: `probe` asks the system and the drivers and starts nothing."""
+"""The hardware of this machine: `probe` queries the system and the drivers and starts nothing."""
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import platform
 import shutil
@@ -14,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from arclight.distributed.environment import Launch, detect_launch, number
-from arclight.hardware.limits import ROOT, read_lines, usable_cores, usable_memory
+from arclight.hardware.container_limits import ROOT, read_lines, usable_cores, usable_memory
 
 ALONE = Launch()
 VOLTA, AMPERE = (7, 0), (8, 0)
-# AMD's architectures with matrix instructions for bf16, by the beginning of their names: MI100 to MI350, RDNA 3 and 4
+# prefixes of AMD's architectures with matrix instructions for bf16: MI100 to MI350, RDNA 3 and 4
 ROCM_WITH_BF16 = ("gfx908", "gfx90a", "gfx94", "gfx95", "gfx11", "gfx12")
 FAST_BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-# what arithmetic can use, by torch's name and by that of /proc/cpuinfo
+# torch's name -> name in /proc/cpuinfo
 INSTRUCTION_SETS = {
     **{name: name for name in ("avx2", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16")},
     **{"amx_fp16": "amx_fp16", "avx512_f": "avx512f"},
@@ -31,7 +32,7 @@ INSTRUCTION_SETS = {
 
 @dataclass(frozen=True)
 class Gpu:
-    """One device of CUDA or ROCm and what its tensor cores multiply.
+    """A device of CUDA or ROCm and the precisions of its tensor cores.
 
     `capability` is CUDA's compute capability, such as (8, 0) for an A100; `architecture` is ROCm's name, such as "gfx942", and
     empty for CUDA.
@@ -46,35 +47,32 @@ class Gpu:
     has_tf32: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        of_rocm = self.architecture.startswith(ROCM_WITH_BF16)
-        support = {
-            "has_fp16": of_rocm if self.architecture else self.capability >= VOLTA,
-            "has_bf16": of_rocm if self.architecture else self.capability >= AMPERE,
-            # Source: allowTF32CuBLAS in torch's ATen/Context.cpp; ROCm wants HIPBLASLT_ALLOW_TF32 besides, which nobody sets
-            "has_tf32": not self.architecture and self.capability >= AMPERE,
-        }
-        for name, value in support.items():
-            object.__setattr__(self, name, value)  # the way into a frozen dataclass
+        on_rocm = self.architecture.startswith(ROCM_WITH_BF16)
+        # object.__setattr__, because the dataclass is frozen
+        object.__setattr__(self, "has_fp16", on_rocm if self.architecture else self.capability >= VOLTA)
+        object.__setattr__(self, "has_bf16", on_rocm if self.architecture else self.capability >= AMPERE)
+        # Source: allowTF32CuBLAS in torch's ATen/Context.cpp; ROCm also needs HIPBLASLT_ALLOW_TF32, which nobody sets
+        object.__setattr__(self, "has_tf32", not self.architecture and self.capability >= AMPERE)
 
 
 @dataclass(frozen=True)
 class HardwareInfo:
-    """What there is; plain data, so that `dataclasses.asdict` goes into a JSON file.
+    """What `probe` found; plain data for a JSON file.
 
     Args:
         num_cores: cores that this process may use, by affinity and the container's quota.
         memory_bytes: memory that it may use, the container's limit included.
         system: "Linux", "Darwin" or "Windows".
-        cpu_name: what the CPU calls itself.
+        cpu_name: model of the CPU.
         instruction_sets: those of INSTRUCTION_SETS that the CPU has, by torch's names.
         gpus: the devices of CUDA or ROCm that this process sees.
-        peer_links: pairs of GPUs of which each reads the other's memory without the host.
-        has_mps: whether torch can use Apple's GPU; `has_mps_bf16` whether that has bf16 (macOS 14 and newer).
-        torch_build: what torch was built for: "cpu", "cuda 13.0", "rocm 7.0".
-        has_compiler: a C++ compiler and Python's headers, which torch.compile wants; `has_triton` for CUDA besides.
+        peer_links: pairs of GPUs that read each other's memory without the host.
+        has_mps: whether torch can use an Apple GPU; `has_mps_bf16` whether it has bf16 (macOS 14 or newer).
+        torch_build: "cpu", "cuda 13.0", "rocm 7.0".
+        has_compiler: a C++ compiler and Python's headers, which torch.compile needs; `has_triton` is for CUDA.
         omp_num_threads: the environment's OMP_NUM_THREADS.
-        launch: who started this process.
-        problems: what could not be asked, and what the drivers complained of.
+        launch: how this process was started.
+        problems: failed queries, and warnings of drivers.
     """
 
     num_cores: int
@@ -95,40 +93,40 @@ class HardwareInfo:
 
     @property
     def has_fast_bf16_cpu(self) -> bool:
-        """Whether the CPU has instructions for bf16 that torch uses; elsewhere it emulates them."""
+        """Whether the CPU has bf16 instructions that torch uses; others emulate bf16."""
         return self.system == "Linux" and any(name in self.instruction_sets for name in FAST_BF16)
 
 
 def probe(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> HardwareInfo:
-    """The machine that this process runs on. A driver that fails costs its own fact only, and is named among `problems`.
+    """Returns the hardware of this machine. A driver that fails leaves only its own field empty, and is among `problems`.
 
     Args:
-        environment: variables to look at.
-        root: where `proc` and `sys` lie.
+        environment: environment variables.
+        root: contains `proc` and `sys`.
 
     Raises:
-        InputError: when a variable of the launcher that should be a number is none.
+        InputError: when a variable of the launcher is not a number.
     """
     import psutil
 
     problems: list[str] = []
     gpus: list[Gpu] = []
     links: list[tuple[int, int]] = []
-    apple: dict[str, bool] = {}
-    with told("the CUDA driver", problems):
-        gpus += ask_gpus()
-    with told("peer links between GPUs", problems):
-        links += ask_peer_links(len(gpus))
-    with told("Apple's GPU", problems):
-        apple |= ask_apple()
+    mps: dict[str, bool] = {}
+    with collected_problems("the CUDA driver", problems):
+        gpus += query_gpus()
+    with collected_problems("peer links between GPUs", problems):
+        links += query_peer_links(len(gpus))
+    with collected_problems("the Apple GPU", problems):
+        mps |= query_mps()
     build, launch = torch_build(), detect_launch(environment)
     problems += find_contradictions(environment, root, build, launch)
     return HardwareInfo(
         num_cores=usable_cores(root),
         memory_bytes=usable_memory(psutil.virtual_memory().total, root),
         system=platform.system(),
-        cpu_name=ask_cpu_name(root),
-        instruction_sets=ask_instruction_sets(root),
+        cpu_name=cpu_name(root),
+        instruction_sets=cpu_instruction_sets(root),
         gpus=tuple(gpus),
         peer_links=tuple(links),
         torch_build=build,
@@ -137,24 +135,24 @@ def probe(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> Har
         omp_num_threads=number(environment, "OMP_NUM_THREADS", default=0) or None,
         launch=launch,
         problems=tuple(problems),
-        **apple,
+        **mps,
     )
 
 
 @contextmanager
-def told(what: str, problems: list[str]) -> Iterator[None]:
-    """Inside, an error or a warning of a driver ends up among the problems and nowhere else."""
+def collected_problems(source: str, problems: list[str]) -> Iterator[None]:
+    """Context manager that adds an error or the warnings of a driver to the problems, and hides them otherwise."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             yield
-        except Exception as error:  # each driver has classes of its own
-            problems.append(f"{what}: {(str(error) or type(error).__name__).splitlines()[0]}")
-    problems += [f"{what}: {str(warning.message).splitlines()[0]}" for warning in caught]
+        except Exception as error:  # each driver has its own classes
+            problems.append(f"{source}: {(str(error) or type(error).__name__).splitlines()[0]}")
+    problems += [f"{source}: {str(warning.message).splitlines()[0]}" for warning in caught]
 
 
-def ask_gpus() -> Iterator[Gpu]:
-    """The devices of CUDA or ROCm, in torch's order; asks for their properties only, which makes no context on any."""
+def query_gpus() -> Iterator[Gpu]:
+    """Yields the devices of CUDA or ROCm in torch's order, without creating a context on any."""
     import torch
 
     for index in range(torch.cuda.device_count()):
@@ -163,26 +161,25 @@ def ask_gpus() -> Iterator[Gpu]:
         yield Gpu(properties.name, properties.total_memory, (properties.major, properties.minor), architecture)
 
 
-def ask_apple() -> dict[str, bool]:
-    """What torch can do on Apple's GPU."""
+def query_mps() -> dict[str, bool]:
+    """Returns the fields of HardwareInfo about the Apple GPU."""
     import torch
 
-    is_there = torch.backends.mps.is_available()
-    return {"has_mps": is_there, "has_mps_bf16": is_there and torch.backends.mps.is_macos_or_newer(14, 0)}
+    has_mps = torch.backends.mps.is_available()
+    return {"has_mps": has_mps, "has_mps_bf16": has_mps and torch.backends.mps.is_macos_or_newer(14, 0)}
 
 
-def ask_peer_links(num_gpus: int) -> Iterator[tuple[int, int]]:
-    """The pairs of GPUs that read each other's memory."""
-    import torch
+def query_peer_links(num_gpus: int) -> Iterator[tuple[int, int]]:
+    """Yields the pairs of GPUs that read each other's memory."""
+    from torch.cuda import can_device_access_peer
 
-    for first in range(num_gpus):
-        for second in range(first + 1, num_gpus):
-            if torch.cuda.can_device_access_peer(first, second) and torch.cuda.can_device_access_peer(second, first):
-                yield first, second
+    for first, second in itertools.combinations(range(num_gpus), 2):
+        if can_device_access_peer(first, second) and can_device_access_peer(second, first):
+            yield first, second
 
 
 def torch_build() -> str:
-    """What torch was built for, with the version: "cpu", "cuda 13.0", "rocm 7.0"."""
+    """Returns what torch was built for, with the version: "cpu", "cuda 13.0", "rocm 7.0"."""
     import torch
 
     if torch.version.hip:
@@ -190,8 +187,8 @@ def torch_build() -> str:
     return f"cuda {torch.version.cuda}" if torch.version.cuda else "cpu"
 
 
-def ask_cpu_name(root: Path) -> str:
-    """What the CPU calls itself; the architecture where it is not told."""
+def cpu_name(root: Path = ROOT) -> str:
+    """Returns the model of the CPU, or its architecture where the system does not name it."""
     for line in read_lines(root / "proc/cpuinfo"):
         key, _, value = line.partition(":")
         if key.strip() == "model name" and value.strip():
@@ -199,11 +196,11 @@ def ask_cpu_name(root: Path) -> str:
     return platform.processor() or platform.machine()
 
 
-def ask_instruction_sets(root: Path) -> tuple[str, ...]:
-    """Those of INSTRUCTION_SETS that the CPU has: by torch, and where torch does not tell, by the kernel."""
+def cpu_instruction_sets(root: Path) -> tuple[str, ...]:
+    """Returns those of INSTRUCTION_SETS that the CPU has, from torch, else from the kernel."""
     import torch
 
-    # newer than the oldest torch that is supported
+    # newer than the oldest supported torch
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     if any(capabilities.get(name) for name in INSTRUCTION_SETS):
         return tuple(name for name in INSTRUCTION_SETS if capabilities.get(name))
@@ -216,16 +213,16 @@ def ask_instruction_sets(root: Path) -> tuple[str, ...]:
 
 
 def has_compiler(environment: Mapping[str, str]) -> bool:
-    """Whether torch.compile finds what it builds with: the C++ compiler of CXX or else of the system, and Python's headers."""
-    named = environment.get("CXX", "").split()
-    command = named[0] if named else {"Darwin": "clang++", "Windows": "cl"}.get(platform.system(), "g++")
+    """Returns whether torch.compile finds Python's headers and a C++ compiler, that of CXX or else of the system."""
+    cxx = environment.get("CXX", "").split()
+    command = cxx[0] if cxx else {"Darwin": "clang++", "Windows": "cl"}.get(platform.system(), "g++")
     found = shutil.which(command, path=environment.get("PATH")) is not None
     return found and (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
 
 
 def find_contradictions(environment: Mapping[str, str], root: Path, build: str, launch: Launch) -> Iterator[str]:
-    """A driver that this torch cannot use; a job of several tasks whose script, run by sbatch, has started one by itself."""
+    """Yields problems of a GPU driver that this torch cannot use, and of a SLURM job that was not started by srun."""
     if build == "cpu" and ((root / "proc/driver/nvidia/version").exists() or (root / "dev/kfd").exists()):
         yield "this machine has a GPU driver, but this torch is built for CPUs only: install a build for GPUs"
     if launch.kind == "slurm" and launch.world_size > 1 and not any(name.startswith("SLURM_STEP") for name in environment):
-        yield "SLURM reserved several tasks, but this process was not started by srun: the others will never come"
+        yield "SLURM reserved several tasks, but this process was not started by srun: the others will not start"

@@ -5,7 +5,6 @@ The only place that times matrix products. Loads torch when imported; `arclight.
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +16,9 @@ import torch
 from torch import Tensor
 
 from arclight.errors import InputError
-from arclight.hardware.hardware_info import HardwareInfo
+from arclight.hardware.container_limits import ROOT
+from arclight.hardware.hardware_info import AMPERE, VOLTA, HardwareInfo, cpu_name
 
-VOLTA, AMPERE = (7, 0), (8, 0)  # compute capabilities that brought tensor cores for fp16, and for bf16 and TF32
 NUM_BLOCKS = 5
 BLOCK_S = 0.1  # of calls in a block
 GPU_BLOCK_S = 0.03  # hundreds of products: no other program takes a GPU's time away for a moment
@@ -124,17 +123,20 @@ def measure_flops(device: torch.device, precision: str) -> float:
         return max(flops / fastest_call_s(call, device), product_flops(device, precision))
 
 
-def product_flops(device: torch.device, precision: str, *, smallest: int = SMALLEST_MATRIX) -> float:
-    """Returns FLOP/s of the fastest block of square matrix products; sizes double from `smallest` until one takes BLOCK_S."""
+def product_flops(device: torch.device, precision: str, *, smallest: int = SMALLEST_MATRIX, only_last: bool = False) -> float:
+    """Returns FLOP/s of the fastest block of square matrix products; sizes double from `smallest` until one takes BLOCK_S.
+
+    With `only_last` it times the last size only, which is quick in emulated precisions, too.
+    """
     dtype, has_tf32 = PRECISIONS[precision]
-    size, most = smallest, 0.0
+    size, most, is_last = smallest, 0.0, False
     with float32_precision(allow_tf32=has_tf32), torch.no_grad():
-        while size <= LARGEST_MATRIX[device.type]:
+        while not is_last:
             call = product(device, size, dtype)
             call()
-            most = max(most, 2 * size**3 / fastest_call_s(call, device))
-            if seconds_of(call, 1, device) > BLOCK_S:
-                break
+            is_last = seconds_of(call, 1, device) > BLOCK_S or 2 * size > LARGEST_MATRIX[device.type]
+            if is_last or not only_last:
+                most = max(most, 2 * size**3 / fastest_call_s(call, device))
             size *= 2
     return most
 
@@ -190,15 +192,8 @@ def synchronize(device: torch.device) -> None:
         getattr(torch, device.type).synchronize()
 
 
-def device_name(device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Returns the name of the GPU, or of the processor with the number of threads in use."""
+def device_name(device: torch.device, root: Path = ROOT) -> str:
+    """Returns the name of the GPU, or of the processor with the number of threads in use. `root` contains `proc`."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                name = value.strip()
-                break
-    return f"{name}, {torch.get_num_threads()} threads"
+    return f"{cpu_name(root)}, {torch.get_num_threads()} threads"

@@ -1,48 +1,61 @@
-"""What known GPUs can multiply at most, as their makers state it for dense matrices; of any other device nothing is claimed."""
+"""Peak FLOP/s of a device for dense matrix products: measured, else from Lightning's table, corrected; else unknown."""
 
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-# TFLOP/s of fp16, bf16, TF32 (with sums in fp32) and of plain fp32, by what torch calls the device; None where it has none.
-# Source: NVIDIA's data sheets "HGX B200", "H200", "H100", "A100", "A30", "A40", "A10", "L4", "L40", "L40S", "V100" and "T4".
-# What those of Blackwell, Hopper, L4 and L40S print is mostly for sparse matrices, twice as much: halved here. TF32 of H100
-# and H200 SXM is that of the white paper "NVIDIA H100 Tensor Core GPU Architecture", which their sheets round.
-PEAKS = {
-    r"NVIDIA B200": (2250, 2250, 1100, 75),
-    r"NVIDIA H200": (989.5, 989.5, 494.7, 67),
-    r"NVIDIA H100 80GB HBM3": (989.5, 989.5, 494.7, 67),
-    r"NVIDIA H[12]00 NVL": (835.5, 835.5, 417.5, 60),
-    r"NVIDIA H100 PCIe": (756, 756, 378, 51),
-    r"NVIDIA A100-(SXM4|PCIE)-[48]0GB": (312, 312, 156, 19.5),
-    r"NVIDIA A100 80GB PCIe": (312, 312, 156, 19.5),
-    r"NVIDIA A30": (165, 165, 82, 10.3),
-    r"NVIDIA A40": (149.7, 149.7, 74.8, 37.4),
-    r"NVIDIA A10": (125, 125, 62.5, 31.2),
-    r"NVIDIA L4": (121, 121, 60, 30.3),
-    r"NVIDIA L40": (181, 181, 90.5, 90.5),
-    r"NVIDIA L40S": (362, 362, 183, 91.6),
-    r"Tesla V100-SXM2-(16|32)GB": (125, None, None, 15.7),
-    r"Tesla T4": (65, None, None, 8.1),
+if TYPE_CHECKING:
+    import torch
+
+# Names for which Lightning 2.6.6 finds the dense figures of the right device. Its search by part of the name also gives the L40
+# those of the L4, and a MIG slice those of the whole GPU.
+IN_LIGHTNING = (
+    r"NVIDIA (H100 80GB HBM3|H100 PCIe|A100-(SXM4|PCIE)-[48]0GB|A100 80GB PCIe|L4)|Tesla (T4|V100-(SXM2|PCIE)-(16|32)GB)"
+)
+# TFLOP/s of fp16 and bf16, TF32, and fp32 for devices that Lightning does not know or lists with figures for sparse matrices
+# (twice as much). Source: NVIDIA's data sheets of these GPUs; TF32 of the H200 is that of the H100's white paper.
+CORRECTED = {
+    "NVIDIA B200": (2250, 1100, 75),
+    "NVIDIA H200": (989.5, 494.7, 67),
+    "NVIDIA H200 NVL": (835.5, 417.5, 60),
+    "NVIDIA H100 NVL": (835.5, 417.5, 60),
+    "NVIDIA A30": (165, 82, 10.3),
+    "NVIDIA A40": (149.7, 74.8, 37.4),
+    "NVIDIA A10": (125, 62.5, 31.2),
+    "NVIDIA L40": (181, 90.5, 90.5),
+    "NVIDIA L40S": (362, 183, 91.6),
 }
 
 
-def peak_flops(name: str, precision: str, *, with_tf32: bool) -> float | None:
-    """FLOP/s of dense matrix products on the device; None where they are not known for certain.
+def peak_flops(device: torch.device, precision: str, measured: Mapping[str, float] | None = None) -> float | None:
+    """Returns the peak FLOP/s of a device under torch's present matmul precision, None if unknown.
 
     Args:
-        name: what torch calls the device, such as "NVIDIA H200". A slice of one (MIG) has a name, and a peak, of its own.
-        precision: of the training, by Lightning's name, such as "bf16-mixed".
-        with_tf32: whether fp32 products may use TF32.
+        device: CPUs and Apple GPUs have a peak only if it was measured.
+        precision: Lightning's name, such as "bf16-mixed".
+        measured: FLOP/s by "fp32", "tf32", "bf16" and "fp16", as `peak_measurement.measure_peaks` returns.
     """
-    columns = {"16": 0, "bf16": 1, "32": 2 if with_tf32 else 3}
-    column = columns.get(precision.partition("-")[0])
-    if column is None:
+    import torch
+    from lightning.fabric.utilities.throughput import get_available_flops
+
+    short = {"16": "fp16", "bf16": "bf16", "32": "fp32"}.get(precision.partition("-")[0])
+    if short is None:
         return None
-    for pattern, peaks in PEAKS.items():
-        if re.fullmatch(pattern, name):
-            peak = peaks[column]
-            if peak is None and column == 2:  # older than TF32: its fp32 products are plain
-                peak = peaks[3]
-            return None if peak is None else peak * 1e12
-    return None
+    allows_tf32 = torch.get_float32_matmul_precision() != "highest"
+    if short == "fp32" and allows_tf32 and measured and "tf32" in measured:
+        short = "tf32"
+    if measured and short in measured:
+        return measured[short]
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    if name in CORRECTED:
+        half, tf32, fp32 = CORRECTED[name]
+        return 1e12 * (half if short != "fp32" else tf32 if allows_tf32 else fp32)
+    if not re.fullmatch(IN_LIGHTNING, name):
+        return None
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[short]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bf16 of a GPU without it
+        return get_available_flops(device, dtype)  # decides on TF32 by itself

@@ -80,7 +80,7 @@ def build_components(
     module = build_module(settings, data.data_info, channels_last=decisions["channels_last"].value)
     if ckpt_path is not None:
         check_fits(module, ckpt_path)
-    known = {"steps_per_epoch": data.steps_per_epoch, "num_parts": num_parts}
+    known = {"steps_per_epoch": data.steps_per_epoch, "accumulation_steps": num_parts}
     decisions = plan_for(settings, hardware_info, num_parameters=count_parameters(module), **known)
     if mode := decisions["compile"].value:
         module.compile_loss("default" if mode is True else mode)
@@ -125,7 +125,7 @@ def plan_for(
     num_parameters: int | None = None,
     *,
     steps_per_epoch: int | None = None,
-    num_parts: int = 1,
+    accumulation_steps: int = 1,
 ) -> dict[str, hardware.Decision]:
     """What the config and this machine lead to; `num_parameters` once the net is known, the others once the data is."""
     has_images = getattr(find_target(settings["data"].get("_target_", ""), "data"), "info_type", None) is ImageInfo
@@ -135,7 +135,7 @@ def plan_for(
         num_parameters,
         has_fixed_shapes=has_images or settings["data"].get("packing") == "fixed",
         steps_per_epoch=steps_per_epoch,
-        num_parts=num_parts,
+        accumulation_steps=accumulation_steps,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from arclight.hardware import energy
-from arclight.hardware.energy import EnergyMeter, joules_so_far
+from arclight.hardware.energy import EnergyMeter, total_joules
 
 GPU = torch.device("cuda", 0)
 
@@ -42,8 +42,8 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> Counter:
     return made
 
 
-def test_the_counter_is_that_of_the_device_with_this_uuid(counter: Counter) -> None:
-    assert joules_so_far(GPU) == pytest.approx(6.0)
+def test_the_counter_is_selected_by_uuid(counter: Counter) -> None:
+    assert total_joules(GPU) == pytest.approx(6.0)
     assert counter.asked == ["init", "GPU-12-34", "shutdown"]
 
 
@@ -53,20 +53,20 @@ def test_two_readings_make_a_measurement(counter: Counter, monkeypatch: pytest.M
     assert EnergyMeter(GPU).read() == pytest.approx(5.0)
 
 
-def test_too_short_a_time_is_no_measurement(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_time_is_not_a_measurement(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 0.5])
     monkeypatch.setattr(energy.time, "monotonic", lambda: next(clock))
     assert EnergyMeter(GPU).read() is None
 
 
-def test_what_nothing_counts_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert joules_so_far(torch.device("cpu")) is None
+def test_devices_without_a_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert total_joules(torch.device("cpu")) is None
     monkeypatch.setitem(sys.modules, "pynvml", None)  # as if it were not installed
-    assert joules_so_far(GPU) is None
+    assert total_joules(GPU) is None
     assert EnergyMeter(GPU).read() is None
 
 
-def test_a_counter_that_began_anew_is_no_measurement(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restarted_counter_is_not_a_measurement(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 10.0])
     monkeypatch.setattr(energy.time, "monotonic", lambda: next(clock))
     meter = EnergyMeter(GPU)

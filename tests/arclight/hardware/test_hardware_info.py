@@ -1,4 +1,4 @@
-"""What is found out about a machine, with systems and drivers that are made up."""
+"""What `probe` finds, with fake systems and drivers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from arclight.hardware import Gpu, HardwareInfo, probe
-from tests.arclight.hardware.test_limits import write
+from tests.arclight.hardware.test_container_limits import write
 
 X86 = "model name\t: Some CPU\nflags\t\t: fpu avx2 avx512f avx512_bf16 amx_bf16 amx_tile\n"
 ARM = "Features\t: fp asimd asimdhp bf16 sve svebf16\n"
@@ -37,7 +37,7 @@ def test_this_machine() -> None:
         ("", set()),
     ],
 )
-def test_instruction_sets_by_the_kernel(
+def test_instruction_sets_from_the_kernel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str, instruction_sets: set[str]
 ) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
@@ -46,7 +46,7 @@ def test_instruction_sets_by_the_kernel(
     assert hardware_info.has_fast_bf16_cpu == bool(instruction_sets)
 
 
-def test_instruction_sets_by_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_instruction_sets_from_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False}, raising=False)
     hardware_info = probe({}, write(tmp_path, {"proc/cpuinfo": X86}))
     assert hardware_info.instruction_sets == ("avx2",)
@@ -64,7 +64,7 @@ def test_instruction_sets_by_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (Gpu("MI50", 1, (9, 0), "gfx906"), (False, False, False)),
     ],
 )
-def test_what_a_gpu_multiplies(gpu: Gpu, support: tuple[bool, bool, bool]) -> None:
+def test_precisions_of_a_gpu(gpu: Gpu, support: tuple[bool, bool, bool]) -> None:
     assert (gpu.has_fp16, gpu.has_bf16, gpu.has_tf32) == support
 
 
@@ -91,7 +91,7 @@ def test_gpus_and_their_links(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_a_driver_that_fails_costs_its_own_fact_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_fails_leaves_only_its_field_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("CUDA unknown error\nand a long story")
 
@@ -105,7 +105,7 @@ def test_a_driver_that_fails_costs_its_own_fact_only(monkeypatch: pytest.MonkeyP
     assert hardware_info.problems == ("the CUDA driver: CUDA unknown error",)
 
 
-def test_what_a_driver_complains_of_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_of_a_driver_are_collected(monkeypatch: pytest.MonkeyPatch) -> None:
     def complain() -> int:
         warnings.warn("the driver is too old", UserWarning, stacklevel=1)
         return 0
@@ -114,35 +114,35 @@ def test_what_a_driver_complains_of_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
     assert probe({}).problems == ("the CUDA driver: the driver is too old",)
 
 
-def test_a_driver_without_its_torch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_torch_cannot_use_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", None)
     (problem,) = probe({}, write(tmp_path, {"proc/driver/nvidia/version": "580"})).problems
     assert "this torch is built for CPUs only" in problem
 
 
-def test_a_job_of_slurm_without_srun_is_told() -> None:
+def test_a_slurm_job_without_srun_is_reported() -> None:
     job = {"SLURM_JOB_NAME": "train", "SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4"}
     (problem,) = probe(job).problems
     assert "was not started by srun" in problem
     assert probe({**job, "SLURM_STEP_ID": "0"}).problems == ()
 
 
-def test_the_environments_threads() -> None:
+def test_omp_num_threads() -> None:
     assert probe({"OMP_NUM_THREADS": "3"}).omp_num_threads == 3
     assert probe({}).omp_num_threads is None
 
 
-@pytest.mark.parametrize(("name", "is_there"), [("c++-of-mine", True), ("gone", False)])
+@pytest.mark.parametrize(("name", "is_there"), [("my-c++", True), ("gone", False)])
 def test_the_compiler_is_the_one_that_cxx_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_there: bool
 ) -> None:
-    write(tmp_path, {"c++-of-mine": "#!/bin/sh\n", "Python.h": ""})
-    (tmp_path / "c++-of-mine").chmod(0o755)
+    write(tmp_path, {"my-c++": "#!/bin/sh\n", "Python.h": ""})
+    (tmp_path / "my-c++").chmod(0o755)
     monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": str(tmp_path)})
     assert probe({"CXX": f"{name} -O2", "PATH": str(tmp_path)}).has_compiler is is_there
 
 
-def test_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_apple_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: False)
     assert (probe({}).has_mps, probe({}).has_mps_bf16) == (True, False)
@@ -152,6 +152,6 @@ def test_a_mac_emulates_bf16_on_its_cpu() -> None:
     assert not HardwareInfo(1, 1, system="Darwin", instruction_sets=("neon", "bf16")).has_fast_bf16_cpu
 
 
-def test_the_room_is_entered_without_torch() -> None:
-    code = "import sys, arclight.hardware, arclight.hardware.trials; sys.exit('torch' in sys.modules)"
+def test_the_package_imports_without_torch() -> None:
+    code = "import sys, arclight.hardware, arclight.hardware.self_tests; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,10 +1,12 @@
-"""Memory is counted as the system counts it, and its end is told with the ways out."""
+"""Memory is counted as the system counts it, and an out-of-memory error says what to change."""
 
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -15,18 +17,28 @@ from arclight.hardware.memory import (
     is_out_of_memory,
     peak_bytes,
     report_out_of_memory,
-    reset_peak,
-    resident_bytes,
 )
 
 CPU = torch.device("cpu")
-CUDA_TOLD = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a capacity of 79.11 GiB of which 1.02 GiB is free.\nSee"
+
+
+def resident_bytes() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+def reset_peak() -> None:
+    """Makes `peak_bytes` count from here, where the system can do that."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the high-water mark VmHWM
+
+
+CUDA_MESSAGE = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a capacity of 79 GiB of which 1 GiB is free.\nSee"
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        torch.OutOfMemoryError(CUDA_TOLD),
+        torch.OutOfMemoryError(CUDA_MESSAGE),
         RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
         RuntimeError(
             "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
@@ -34,31 +46,31 @@ CUDA_TOLD = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a capacit
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
-def test_the_end_of_memory_is_told_with_the_ways_out(error: RuntimeError) -> None:
-    told = (
-        "(?s)the device's memory does not hold a training step .*data.max_batch_per_device=N takes N samples at once.*"
-        "try half of the batch, then a quarter; besides, less memory is taken by precision=bf16"
+def test_an_out_of_memory_error_says_what_to_change(error: RuntimeError) -> None:
+    message = (
+        "(?s)a training step does not fit the device's memory .*data.max_batch_per_device=N, which computes N samples .*"
+        "half of it, then a quarter.*these need less memory, too: precision=bf16"
     )
-    with pytest.raises(InputError, match=told) as raised, report_out_of_memory():
+    with pytest.raises(InputError, match=message) as raised, report_out_of_memory():
         raise error
     assert raised.value.__cause__ is error
     assert "GPU 0" not in str(raised.value)
 
 
-def test_what_torch_really_says_is_known() -> None:
-    with pytest.raises(InputError, match="does not hold a training step"), report_out_of_memory():
+def test_the_real_error_of_torch_is_recognized() -> None:
+    with pytest.raises(InputError, match="does not fit the device's memory"), report_out_of_memory():
         torch.empty(1 << 60, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("out of memory")])
-def test_other_errors_are_left_as_they_are(error: Exception) -> None:
+def test_other_errors_are_raised_unchanged(error: Exception) -> None:
     assert not is_out_of_memory(error)
     with pytest.raises(type(error), match=str(error)) as raised, report_out_of_memory():
         raise error
     assert raised.value is error
 
 
-def test_a_control_groups_limit_counts_less_what_it_holds(tmp_path: Path) -> None:
+def test_the_limit_of_a_control_group_counts(tmp_path: Path) -> None:
     machine = free_bytes(tmp_path)
     assert machine > 0
     for name, text in (("memory.max", "5000"), ("memory.current", "3000"), ("memory.stat", "anon 1\ninactive_file 500\n")):
@@ -70,8 +82,8 @@ def test_a_control_groups_limit_counts_less_what_it_holds(tmp_path: Path) -> Non
     assert free_bytes(tmp_path) > 9000
 
 
-def test_the_peak_is_the_most_that_was_held_since_the_reset() -> None:
-    reset_peak(CPU)
+def test_the_peak_is_the_largest_since_the_reset() -> None:
+    reset_peak()
     held = torch.ones(25_000_000)  # 100 MB
     most = resident_bytes()
     del held
@@ -80,13 +92,11 @@ def test_the_peak_is_the_most_that_was_held_since_the_reset() -> None:
     assert peak_bytes(CPU) >= most - 5e6
 
 
-def test_what_is_free_is_that_of_the_machine_or_less() -> None:
-    import psutil
-
+def test_free_memory_is_at_most_that_of_the_machine() -> None:
     assert 0 < free_bytes() <= psutil.virtual_memory().total
 
 
-def test_only_a_gpu_has_memory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_gpu_has_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5000, 9000))
     assert free_device_bytes(torch.device("cuda", 0)) == 5000
     assert free_device_bytes(CPU) is None

@@ -77,6 +77,7 @@ def test_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_name_of_a_processor(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU\nflags\t: a b\n")
-    assert device_name(CPU, tmp_path / "cpuinfo") == f"Some CPU, {torch.get_num_threads()} threads"
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU\nflags\t: a b\n")
+    assert device_name(CPU, tmp_path) == f"Some CPU, {torch.get_num_threads()} threads"
     assert device_name(CPU, tmp_path / "nothing").endswith(" threads")

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from arclight.data.download import md5_of
 from arclight.errors import InputError
-from arclight.hardware.memory import peak_bytes, reset_peak, resident_bytes
+from arclight.hardware.memory import peak_bytes
 from arclight.images.augment import Augment
 from arclight.images.datamodule import channel_statistics
 from project.data import cifar10
 from project.data.cifar10 import ARCHIVE, FOLDER, RECORD, TEST_FILES, TRAIN_FILES, Cifar10, check_md5, read_records
+from tests.arclight.hardware.test_memory import reset_peak, resident_bytes
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -132,7 +133,7 @@ def test_reading_holds_no_split_twice(cifar_folder: Path, tmp_path: Path) -> Non
     data.prepare_data()
     cpu = torch.device("cpu")
     before = resident_bytes()
-    reset_peak(cpu)
+    reset_peak()
     data.read("fit")
     assert peak_bytes(cpu) - before < 1.25 * 5 * 6000 * RECORD
 

@@ -29,7 +29,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["precision=tf32"], "hardware.matmul_precision=high: TF32 is of GPUs of CUDA"),
+        (["precision=tf32"], "hardware.matmul_precision=high: TF32 needs an NVIDIA Ampere or newer GPU"),
         (["precision=fp16"], "trainer.precision=16-mixed: CPUs do not train in fp16"),
         (["trainer.devices=999999"], "trainer.devices=999999: .* cores would carry 999999 processes"),
         (["trainer.sync_batchnorm=true"], "trainer.sync_batchnorm=true: torch has it for GPUs"),
@@ -116,7 +116,7 @@ def test_a_run_from_another_machine_is_scored_here(caplog: pytest.LogCaptureFixt
     torch.save(contents, best)
     scores = experiment.evaluate(str(run.folder), {})
     assert scores.numbers["accuracy"] == run.results["test/accuracy"]
-    assert "this machine has no GPU that torch can use; take trainer=cpu; scored with what this machine has" in caplog.text
+    assert "torch finds no GPU on this machine. Try: trainer=cpu; scored with what this machine has" in caplog.text
 
 
 def test_problems_of_the_machine_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

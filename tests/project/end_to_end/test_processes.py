@@ -190,9 +190,12 @@ def stop_in_epoch(epoch: int, patched: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["trainer.devices=2", "data.batch_size=15"], "data.batch_size=15 does not divide over 2 processes; .* are 14 or 16"),
+        (
+            ["trainer.devices=2", "data.batch_size=15"],
+            "is not divisible by 2 processes; nearest sizes: 14 or 16",
+        ),
         (["trainer.devices=99", "strategy=ddp_cpu"], "trainer.devices=99"),
-        (["trainer.accelerator=gpu", "trainer.devices=2"], "this machine has no GPU"),
+        (["trainer.accelerator=gpu", "trainer.devices=2"], "torch finds no GPU"),
     ],
 )
 def test_a_mistake_of_many_processes_is_told_once(overrides: list[str], told: str) -> None:

@@ -147,7 +147,7 @@ def test_a_wrong_wish_is_told(wish: dict[str, Any], told: str) -> None:
         ((0, 1), LAPTOP, True, "--devices 0: 4 cores carry"),
         ((1, 8), SERVER, False, "--devices 8: this machine has 4 GPUs; take 1 to 4"),
         ((1,), LAPTOP, True, "--devices 1: scaling wants two devices or more"),
-        ((1, 3), LAPTOP, True, "data.batch_size=64 does not divide over 3 processes; the nearest that do are 63 or 66"),
+        ((1, 3), LAPTOP, True, "data.batch_size=64 is not divisible by 3 processes; nearest sizes: 63 or 66"),
     ],
 )
 def test_devices_that_cannot_be_had_are_told(

@@ -1,4 +1,4 @@
-"""The plan for machines that are not here."""
+"""The plan for machines that are described, not present."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ TORCHRUN = replace(
 MPI = replace(CPU_BF16, launch=Launch("mpi", rank=2, local_rank=2, world_size=4, local_world_size=4))
 CONTAINER = HardwareInfo(num_cores=3, memory_bytes=4 * GIB, instruction_sets=("avx2",), omp_num_threads=2)
 
-# machine, wishes -> accelerator, devices, num_nodes, precision, strategy, matmul_precision, channels_last, threads
+# machine, requested -> accelerator, devices, num_nodes, precision, strategy, matmul_precision, channels_last, threads
 MACHINES: dict[str, tuple[HardwareInfo, dict[str, Any], tuple[Any, ...]]] = {
     "laptop": (CPU, {}, ("cpu", 1, 1, "32-true", "auto", "highest", True, 2)),
     "laptop, two processes": (CPU, {"devices": 2}, ("cpu", 2, 1, "32-true", "ddp", "highest", True, 1)),
@@ -77,7 +77,7 @@ MACHINES: dict[str, tuple[HardwareInfo, dict[str, Any], tuple[Any, ...]]] = {
     "H200, ddp": (H200, {"devices": "1", "strategy": "ddp"}, ("cuda", "1", 1, "bf16-mixed", "auto", "high", True, 16)),
     "MI300X x 8": (MI300, {}, ("cuda", 8, 1, "bf16-mixed", "ddp", "highest", False, 12)),
     "SLURM": (SLURM, {}, ("cuda", 8, 2, "bf16-mixed", "ddp", "high", True, 16)),
-    "SLURM, said again": (SLURM, {"devices": 8, "num_nodes": 2}, ("cuda", 8, 2, "bf16-mixed", "ddp", "high", True, 16)),
+    "SLURM, set again": (SLURM, {"devices": 8, "num_nodes": 2}, ("cuda", 8, 2, "bf16-mixed", "ddp", "high", True, 16)),
     "SLURM, one task a node": (ONE_TASK_A_NODE, {"devices": 4}, ("cuda", 4, 2, "bf16-mixed", "ddp", "high", True, 32)),
     "torchrun": (TORCHRUN, {}, ("cpu", 2, 2, "32-true", "ddp", "highest", True, 1)),
     "MPI": (MPI, {}, ("cpu", 4, 1, "bf16-mixed", "ddp", "highest", True, 4)),
@@ -91,13 +91,13 @@ def test_the_plan(hardware_info: HardwareInfo, requested: dict[str, Any], chosen
     decisions = plan(hardware_info, requested)
     assert tuple(decisions[key].value for key in KEYS) == chosen
     assert all(decision.reason for decision in decisions.values())
-    left_open = {key for key, wish in requested.items() if wish == -1}
+    left_open = {key for key, value in requested.items() if value == -1}
     by_environment = {"threads"} if hardware_info is CONTAINER else set()
     assert {key for key, decision in decisions.items() if decision.is_user_set} == set(requested) - left_open | by_environment
     assert set(for_trainer(decisions)) == {"accelerator", "devices", "num_nodes", "precision", "strategy"}
 
 
-def test_auto_and_null_are_no_wishes() -> None:
+def test_auto_and_null_leave_the_choice_to_the_plan() -> None:
     silent = plan(A100, {})
     assert plan(A100, dict.fromkeys(silent, "auto")) == silent
     assert plan(A100, dict.fromkeys(silent)) == silent
@@ -113,13 +113,15 @@ def test_this_machine_can_be_planned_for() -> None:
         (A100, 110_000_000, ("ddp", "bf16-mixed")),
         (A100, 4_000_000_000, ("ddp", "bf16-mixed")),  # 64 GB of states, 80 % of 80 GiB are 68.7 GB
         (A100, 5_000_000_000, ("fsdp", "bf16-mixed")),
-        (V100, 1_000_000_000, ("fsdp", "32-true")),  # a sharded net has no scaler
-        (H200, 20_000_000_000, ("auto", "bf16-mixed")),  # there is nobody to share with
+        (V100, 1_000_000_000, ("fsdp", "32-true")),  # fsdp has no gradient scaler
+        (H200, 20_000_000_000, ("auto", "bf16-mixed")),  # no other process to shard over
         (CPU, 5_000_000_000, ("auto", "32-true")),
         (SLURM, 5_000_000_000, ("fsdp", "bf16-mixed")),
     ],
 )
-def test_a_net_that_fits_no_gpu_is_sharded(hardware_info: HardwareInfo, num_parameters: int, chosen: tuple[str, str]) -> None:
+def test_a_net_too_large_for_a_gpu_is_sharded(
+    hardware_info: HardwareInfo, num_parameters: int, chosen: tuple[str, str]
+) -> None:
     decisions = plan(hardware_info, {}, num_parameters)
     assert (decisions["strategy"].value, decisions["precision"].value) == chosen
 
@@ -128,36 +130,40 @@ def test_reasons_name_what_decided() -> None:
     assert "the GPUs have no peer links" in plan(RTX_3090, {})["strategy"].reason
     assert "peer links" not in plan(A100, {})["strategy"].reason
     assert "2 x A100 and T4" in plan(MIXED, {})["accelerator"].reason
-    assert "80 GB, more than 80% of a GPU's memory: 8 processes share them" in plan(A100, {}, 5 * 10**9)["strategy"].reason
-    assert "more GPUs would share them" in plan(H200, {}, 20 * 10**9)["strategy"].reason
+    assert "80 GB, over 80% of a GPU's memory: sharded over 8 processes" in plan(A100, {}, 5 * 10**9)["strategy"].reason
+    assert "too much for this GPU: use several" in plan(H200, {}, 20 * 10**9)["strategy"].reason
     emulated = plan(CPU, {"precision": "bf16-true"})["precision"]
-    assert emulated.reason == "as you said, though this CPU emulates bf16, hundreds of times slower than fp32"
-    assert "torchrun has started so many processes" in plan(TORCHRUN, {})["devices"].reason
+    assert emulated.reason == "set by user; this CPU emulates bf16, hundreds of times slower than fp32"
+    assert "started by torchrun on this node" in plan(TORCHRUN, {})["devices"].reason
 
 
 def test_strategies_pass_through() -> None:
-    for wish in ("ddp_notebook", "fsdp", "deepspeed_stage_2", {"_target_": "lightning.pytorch.strategies.DDPStrategy"}):
-        assert plan(CPU, {"devices": 2, "strategy": wish})["strategy"].value == wish
+    for strategy in ("ddp_notebook", "fsdp", "deepspeed_stage_2", {"_target_": "lightning.pytorch.strategies.DDPStrategy"}):
+        assert plan(CPU, {"devices": 2, "strategy": strategy})["strategy"].value == strategy
     assert plan(CPU, {"strategy": "fsdp"})["devices"].value == 1  # fsdp with one process is allowed
 
 
 SHARDED = {"_target_": "lightning.pytorch.strategies.ModelParallelStrategy"}
 BAD: list[tuple[HardwareInfo, dict[str, Any], str]] = [
-    (CPU, {"accelerator": "gpu"}, "trainer.accelerator=gpu: this machine has no GPU that torch can use; take trainer=cpu"),
-    (replace(CPU, problems=("the driver is too old",)), {"accelerator": "cuda"}, r"can use \(the driver is too old\); take"),
-    (CPU, {"accelerator": "mps"}, "trainer.accelerator=mps: this machine has no Apple GPU"),
-    (CPU, {"accelerator": "gpus"}, "trainer.accelerator=gpus is no accelerator of Lightning. Did you mean 'gpu'?"),
+    (CPU, {"accelerator": "gpu"}, "trainer.accelerator=gpu: torch finds no GPU on this machine. Try: trainer=cpu"),
+    (
+        replace(CPU, problems=("the driver is too old",)),
+        {"accelerator": "cuda"},
+        r"\(the driver is too old\). Try",
+    ),
+    (CPU, {"accelerator": "mps"}, "trainer.accelerator=mps: torch finds no Apple GPU on this machine"),
+    (CPU, {"accelerator": "gpus"}, "trainer.accelerator=gpus is not an accelerator of Lightning. Did you mean 'gpu'?"),
     # devices
-    (with_gpus("A100", (8, 0), 2), {"devices": 3}, "trainer.devices=3: this machine has 2 GPUs; take 1 to 2"),
-    (A100, {"devices": [0, 9]}, r"trainer.devices=\[0, 9\]: the GPUs of this machine have the indices 0 to 7"),
-    (A100, {"devices": "1,1"}, "trainer.devices=1,1: the GPUs .* name each at most once"),
+    (with_gpus("A100", (8, 0), 2), {"devices": 3}, "trainer.devices=3: this machine has 2 GPUs; use 1 to 2"),
+    (A100, {"devices": [0, 9]}, r"trainer.devices=\[0, 9\]: GPUs of this machine have the indices 0 to 7"),
+    (A100, {"devices": "1,1"}, "trainer.devices=1,1: GPUs .* name each at most once"),
     (A100, {"devices": "0,x"}, "trainer.devices=0,x is neither a number, a list of indices nor auto"),
     (CPU, {"devices": 0}, "trainer.devices=0 must be 1 or more, or auto"),
     (CPU, {"devices": "many"}, "trainer.devices=many is neither a number, a list of indices nor auto"),
-    (CPU, {"devices": 17}, "2 cores would carry 17 processes; take at most 8 for each core, 16 here"),
-    (CPU, {"devices": [0, 1]}, r"trainer.devices=\[0, 1\]: cores have no indices; give the number of processes"),
-    (MAC, {"devices": 2}, "trainer.devices=2: there is one Apple GPU; take trainer.devices=1"),
-    # what the launcher has decided
+    (CPU, {"devices": 17}, "too many processes for 2 cores; at most 8 per core, 16 here"),
+    (CPU, {"devices": [0, 1]}, r"trainer.devices=\[0, 1\]: CPU cores have no indices; give the number of processes"),
+    (MAC, {"devices": 2}, "trainer.devices=2: there is one Apple GPU. Try: trainer.devices=1"),
+    # the launcher's processes
     (SLURM, {"devices": 4}, "trainer.devices=4, but slurm has started 8 processes on this node; leave trainer.devices at auto"),
     (TORCHRUN, {"devices": 3}, "trainer.devices=3, but torchrun has started 2 .* let torchrun start 3"),
     (TORCHRUN, {"num_nodes": 1}, "trainer.num_nodes=1, but torchrun has started this run on 2"),
@@ -173,42 +179,46 @@ BAD: list[tuple[HardwareInfo, dict[str, Any], str]] = [
     (
         V100,
         {"precision": "bf16-mixed"},
-        r"precision=bf16-mixed: V100 \(compute capability 7.0\) has no bf16; take precision=fp16",
+        r"precision=bf16-mixed: V100 \(compute capability 7.0\) has no bf16. Try: precision=fp16",
     ),
-    (GTX_1080, {"precision": "bf16"}, "precision=bf16: GTX 1080 .* has no bf16; take precision=fp32"),
-    (GTX_1080, {"precision": "16-mixed"}, "GTX 1080 .* has no tensor cores for fp16; take precision=fp32"),
+    (GTX_1080, {"precision": "bf16"}, "precision=bf16: GTX 1080 .* has no bf16. Try: precision=fp32"),
+    (GTX_1080, {"precision": "16-mixed"}, "GTX 1080 .* has no tensor cores for fp16. Try: precision=fp32"),
     (MIXED, {"precision": "bf16-true"}, "T4 .* has no bf16"),
-    (CPU, {"precision": 16}, "trainer.precision=16: CPUs do not train in fp16; take precision=auto"),
-    (MAC, {"precision": "64-true"}, "trainer.precision=64-true: Apple's GPU has no fp64"),
-    (MAC, {"precision": "bf16-mixed"}, "bf16 on Apple's GPU wants macOS 14 or newer"),
-    (CPU, {"precision": "transformer-engine"}, "Transformer Engine runs on GPUs of CUDA only"),
-    (CPU, {"precision": "bf16-mixd"}, "trainer.precision=bf16-mixd is no precision of Lightning. Did you mean 'bf16-mixed'?"),
+    (CPU, {"precision": 16}, "trainer.precision=16: CPUs do not train in fp16. Try: precision=auto"),
+    (MAC, {"precision": "64-true"}, "trainer.precision=64-true: Apple GPUs have no fp64"),
+    (MAC, {"precision": "bf16-mixed"}, "bf16 on Apple GPUs needs macOS 14 or newer"),
+    (CPU, {"precision": "transformer-engine"}, "Transformer Engine needs an NVIDIA GPU"),
+    (
+        CPU,
+        {"precision": "bf16-mixd"},
+        "precision=bf16-mixd is not a precision of Lightning. Did you mean 'bf16-mixed'?",
+    ),
     (
         V100,
         {"precision": "16-mixed", "strategy": "fsdp"},
-        "precision=16-mixed does not go with strategy=fsdp, which has 32-true",
+        "precision=16-mixed does not work with strategy=fsdp, only 32-true",
     ),
-    (CPU, {"precision": "64-true", "strategy": SHARDED}, "precision=64-true does not go with strategy=fsdp"),
+    (CPU, {"precision": "64-true", "strategy": SHARDED}, "precision=64-true does not work with strategy=fsdp"),
     # strategy
     (MAC, {"strategy": "ddp"}, "trainer.strategy=ddp: there is one Apple GPU"),
-    (MAC, {"strategy": SHARDED}, "there is one Apple GPU, and torch cannot talk between processes on it; take strategy=auto"),
-    (CPU, {"strategy": "dpp"}, "trainer.strategy=dpp is no strategy of Lightning. Did you mean 'ddp'?"),
-    (CPU, {"sync_batchnorm": True}, "trainer.sync_batchnorm=true: torch has it for GPUs of CUDA only, and this run is on cpu"),
+    (MAC, {"strategy": SHARDED}, "there is one Apple GPU, and torch has no collectives for it. Try: strategy=auto"),
+    (CPU, {"strategy": "dpp"}, "trainer.strategy=dpp is not a strategy of Lightning. Did you mean 'ddp'?"),
+    (CPU, {"sync_batchnorm": True}, "trainer.sync_batchnorm=true needs NVIDIA GPUs, and this run is on cpu"),
 ]
 
 
-@pytest.mark.parametrize(("hardware_info", "requested", "told"), BAD, ids=[told[:40] for _, _, told in BAD])
-def test_a_wish_that_cannot_be_had_is_told(hardware_info: HardwareInfo, requested: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+@pytest.mark.parametrize(("hardware_info", "requested", "message"), BAD, ids=[message[:40] for _, _, message in BAD])
+def test_unsupported_settings_are_reported(hardware_info: HardwareInfo, requested: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         plan(hardware_info, requested)
 
 
-def test_devices_are_counted_in_each_of_lightnings_spellings() -> None:
+def test_devices_are_counted_in_each_notation_of_lightning() -> None:
     assert [count_devices(devices) for devices in (3, "3", [0, 2], "0,1,2", "0,")] == [3, 3, 2, 3, 1]
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"timeout": 3}, r"hardware.timeout: there is no such setting. Did you mean 'timeout_s'\?"),
         ({"timeout_s": 0}, "hardware.timeout_s=0 must be a number of seconds above 0"),
@@ -217,8 +227,8 @@ def test_devices_are_counted_in_each_of_lightnings_spellings() -> None:
         ({"max_restarts": 1.5}, "hardware.max_restarts=1.5 must be a whole number of 0 or more"),
     ],
 )
-def test_a_setting_of_the_hardware_that_is_wrong_is_told(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_wrong_hardware_settings_are_reported(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         check_settings(settings)
 
 

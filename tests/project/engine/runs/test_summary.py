@@ -28,7 +28,7 @@ REASON = "takes 20 s and more before the first step, which short runs do not ear
 CHOICES = {
     "accelerator": Decision("cpu", "no GPU here; 2 cores"),
     "num_nodes": Decision(1, "this machine alone"),
-    "cudnn_benchmark": Decision(False, "as you said", is_user_set=True),
+    "cudnn_benchmark": Decision(False, "set by user", is_user_set=True),
     "workers": Decision(2, REASON),
 }
 RESULTS: dict[str, Any] = {
@@ -115,7 +115,7 @@ def test_the_start_on_a_terminal_fits(columns: str, monkeypatch: pytest.MonkeyPa
     assert lines[0].startswith("╭─ cnn on [i]shapes ─")
     text = " ".join(" ".join(line.strip("│ ") for line in lines).split())
     assert "num_nodes" not in text, "what is as everywhere has no line"
-    assert "cudnn_benchmark False as you said" in text
+    assert "cudnn_benchmark False set by user" in text
     assert "workers 2" in text
 
 

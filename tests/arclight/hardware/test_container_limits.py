@@ -1,4 +1,4 @@
-"""What a container leaves of a machine."""
+"""The limits of a container count."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from arclight.hardware import usable_cores
-from arclight.hardware.limits import usable_memory
+from arclight.hardware.container_limits import usable_memory
 
 FREE = usable_cores(Path("nowhere"))
 GIB = 2**30
@@ -30,7 +30,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
         ({"sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
         ({"sys/fs/cgroup/cpu.max": "9900000 100000\n"}, FREE),
         ({"sys/fs/cgroup/cpu.max": "nonsense\n"}, FREE),
-        # the quota stands in a group above
+        # the quota is set in a group above
         (
             {
                 "proc/self/cgroup": "0::/a/b\n",
