@@ -145,7 +145,9 @@ def test_other_commands_and_links_exist() -> None:
         for module in re.findall(r"python -m benchmarks\.(\w+)", document.read_text()):
             assert (ROOT / "benchmarks" / f"{module}.py").is_file(), f"{document.name}: python -m benchmarks.{module}"
         for path in re.findall(r"`((?:src|conf|tests|scripts|benchmarks)/[\w./-]+)`", document.read_text()):
-            if document.name != "coming_from_lightning_hydra_template.md" and path != "conf/local/default.yaml":
+            if document.stem != "coming_from_lightning_hydra_template" and not path.endswith(
+                ("NAME.yaml", "local/default.yaml")
+            ):
                 assert (ROOT / path).exists(), f"{document.name}: {path}"
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
             if not link.startswith(("http://", "https://")):
