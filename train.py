@@ -13,9 +13,9 @@ from arclight.launch import multirun
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def train(config: DictConfig) -> float:
-    """Returns the best value of the monitored metric, for sweepers; nan for a run of a multirun that failed."""
-    with report_errors(), multirun.job():
-        from arclight.launch.launcher import run  # torch loads here, so that --help and --cfg answer at once
+    """Returns the best value of the monitored metric, for sweepers; nan for a failed run of a multirun."""
+    with report_errors(), multirun.continue_on_error():
+        from arclight.launch.launcher import run  # imports torch, which --help and --cfg do not need
 
         return run(from_hydra(config)).score
     return math.nan

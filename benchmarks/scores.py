@@ -24,8 +24,8 @@ from arclight import hardware
 from arclight.benchmark.measurement import Case, Figure, Result, check_output, gather_facts, interleave, write_result
 from arclight.benchmark.train_process import TOLD_CHARACTERS, environment_for, train
 from arclight.benchmark.training_step import compose
+from arclight.config.hardware_plan import plan_hardware
 from arclight.hardware.peak_measurement import MeasuredPeaks, choose_device, device_name
-from arclight.runs import build
 
 HERE = Path(__file__).resolve().parent
 LONGEST_S = 3600.0
@@ -73,7 +73,7 @@ def main() -> None:
     device = choose_device("auto")
     machine = MeasuredPeaks(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
     about = {"overrides": options.overrides, "epochs": options.epochs, "seeds": seeds, "gap": gap, "spread": spread}
-    known = gather_facts(machine, build.plan_for(settings, hardware_info), about, num_rounds=len(seeds))
+    known = gather_facts(machine, plan_hardware(settings, hardware_info), about, num_rounds=len(seeds))
     print(write_result(Result(f"scores-{settings['name']}", known, tuple(cases)), options.output))
 
 

@@ -1,4 +1,4 @@
-"""`python -m arclight VERB ...`: what can be done with a trained run. Training itself is `python train.py`."""
+"""`python -m arclight VERB ...`: evaluate, report and compare runs, examine and benchmark the hardware; train with train.py."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m arclight", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    verb = verbs.add_parser("evaluate", help="score a trained model on a split or on other data")
-    verb.add_argument("run", metavar="RUN", help="run folder, checkpoint file, or latest")
-    verb.add_argument("overrides", nargs="*", metavar="data.KEY=VALUE", help="settings of the data, such as data.root=...")
+    verb = verbs.add_parser("evaluate", help="compute the metrics of a trained model on a split or on other data")
+    verb.add_argument("run", metavar="RUN", help="run directory, checkpoint file, or latest")
+    verb.add_argument("overrides", nargs="*", metavar="data.KEY=VALUE", help="data settings to change, such as data.root=...")
     verb.add_argument("--split", choices=("test", "val"), default="test")
     verb.set_defaults(do=evaluate)
 
-    verb = verbs.add_parser("report", help="write report.html of a run folder anew")
-    verb.add_argument("run", metavar="RUN", help="run folder, checkpoint file, or latest")
+    verb = verbs.add_parser("report", help="write the report.html of a run again")
+    verb.add_argument("run", metavar="RUN", help="run directory, checkpoint file, or latest")
     verb.set_defaults(do=report)
 
-    verb = verbs.add_parser("compare", help="configs and scores of runs side by side, over seeds, and what could be chance")
-    verb.add_argument(
-        "runs", nargs="+", metavar="RUN", help="run folder, checkpoint file, latest, folder of a grid, or pattern"
-    )
-    verb.add_argument("--html", metavar="FILE", help="also a page with the curves")
+    verb = verbs.add_parser("compare", help="compare configs and metrics of runs, over seeds, with significance")
+    runs = "run directory, checkpoint file, latest, directory of a multirun, or pattern with *"
+    verb.add_argument("runs", nargs="+", metavar="RUN", help=runs)
+    verb.add_argument("--html", metavar="FILE", help="also write a page with the curves")
     verb.set_defaults(do=compare)
 
-    verb = verbs.add_parser("doctor", help="what hardware is here, what `auto` takes on it and why, what is missing")
-    verb.add_argument("--json", action="store_true", help="the same for other programs")
+    verb = verbs.add_parser("doctor", help="show the hardware, what `auto` chooses on it and why, and missing packages")
+    verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(do=doctor)
 
-    add_benchmark_verbs(verbs.add_parser("benchmark", help="how fast it is on this machine"))
+    add_benchmark_verbs(verbs.add_parser("benchmark", help="measure speed on this machine"))
 
     options = parser.parse_args(arguments)
     with report_errors():
@@ -43,56 +42,56 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Prints the scores of a run on a split."""
+    """Prints the metrics of a run on a split."""
     import yaml
 
     overrides = {}
     for override in options.overrides:
         key, equals, value = override.partition("=")
         if not equals or not key.startswith("data."):
-            raise InputError(f"'{override}' is not of the form data.KEY=VALUE, the settings that evaluate takes")
+            raise InputError(f"'{override}' must have the form data.KEY=VALUE: evaluate changes data settings only")
         overrides[key.removeprefix("data.")] = yaml.safe_load(value)
-    from arclight.console.terminal import open_console, say, show
-    from arclight.runs import experiment  # seconds to import: what is wrong above is told before
+    from arclight.console.terminal import open_console, print_lines, print_tables
+    from arclight.runs import experiment  # takes seconds to import
 
     scores = experiment.evaluate(options.run, overrides, split=options.split)
     console = open_console()
-    show(console, [table.to_rich() for table in scores.tables])
-    say(console, ["", *(f"{options.split}/{name:20}{value:.4f}" for name, value in scores.numbers.items())])
+    print_tables(console, [table.to_rich() for table in scores.tables])
+    print_lines(console, ["", *(f"{options.split}/{name:20}{value:.4f}" for name, value in scores.numbers.items())])
 
 
 def report(options: argparse.Namespace) -> None:
-    """Prints where the new report lies."""
+    """Prints the path of the new report."""
     from pathlib import Path
 
     from arclight.config.locations import find_run
     from arclight.report.report import write_report
 
-    is_begun = (Path(options.run) / "overrides.txt").is_file()  # a run that was killed may have written no more than that
-    print(write_report(Path(options.run) if is_begun else find_run(options.run)))
+    is_run_dir = (Path(options.run) / "overrides.txt").is_file()  # all that a run killed at its start has written
+    print(write_report(Path(options.run) if is_run_dir else find_run(options.run)))
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Prints the tables, and where the page lies."""
+    """Prints the tables, and the path of the page."""
     from pathlib import Path
 
-    from arclight.console.terminal import open_console, say, show
+    from arclight.console.terminal import open_console, print_lines, print_tables
     from arclight.report.comparison import compare_runs, verdict
     from arclight.report.comparison_page import to_rich, write_comparison
 
     comparison = compare_runs(options.runs)
     console = open_console()
-    show(console, to_rich(comparison, console.width))
-    say(console, ["", *verdict(comparison), *comparison.left_out])
+    print_tables(console, to_rich(comparison, console.width))
+    print_lines(console, ["", *verdict(comparison), *comparison.left_out])
     if options.html:
         if not Path(options.html).resolve().parent.is_dir():
-            raise InputError(f"--html {options.html}: its folder is not there; make it first")
+            raise InputError(f"--html {options.html}: its directory does not exist; create it first")
         write_comparison(comparison, Path(options.html))
         print(options.html)
 
 
 def doctor(options: argparse.Namespace) -> None:
-    """Prints facts, plan, trials and what is missing."""
+    """Prints hardware, plan, trials and missing packages."""
     from arclight.hardware.doctor import examine, to_json, to_text
 
     print((to_json if options.json else to_text)(examine()))

@@ -27,6 +27,8 @@ LightningModule
 LightningDataModule
     data_info: DataInfo                Metadata that the net is built from, once `setup("fit")` was called.
     info_type: type[DataInfo]          The class of it.
+    has_fixed_shapes(settings) -> bool Class method: whether all batches have one shape under these `data` settings, for
+                                       hardware.cudnn_benchmark and hardware.compile. Default: False.
     batch_size, seed, steps_per_epoch  Global batch size, seed of shuffling, optimizer steps of an epoch.
     sizes: Mapping[str, int]           Samples of each loaded split.
     examples(split, rows)              Previews of samples for the report, as plain data.
@@ -47,6 +49,10 @@ IGNORE_INDEX = -100
 @dataclass(frozen=True, kw_only=True)
 class DataInfo:
     """Metadata of a data set that models are built from: a frozen dataclass of plain values, saved in every checkpoint."""
+
+    def describe(self) -> str:
+        """Returns the data in a few words for the run summary, such as "3x32x32, 10 classes"; default: nothing."""
+        return ""
 
 
 @dataclass(frozen=True)

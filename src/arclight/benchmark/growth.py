@@ -29,6 +29,7 @@ from arclight.benchmark.raw_loop import batches
 from arclight.benchmark.scaling import TASKS
 from arclight.benchmark.train_process import train
 from arclight.benchmark.training_step import compose, with_defaults
+from arclight.config.hardware_plan import plan_hardware
 from arclight.errors import InputError
 from arclight.hardware.peak_measurement import choose_device, measure_peaks
 from arclight.runs import build
@@ -81,7 +82,7 @@ def measure_growth(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     machine = measure_peaks(device, hardware_info)
     per_size = wish.num_samples or NUM_SAMPLES[wish.task]
     with tempfile.TemporaryDirectory(prefix="arclight-growth-") as folder:
-        plan = build.plan_for(compose(overrides_for(wish, Path(folder))), hardware_info)
+        plan = plan_hardware(compose(overrides_for(wish, Path(folder))), hardware_info)
         rounds = dict.fromkeys(wish.sizes, 0)
 
         def once(size: int) -> Callable[[], dict[str, float]]:

@@ -25,6 +25,7 @@ from arclight.benchmark.scaling import TASKS
 from arclight.benchmark.training import run_baseline
 from arclight.benchmark.training_step import compose, with_defaults
 from arclight.checkpoint.contents import build_module
+from arclight.config.hardware_plan import plan_hardware
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError
 from arclight.hardware.peak_measurement import MeasuredPeaks, choose_device, measure_peaks, synchronize
@@ -76,7 +77,7 @@ def measure_loader(wish: Wish, *, tell: Tell = lambda line: None) -> Result:
     settings = compose(overrides)
     tell("what the machine can do at most")
     machine = measure_peaks(device, hardware_info)
-    plan = build.plan_for(settings, hardware_info)
+    plan = plan_hardware(settings, hardware_info)
     tell("data")
     calls: dict[str, Callable[[], dict[str, float]]] = {
         name: told(tell, name, timer(data, prepare, wish.num_batches, device))

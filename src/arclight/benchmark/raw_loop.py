@@ -19,6 +19,7 @@ from arclight import hardware
 from arclight.benchmark.training_step import compose, loss_of, on_device
 from arclight.callbacks.throughput import NUM_FIRST
 from arclight.checkpoint.contents import build_module
+from arclight.config.hardware_plan import plan_hardware
 from arclight.data.datamodule import DataModule
 from arclight.hardware.peak_measurement import synchronize
 from arclight.images.loader import ArrayLoader
@@ -32,7 +33,7 @@ from arclight.text.info import TokenBatch
 def run(num_steps: int, overrides: list[str]) -> dict[str, float]:
     """Samples, real tokens and steps a second, named as in results.json."""
     settings = compose(overrides)
-    decisions = build.plan_for(settings, hardware.probe())
+    decisions = plan_hardware(settings, hardware.probe())
     hardware.apply_backend_settings(decisions)
     torch.manual_seed(settings["seed"])
     data = build.build_data(settings, workers=decisions["workers"].value)

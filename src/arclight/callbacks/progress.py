@@ -18,7 +18,7 @@ from rich.table import Column
 
 from arclight.callbacks.best_checkpoint import scores_of
 from arclight.callbacks.loss_logging import LossLogging
-from arclight.console.terminal import say
+from arclight.console.terminal import print_lines
 
 REFRESH_S = 0.2  # between two updates of the bar; drawing takes milliseconds, as much as a step of a small net
 MIN_WIDTH_FOR_SPEED = 72  # columns
@@ -46,7 +46,7 @@ class EpochLines(Callback):
             loss = self.losses.last_loss
             scores = {**({} if loss is None else {"train/loss": loss}), **scores_of(trainer)}
             parts = [epoch_of(trainer), *(f"{name} {value:.4f}" for name, value in scores.items())]
-            say(self.console, ["  ".join([*parts, f"{time.perf_counter() - self._fit_start:.0f} s"])])
+            print_lines(self.console, ["  ".join([*parts, f"{time.perf_counter() - self._fit_start:.0f} s"])])
 
 
 class ProgressBar(EpochLines):

@@ -65,7 +65,7 @@ def find_run(run: str, outputs: Path = OUTPUTS) -> Path:
         InputError: when there is none.
     """
     if run == "latest":
-        folders = [file.parent for file in [*outputs.glob("*/*/config.yaml"), *outputs.glob("grid/*/*/config.yaml")]]
+        folders = [file.parent for file in [*outputs.glob("*/*/config.yaml"), *outputs.glob("*/*/*/config.yaml")]]
         if not folders:
             raise InputError(f"latest: {outputs.resolve()} holds no run; start one with `python train.py`")
         return max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime)

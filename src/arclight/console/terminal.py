@@ -1,4 +1,4 @@
-"""What a terminal gets: colours, boxes and bars where someone looks, plain lines in logs, pipes and wherever colour is off."""
+"""Terminal output: colours, boxes and bars on a terminal, plain lines in logs and pipes and wherever colour is off."""
 
 from __future__ import annotations
 
@@ -15,25 +15,21 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-LOG_WIDTH = 1000  # columns where no terminal sets them: a line of a log is never folded
+LOG_WIDTH = 1000  # columns where no terminal sets them: lines of a log are never folded
 LIGHTNING = ("lightning", "lightning.pytorch", "lightning.fabric")
 
 
 def open_console(*, quiet: bool = False, file: IO[str] | None = None) -> Console:
-    """A console on stdout. `is_terminal` says whether it may show more than plain lines.
+    """Returns a console on stdout (or `file`); a quiet one, as in every process but the first, writes nothing.
 
-    It may not where stdout is a file or a pipe, where NO_COLOR is set to anything, or where TERM is dumb.
-
-    Args:
-        quiet: writes nothing at all, as in every process of a run but its first.
-        file: to write to instead.
+    `is_terminal` is False where stdout is a file or a pipe, where NO_COLOR is set, or where TERM is dumb.
     """
     from rich.console import Console
 
     stream = file or sys.stdout
     is_tty = stream.isatty()
     if not (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf") and hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="replace")  # a class name that a terminal cannot show never costs a run
+        stream.reconfigure(errors="replace")  # a class name that the terminal cannot show must not stop the run
     return Console(
         file=file,
         quiet=quiet,
@@ -44,64 +40,64 @@ def open_console(*, quiet: bool = False, file: IO[str] | None = None) -> Console
 
 
 def is_plain(environment: Mapping[str, str]) -> bool:
-    """Whether the environment asks for plain lines. Source: https://no-color.org, and what TERM has meant since 1978."""
+    """Returns whether the environment turns colour off. Source: https://no-color.org"""
     return bool(environment.get("NO_COLOR")) or environment.get("TERM", "").lower() in ("dumb", "unknown")
 
 
-def show(console: Console, parts: Sequence[Any]) -> None:
-    """Prints tables and texts: with boxes on a terminal, elsewhere with empty lines between them."""
+def print_tables(console: Console, tables: Sequence[Any]) -> None:
+    """Prints tables and texts: with boxes on a terminal, elsewhere separated by empty lines."""
     from rich.table import Table
 
-    for place, part in enumerate(parts):
+    for position, table in enumerate(tables):
         if console.is_terminal:
-            console.print(part)
+            console.print(table)
             continue
-        if place:
-            say(console, [""])
-        if isinstance(part, Table):
-            part.box = None
-            part.padding = (0, 2, 0, 0)
+        if position:
+            print_lines(console, [""])
+        if isinstance(table, Table):
+            table.box = None
+            table.padding = (0, 2, 0, 0)
         with console.capture() as captured:
-            console.print(part)
-        say(console, [line.rstrip() for line in captured.get().splitlines()])
+            console.print(table)
+        print_lines(console, [line.rstrip() for line in captured.get().splitlines()])
 
 
-def say(console: Console, lines: Sequence[str]) -> None:
-    """Prints lines as they are: whole, so that what is copied from them works, and with nothing taken for markup."""
+def print_lines(console: Console, lines: Sequence[str]) -> None:
+    """Prints lines as they are: never folded, so that a command can be copied, and without markup."""
     for line in lines:
         console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-def show_facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
-    """Names and what is known of them, one below the other, folded beside their names on a terminal."""
+def print_pairs(console: Console, pairs: Sequence[tuple[str, str]]) -> None:
+    """Prints names and texts in two columns."""
     if console.is_terminal:
-        console.print(grid(facts, ("bold", "")))
+        console.print(columns(pairs, ("bold", "")))
     else:
-        width = max((len(name) for name, _ in facts), default=0)
-        say(console, [f"{name:{width}}  {fact}" for name, fact in facts])
+        width = max((len(name) for name, _ in pairs), default=0)
+        print_lines(console, [f"{name:{width}}  {text}" for name, text in pairs])
 
 
-def grid(rows: Sequence[Sequence[str]], styles: Sequence[str]) -> Table:
-    """Columns without lines; the first keeps its words whole, the others fold."""
+def columns(rows: Sequence[Sequence[str]], styles: Sequence[str]) -> Table:
+    """Returns a table without lines; the first column is never folded."""
     from rich.table import Table
     from rich.text import Text
 
-    made = Table.grid(padding=(0, 2, 0, 0))
-    for place, style in enumerate(styles):
-        made.add_column(style=style, no_wrap=place == 0, overflow="fold")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for position, style in enumerate(styles):
+        table.add_column(style=style, no_wrap=position == 0, overflow="fold")
     for row in rows:
-        made.add_row(*map(Text, row))
-    return made
+        table.add_row(*map(Text, row))
+    return table
 
 
-def near(path: Path) -> str:
-    """The path as it is typed from here, where that is shorter."""
+def relative_path(path: Path) -> str:
+    """Returns the path relative to the working directory where it lies below it."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 class StderrHandler(logging.StreamHandler[Any]):
-    """Writes to what sys.stderr is at that moment: while a bar is shown, the bar stands in for it and moves out of the way."""
+    """Writes to the current sys.stderr, which a progress bar replaces while it is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -110,11 +106,7 @@ class StderrHandler(logging.StreamHandler[Any]):
 
 @contextmanager
 def silence_lightning(harmless: Sequence[str] = ()) -> Iterator[None]:
-    """Inside, Lightning tells warnings and errors only: no lists of devices, no tips.
-
-    Args:
-        harmless: patterns of warnings that say nothing to a user of ours.
-    """
+    """Context manager that limits Lightning's log to warnings and ignores those that match the `harmless` patterns."""
     loggers = [logging.getLogger(name) for name in LIGHTNING]
     before = [(logger, logger.level) for logger in loggers]
     for logger in loggers:

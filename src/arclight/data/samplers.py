@@ -64,7 +64,7 @@ class TrainSampler:
     `is_fixed` every epoch has the batches of epoch 0, as who wants to overfit a few of them needs it.
 
     Raises:
-        InputError: when the batch is larger than the split, or does not divide over processes and parts.
+        InputError: when the batch is larger than the split.
     """
 
     def __init__(
@@ -76,14 +76,7 @@ class TrainSampler:
                 f"data.batch_size={batch_size} is larger than the training split of {num_samples} samples; "
                 f"take data.batch_size={num_samples} or less"
             )
-        parts = self.shard.num_parts
-        if batch_size % parts:
-            lower = batch_size // parts * parts
-            sizes = " or ".join(str(size) for size in (lower, lower + parts) if size)
-            raise InputError(
-                f"data.batch_size={batch_size} does not divide over {self.shard.world_size} processes times "
-                f"{self.shard.accumulation} accumulated parts; the nearest sizes that do are {sizes}"
-            )
+        assert batch_size % self.shard.num_parts == 0  # checked by hardware.accumulation_steps
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed

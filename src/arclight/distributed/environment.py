@@ -1,4 +1,4 @@
-"""Who started this process and how many others with it: torchrun, SLURM, MPI or nobody; and the way to the others."""
+"""Detects who started this process: torchrun, SLURM, MPI or nobody; its rank and the way to the other processes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ INTERACTIVE = ("bash", "interactive")  # names of SLURM jobs in which a person t
 
 @dataclass(frozen=True)
 class Launch:
-    """A process among those that were started with it; of kind "none" it is alone, and may start others itself.
+    """The rank of this process among those started with it; with kind "none" it is alone, and may start others.
 
-    `local_rank` and `local_world_size` count the processes of this node, `node_rank` and `num_nodes` the nodes. `restart_count`
-    is how often the launcher has started the run again, `run_id` the name that all its processes share.
+    `restart_count` is how often the launcher has restarted the run, `run_id` the name that all its processes share.
     """
 
     kind: Literal["none", "torchrun", "slurm", "mpi"] = "none"
@@ -39,15 +38,15 @@ class Launch:
 
     @property
     def fixes_processes(self) -> bool:
-        """Whether the processes of a node are all there; SLURM with one task per node leaves it to the task to start more."""
+        """Whether all processes are started; with one SLURM task per node, the task starts the others."""
         return self.kind in ("torchrun", "mpi") or (self.kind == "slurm" and self.local_world_size > 1)
 
 
 def detect_launch(environment: Mapping[str, str]) -> Launch:
-    """The launch that the variables tell of; torchrun inside a SLURM job is torchrun.
+    """Returns the launch by its environment variables; torchrun inside a SLURM job is torchrun.
 
     Raises:
-        InputError: when a variable that should be a number is none.
+        InputError: when a variable that must be a number is not one.
     """
     if "TORCHELASTIC_RUN_ID" in environment or all(name in environment for name in TORCHRUN):
         return torchrun(environment)
@@ -60,7 +59,7 @@ def detect_launch(environment: Mapping[str, str]) -> Launch:
 
 
 def torchrun(environment: Mapping[str, str]) -> Launch:
-    """What torchrun, static or elastic, says of this process."""
+    """Returns the launch by the variables of torchrun, static or elastic."""
     world_size = number(environment, "WORLD_SIZE", default=1)
     num_nodes = number(environment, "GROUP_WORLD_SIZE", default=1) or 1
     return Launch(
@@ -77,7 +76,7 @@ def torchrun(environment: Mapping[str, str]) -> Launch:
 
 
 def slurm(environment: Mapping[str, str]) -> Launch:
-    """What srun says of this task."""
+    """Returns the launch by the variables of srun."""
     world_size = number(environment, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", default=1)
     num_nodes = number(environment, "SLURM_STEP_NUM_NODES", "SLURM_NNODES", default=1) or 1
     node_rank = number(environment, "SLURM_NODEID", default=0)
@@ -101,7 +100,7 @@ def slurm(environment: Mapping[str, str]) -> Launch:
 
 
 def tasks_of_node(tasks: str, node_rank: int) -> int | None:
-    """How many tasks a node has by SLURM's list, such as "8(x2),4": 8 on the first two nodes, 4 on the third; else None."""
+    """Returns the tasks of a node in SLURM's list, such as "8(x2),4": 8 on the first two nodes, 4 on the third; else None."""
     first = 0
     for count, repeats in re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks):
         first += int(repeats or 1)
@@ -111,7 +110,7 @@ def tasks_of_node(tasks: str, node_rank: int) -> int | None:
 
 
 def first_slurm_node(nodes: str) -> str:
-    """The first of SLURM's list, such as "node07" of "node[07-09,12],login1".
+    """Returns the first node of SLURM's list, such as "node07" of "node[07-09,12],login1".
 
     Source: Lightning 2.6.6, SLURMEnvironment.resolve_root_node_address.
     """
@@ -119,12 +118,12 @@ def first_slurm_node(nodes: str) -> str:
 
 
 def slurm_port(job_id: str) -> int:
-    """A port that the processes of a job agree on without asking, and two jobs on one machine seldom share."""
+    """Returns a port that all processes of a job compute alike, and two jobs on one machine seldom share."""
     return 15000 + int(job_id[-4:])
 
 
 def mpi(environment: Mapping[str, str]) -> Launch:
-    """What Open MPI or a launcher that speaks PMI (MPICH, Intel MPI) says of this process; ranks fill node after node."""
+    """Returns the launch by the variables of Open MPI or PMI (MPICH, Intel MPI); ranks fill node after node."""
     world_size = number(environment, "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", default=1)
     local_size = number(environment, "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", default=world_size)
     rank = number(environment, "OMPI_COMM_WORLD_RANK", "PMI_RANK", default=0)
@@ -141,15 +140,14 @@ def mpi(environment: Mapping[str, str]) -> Launch:
 
 
 def interface_towards(address: str) -> str:
-    """The network interface by which this machine reaches an address, such as "eth0"; empty where it cannot tell.
+    """Returns the network interface by which this machine reaches an address, such as "eth0"; empty where unknown.
 
-    Gloo takes the one that the machine's own host name stands for, which on Debian, in containers and on laptops is often the
-    loopback, where no other machine finds it.
+    Gloo's default is the one of the machine's host name: on Debian, in containers and on laptops often the loopback.
     """
     try:
-        (family, kind, protocol, _, place), *_ = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)
+        (family, kind, protocol, _, target), *_ = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)
         with socket.socket(family, kind, protocol) as probe:
-            probe.connect(place)  # of this kind it sends nothing, and only asks for the route
+            probe.connect(target)  # UDP: sends nothing, only looks up the route
             own = probe.getsockname()[0]
     except OSError:
         return ""
@@ -158,7 +156,7 @@ def interface_towards(address: str) -> str:
 
 
 def number(environment: Mapping[str, str], name: str, other: str = "", *, default: int) -> int:
-    """The variable `name`, or else `other`, as a whole number of 0 or more; `default` if neither is set.
+    """Returns the variable `name`, or else `other`, as an integer of 0 or more; `default` if neither is set.
 
     Raises:
         InputError: when it is something else.
@@ -166,14 +164,14 @@ def number(environment: Mapping[str, str], name: str, other: str = "", *, defaul
     name = name if environment.get(name, "").strip() else other
     text = environment.get(name, "").strip()
     if text and not text.isdigit():
-        raise InputError(f"the environment says {name}={text}, which must be a whole number of 0 or more; unset it")
+        raise InputError(f"the environment variable {name}={text} must be an integer of 0 or more; unset it")
     return int(text) if text else default
 
 
 def is_main_process() -> bool:
     """Returns whether this process logs, prints and writes files for all processes of the run."""
     launch = detect_launch(os.environ)
-    if launch.kind == "none" and "lightning.pytorch" in sys.modules:  # strategies of Lightning that start processes themselves
+    if launch.kind == "none" and "lightning.pytorch" in sys.modules:  # a Lightning strategy may start processes itself
         from lightning.pytorch.utilities import rank_zero_only
 
         return getattr(rank_zero_only, "rank", 0) == 0

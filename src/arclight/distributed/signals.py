@@ -1,4 +1,4 @@
-"""Signals that end a run: heard at any moment, heeded once the step is whole, by all processes after the same one."""
+"""Handles signals that end a run: after the current step, on all processes after the same one."""
 
 from __future__ import annotations
 
@@ -6,30 +6,44 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Trainer  # seconds to import, and who only starts processes needs none of it
+    from lightning.pytorch import Trainer  # takes seconds to import, and the launcher does not need it
 
-HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-LONGEST_S = 2.0  # of training between two times that the processes ask each other, where steps are not longer themselves
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+LONGEST_S = 2.0  # of training between two all-reduces, unless a step is longer
 
 
 class Interrupted(SystemExit):
-    """A signal has ended the run; the exit status is 128 and its number, as shells have it."""
+    """A signal has ended the run; the exit status is 128 plus its number, as in shells."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
         self.signal = signal.Signals(number)
 
 
+@contextmanager
+def handle_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Context manager that installs a handler for the signals of `HANDLED`; does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in HANDLED}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)
+
+
 class Interruption:
-    """The first signal that this process was sent while it trains; outside training a signal ends it at once.
+    """The first signal that this process received during training; outside training a signal ends it at once.
 
     So does a second Ctrl-C, except in one process of many, which would leave the others waiting.
     """
@@ -39,42 +53,33 @@ class Interruption:
         self.is_training = False
         self._is_one_of_many = is_one_of_many
 
-    def hear(self, number: int, frame: FrameType | None) -> None:
-        """The handler of the signals."""
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Signal handler."""
         if not self.is_training or (self.number and number == signal.SIGINT and not self._is_one_of_many):
             raise Interrupted(number)
         if not self.number:
             self.number = number
-            again = "" if self._is_one_of_many else "; Ctrl-C again leaves at once"
-            # no print: the signal may have come in the middle of one
-            os.write(2, f"\n{signal.Signals(number).name}: the run ends once this step is saved{again}\n".encode())
+            again = "" if self._is_one_of_many else "; Ctrl-C again quits now"
+            # not print: the signal may arrive in the middle of one
+            os.write(2, f"\n{signal.Signals(number).name}: Stopping after this step and saving{again}\n".encode())
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Inside, the signals of `HEARD` are heard; in any thread but the main one Python knows no handlers."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self.hear) for number in HEARD}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    def handle_signals(self) -> AbstractContextManager[None]:
+        """Returns a context manager that records the signals of `HANDLED`."""
+        return handle_signals(self.handle)
 
 
 def take_over_signals(trainer: Trainer) -> None:
-    """Makes Lightning leave signals alone.
+    """Disables Lightning's signal handling.
 
-    In 2.6.6 its handler broadcasts, which hangs when only one process was sent the signal, and its loop broadcasts and waits
-    for the device in every step, only to learn whether a signal came.
+    In 2.6.6 its handler broadcasts, which hangs when only one process received the signal, and its loop broadcasts and waits
+    for the device in every step, only to learn whether a signal arrived.
     """
-    for place, name in (
+    for owner, name in (
         (trainer._signal_connector, "register_signal_handlers"),
         (trainer.fit_loop.epoch_loop, "_broadcast_sigterm_tensor"),
     ):
-        assert callable(getattr(place, name))  # another Lightning may have none
-        setattr(place, name, _do_nothing)
+        assert callable(getattr(owner, name))  # private: another version of Lightning may not have it
+        setattr(owner, name, _do_nothing)  # not a lambda: strategies that spawn pickle the trainer
 
 
 def _do_nothing() -> None:
@@ -82,10 +87,10 @@ def _do_nothing() -> None:
 
 
 class Agreement:
-    """What the processes of a run decide together: after which step to stop, and when it is time to save.
+    """What the processes of a run decide together: after which step to stop, and when to save.
 
-    They ask each other by one small all-reduce after 1, 2, 4, ... steps, until about `LONGEST_S` seconds lie between. All see
-    the same answer, so that all ask again after the same step. One process asks nobody.
+    They all-reduce after 1, 2, 4, ... steps, until about `LONGEST_S` seconds lie between. All get the same result, so all
+    choose the same next step.
     """
 
     def __init__(self) -> None:
@@ -94,16 +99,16 @@ class Agreement:
         self._asked = time.monotonic()
 
     def ask(self, trainer: Trainer, number: int, is_due: bool, *, now: bool = False) -> tuple[int, bool]:
-        """What holds for all after a whole optimizer step.
+        """Returns what holds for all processes after an optimizer step; (0, False) between two all-reduces.
 
         Args:
             trainer: of this process.
-            number: of the signal that this process was sent, 0 for none.
-            is_due: whether this process finds that it is time to save.
-            now: ask at this step in any case; all processes must say so.
+            number: the signal that this process received, 0 for none.
+            is_due: whether it is time to save on this process.
+            now: whether to all-reduce after this step in any case; the same on all processes.
 
         Returns:
-            The largest number, and whether any process found that it is time; nothing between two times of asking.
+            The largest number, and whether it is time to save on any process.
         """
         if trainer.world_size == 1:
             return number, is_due

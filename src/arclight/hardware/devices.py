@@ -137,16 +137,28 @@ def device_indices(devices: Any) -> list[int]:
     return [int(index) for index in indices]
 
 
-def accumulation_steps(batch_size: int, world_size: int, max_per_device: int | None) -> int:
-    """Returns the fewest micro-batches per optimizer step that divide the batch evenly, none above `max_per_device` samples.
+def accumulation_steps(batch_size: Any, world_size: int, max_per_device: Any = None, requested: Any = None) -> int:
+    """Returns the fewest equal micro-batches per optimizer step of at most `max_per_device` samples; else `requested`, if any.
+
+    The only place that checks that `data.batch_size` is divisible. Values that are not whole numbers of 1 or more count as
+    None: the checks of arguments report them.
 
     Raises:
-        InputError: when the global batch is not divisible by the number of processes; names the nearest sizes that are.
+        InputError: when the global batch is not divisible by the processes and micro-batches.
     """
-    if batch_size % world_size:
-        lower = batch_size // world_size * world_size
-        sizes = " or ".join(str(size) for size in (lower, lower + world_size) if size)
-        raise InputError(f"data.batch_size={batch_size} is not divisible by {world_size} processes; nearest sizes: {sizes}")
-    per_process = batch_size // world_size
-    limit = max_per_device or per_process
-    return next(steps for steps in range(1, per_process + 1) if per_process % steps == 0 and per_process // steps <= limit)
+    given = (batch_size, max_per_device, requested)
+    size, limit, steps = (value if isinstance(value, int) and value > 0 else None for value in given)
+    if size is None:
+        return steps or 1
+    if size % world_size:
+        lower = size // world_size * world_size
+        sizes = " or ".join(str(other) for other in (lower, lower + world_size) if other)
+        raise InputError(f"data.batch_size={size} is not divisible by {world_size} processes; nearest sizes: {sizes}")
+    per_process = size // world_size
+    needed = next(n for n in range(1, per_process + 1) if per_process % n == 0 and per_process // n <= (limit or per_process))
+    if needed == 1 and steps and per_process % steps:
+        raise InputError(
+            f"data.batch_size={size} is not divisible by {world_size} processes times "
+            f"trainer.accumulate_grad_batches={steps}; leave the latter out: data.max_batch_per_device sets it"
+        )
+    return needed if needed > 1 else steps or 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -54,6 +54,11 @@ class ArrayDataModule(DataModule):
     """
 
     info_type = ImageInfo
+
+    @classmethod
+    def has_fixed_shapes(cls, settings: Mapping[str, Any]) -> bool:
+        """Returns True: all images of a data set have the same shape."""
+        return True
 
     def __init__(
         self,

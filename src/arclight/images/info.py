@@ -25,6 +25,10 @@ class ImageInfo(DataInfo):
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def describe(self) -> str:
+        """Returns shape and number of classes for the run summary."""
+        return f"{self.channels}x{self.height}x{self.width}, {len(self.classes)} classes"
+
 
 class ImageBatch(NamedTuple):
     """The part of a batch of images that one process takes at once, as raw pixels."""

@@ -1,4 +1,4 @@
-"""A grid of runs: one that fails does not end the others; a table and the exit status say what became of each."""
+"""A multirun: a run that fails does not stop the others; a table and the exit status report how each ended."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from arclight.config.compose import in_multirun, overrides_of, tell
-from arclight.console.terminal import open_console, say, show
+from arclight.console.terminal import open_console, print_lines, print_tables
 from arclight.errors import InputError, ProcessError
 from arclight.runs.run_directory import read_results, write_status
 
-LONGEST_ERROR = 100  # characters of it that the table shows; the run's folder has it whole
+LONGEST_ERROR = 100  # characters shown in the table; results.json has the whole message
 
 
 @contextmanager
-def job() -> Iterator[None]:
-    """Inside, what ends one run of a grid is told and marked in its folder, and the others go on; elsewhere it is nothing."""
+def continue_on_error() -> Iterator[None]:
+    """Context manager that reports the error of one run of a multirun and writes it to results.json; else it does nothing."""
     try:
         yield
     except (InputError, ProcessError) as error:
@@ -34,48 +34,48 @@ def job() -> Iterator[None]:
 
 
 class MultirunTable(Callback):
-    """Prints the runs of a grid once all have ended, here or elsewhere; exit status 1 when one of them failed."""
+    """Prints the runs of a multirun once all have ended; exits with status 1 when one of them failed."""
 
     def on_job_start(self, config: DictConfig, task_function: Any = None) -> None:  # type: ignore[override]
-        """Takes away Hydra's file of the grid, which holds the overrides with all secrets; each run's folder has its own."""
+        """Removes Hydra's multirun.yaml, which holds overrides with secrets; each run directory has its own config."""
         Path(config.hydra.sweep.dir, "multirun.yaml").unlink(missing_ok=True)
 
     def on_multirun_end(self, config: DictConfig, config_name: str | None = None) -> None:  # type: ignore[override]
         folder = Path(config.hydra.sweep.dir)
-        runs = sorted((file.parent for file in folder.glob("*/results.json")), key=number)
+        runs = sorted((file.parent for file in folder.glob("*/results.json")), key=job_number)
         results = [read_results(run) for run in runs]
         console = open_console()
-        show(console, [table(runs, results)])
-        say(console, [f"runs: {folder}"])
+        print_tables(console, [to_table(runs, results)])
+        print_lines(console, [f"runs: {folder}"])
         if any(result.get("status") != "finished" for result in results):
             sys.exit(1)
 
 
-def number(run: Path) -> int:
-    """Of a run in its grid."""
+def job_number(run: Path) -> int:
+    """Returns the number of a run in its multirun, the first part of its name."""
     digits = run.name.partition("-")[0]
     return int(digits) if digits.isdigit() else 0
 
 
-def table(runs: list[Path], results: list[dict[str, Any]]) -> Table:
-    """One row a run: what sets it apart, how it ended, its scores."""
-    varying = vary(overrides_of(run) for run in runs)
+def to_table(runs: list[Path], results: list[dict[str, Any]]) -> Table:
+    """Returns a table with a row for each run: the overrides that differ, status, scores and time."""
+    varying = varying_overrides(overrides_of(run) for run in runs)
     scores = sorted({key for result in results for key in result if key.startswith("test/") and key.count("/") == 1})
-    shown = Table(title=f"{len(runs)} runs", title_justify="left")
+    table = Table(title=f"{len(runs)} runs", title_justify="left")
     for heading in ("run", "overrides", "status", "best", *scores, "seconds"):
-        shown.add_column(heading, justify="left" if heading in ("overrides", "status") else "right", overflow="fold")
-    for run, own, result in zip(runs, varying, results, strict=True):
+        table.add_column(heading, justify="left" if heading in ("overrides", "status") else "right", overflow="fold")
+    for run, overrides, result in zip(runs, varying, results, strict=True):
         status, error = str(result.get("status", "running")), str(result.get("error", "")).splitlines()
-        ending = f"{status}: {error[0][:LONGEST_ERROR]}" if error else status
+        outcome = f"{status}: {error[0][:LONGEST_ERROR]}" if error else status
         numbers = [result.get(str(result.get("monitor"))), *(result.get(key) for key in scores)]
         cells = ["" if value is None else f"{value:.4f}" for value in numbers]
         total = result.get("time/total_s")
-        shown.add_row(str(number(run)), " ".join(own), ending, *cells, "" if total is None else f"{total:.0f}")
-    return shown
+        table.add_row(str(job_number(run)), " ".join(overrides), outcome, *cells, "" if total is None else f"{total:.0f}")
+    return table
 
 
-def vary(overrides: Iterable[tuple[str, ...]]) -> list[list[str]]:
-    """Of each run's overrides those that not all runs share."""
+def varying_overrides(overrides: Iterable[tuple[str, ...]]) -> list[list[str]]:
+    """Returns the overrides of each run that not all runs share."""
     lists = list(overrides)
-    shared = set.intersection(*(set(own) for own in lists)) if lists else set()
+    shared = set.intersection(*map(set, lists)) if lists else set()
     return [[override for override in own if override not in shared] for own in lists]

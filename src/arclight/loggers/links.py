@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
-from arclight.console.terminal import near
+from arclight.console.terminal import relative_path
 from arclight.loggers.fault_tolerant import FaultTolerantLogger
 
 
@@ -30,17 +30,17 @@ def place_of(guarded: FaultTolerantLogger) -> str:
     logger: Any = guarded.logger
     kind = type(logger).__name__
     if kind == "CSVLogger":
-        return near(guarded.folder / "metrics.csv")
+        return relative_path(guarded.folder / "metrics.csv")
     if kind in ("TensorBoardLogger", "TrackedByTensorboard"):
-        return f"tensorboard --logdir {near(guarded.folder.parent)}"
+        return f"tensorboard --logdir {relative_path(guarded.folder.parent)}"
     if kind == "TrackedByWandb":
         run = logger.experiment
-        return f"wandb leet {near(guarded.folder / 'wandb')}" if run.offline else str(run.url)
+        return f"wandb leet {relative_path(guarded.folder / 'wandb')}" if run.offline else str(run.url)
     if kind == "TrackedByMlflow":
         store = str(logger._tracking_uri)
         is_server = store.startswith(("http://", "https://"))
         page = f"{store.rstrip('/')}/#/experiments/{logger.experiment_id}/runs/{logger.run_id}"
         if store.startswith("sqlite:///"):
-            store = f"sqlite:///{near(Path(store.removeprefix('sqlite:///')))}"
+            store = f"sqlite:///{relative_path(Path(store.removeprefix('sqlite:///')))}"
         return page if is_server else f"mlflow ui --backend-store-uri {store}"
     return str(logger.save_dir or "")

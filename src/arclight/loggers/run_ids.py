@@ -35,8 +35,8 @@ def group_of(folder: Path, name: str) -> str:
     """What stands together there: the runs of a sweep or a grid, else those of the same data and model."""
     if sweep := os.environ.get(SWEEP):
         return f"sweep {sweep}"
-    in_multirun = folder.absolute().parent.parent.name == "grid"
-    return f"grid {folder.absolute().parent.name}" if in_multirun else name
+    in_multirun = folder.absolute().parent.parent.name in ("multirun", "grid")  # grid: up to version 0.1
+    return f"multirun {folder.absolute().parent.name}" if in_multirun else name
 
 
 def id_of(folder: Path, tracker: str) -> str | None:

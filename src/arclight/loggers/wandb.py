@@ -14,17 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 from arclight.distributed.environment import is_main_process
+from arclight.distributed.rendezvous import broadcast
 from arclight.errors import InputError, first_line
 from arclight.loggers.artifacts import Artifact
 from arclight.loggers.csv import NAME, rows_between
 from arclight.loggers.run_ids import SWEEP, id_of, keep_id
 from arclight.loggers.wandb_file import has_end
-from arclight.metrics.predictions import all_gather
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +102,7 @@ def start_run(
             if not run_id:
                 log.warning("logger.wandb.all_processes=true has no effect offline: the first process alone is recorded")
     finally:
-        run_id = said_by_first(run_id)  # also when it has failed: the others wait for its word
+        run_id = broadcast(run_id)  # also when it has failed: the others wait for its word
     if run is None and run_id:
         run = wandb.init(id=run_id, dir=folder, mode="shared", settings=settings_of_process(), **paths_of(described))
     return run
@@ -210,9 +209,3 @@ def settings_of_process() -> wandb.Settings:
     settings = wandb.Settings(x_label=f"process {rank}", x_primary=is_first, x_update_finish_state=is_first)
     settings.init_timeout, settings.finish_timeout = START_S, UPLOAD_S
     return settings
-
-
-def said_by_first(word: str) -> str:
-    """What the first process gives, on every process; each must ask."""
-    letters = torch.tensor(list(word.encode()), dtype=torch.uint8)
-    return bytes(all_gather(letters)[0].tolist()).decode()

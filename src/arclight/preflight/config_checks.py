@@ -12,6 +12,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from arclight import hardware
+from arclight.config.hardware_plan import plan_hardware
 from arclight.config.instantiate import build, find_errors, find_target, parameters_of
 from arclight.errors import InputError, nearest
 from arclight.hardware.plan import FOR_TRAINER, is_sharded
@@ -21,7 +22,6 @@ from arclight.modules.dropout import check_dropout
 from arclight.optim.muon import Muon
 from arclight.optim.param_groups import check_layer_decay, read_rates
 from arclight.preflight.ranges import trainer_errors
-from arclight.runs.build import plan_for
 from arclight.text.info import TokenInfo
 from arclight.text.random_encoder import check_bert_sizes
 
@@ -206,7 +206,7 @@ def hardware_errors(settings: Mapping[str, Any], hardware_info: hardware.Hardwar
     left = {group: dict(settings[group]) for group in ("trainer", "hardware")}
     for _ in range(sum(map(len, left.values()))):
         try:
-            decisions = plan_for({**settings, **left}, hardware_info)
+            decisions = plan_hardware({**settings, **left}, hardware_info)
         except InputError as error:
             errors.append(str(error))
             key = KEY.match(str(error))  # the plan stops at its first mistake: once more without that wish
@@ -221,20 +221,8 @@ def contradictions(settings: Mapping[str, Any], decisions: Mapping[str, hardware
     """Settings that are right each by itself."""
     data, trainer = settings["data"], settings["trainer"]
     world_size = hardware.count_devices(decisions["devices"].value) * decisions["num_nodes"].value
-    sizes = (data.get("batch_size"), data.get("max_batch_per_device"), trainer.get("accumulate_grad_batches", 1))
-    if all(size is None or (isinstance(size, int) and size > 0) for size in sizes) and sizes[0] is not None:
-        size, most, accumulated = sizes
-        try:
-            parts = hardware.accumulation_steps(size, world_size, most)
-        except InputError as error:
-            yield str(error)
-        else:
-            parts = parts if parts > 1 else accumulated or 1
-            if size % (world_size * parts):
-                yield (
-                    f"data.batch_size={size} does not divide over {world_size} processes times "
-                    f"trainer.accumulate_grad_batches={parts}; leave the latter out: data.max_batch_per_device sets it"
-                )
+    sizes = (data.get("max_batch_per_device"), trainer.get("accumulate_grad_batches"))
+    yield from collect_errors("data", lambda: hardware.accumulation_steps(data.get("batch_size"), world_size, *sizes))
     sharded = is_sharded(decisions["strategy"].value)
     optimizer = str(settings["optimizer"].get("_target_"))
     if sharded and optimizer == f"{Muon.__module__}.{Muon.__name__}":

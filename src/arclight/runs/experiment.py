@@ -1,4 +1,4 @@
-"""A run from its start to its end: processes meet, fit, test, leave results. Read this file and you know the program."""
+"""A run from start to end: rendezvous, fit, test, results. Read this file to know the program."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from arclight import hardware, preflight
 from arclight.checkpoint.contents import is_checkpoint, last_checkpoint, load_weights, newest_intact, restore
 from arclight.checkpoint.last_checkpoint import cost_of_saves
 from arclight.config.compose import RunConfig, flatten
+from arclight.config.hardware_plan import plan_hardware
 from arclight.config.instantiate import build
 from arclight.console.terminal import open_console, silence_lightning
 from arclight.data.datamodule import DataModule
@@ -33,93 +34,92 @@ from arclight.metrics.predictions import Predictions
 from arclight.modules.supervised import Scores
 from arclight.report.report import write_report
 from arclight.runs import resume, run_directory
-from arclight.runs.build import RunComponents, build_components, count_parameters, monitor_of, plan_for
+from arclight.runs.build import RunComponents, build_components, count_parameters, monitored_metric
 from arclight.runs.dry_run import run_dry_run
 from arclight.runs.run import Run
-from arclight.runs.run_directory import HARMLESS
+from arclight.runs.run_directory import HARMLESS, explain_write_errors, write_json
 from arclight.runs.summary import print_results, print_run_summary
 
-SEEN_S, POLL_S = 20, 0.1  # how long a new file may take to be seen on another machine, and between two looks
+SHARED_FILE_TIMEOUT_S, POLL_S = 20, 0.1  # how long a new file may take to appear on another machine
 
 log = logging.getLogger(__name__)
 
 
 def run(run_config: RunConfig) -> Run:
-    """Trains, tests the best checkpoint, and leaves the run folder; every process of the run calls this.
+    """Trains, tests the best checkpoint and writes the run directory; every process of the run calls this.
 
-    A folder that holds a checkpoint already is that of a run to go on with.
+    A run directory that holds a checkpoint is resumed.
 
     Raises:
-        InputError: for a mistake in the config or the data, or when the processes of the run are not alike.
+        InputError: for an error in the config or the data, or when the processes of the run differ.
     """
     hardware_info = hardware.probe()
     try:
         preflight.check(run_config, hardware_info)
         return rendezvous_and_train(run_config, hardware_info)
     except InputError:
-        if hardware_info.launch.rank == 0:  # the others' mistake may come before the first has written there
+        if hardware_info.launch.rank == 0:  # another process may fail before the first has written there
             resume.discard(run_config.folder)
-        with contextlib.suppress(OSError):  # what Hydra made for a process that is not the first; empty, or shared and kept
+        with contextlib.suppress(OSError):  # made by Hydra for a process that is not the first; kept if it is not empty
             run_config.folder.rmdir()
         raise
 
 
 def rendezvous_and_train(run_config: RunConfig, hardware_info: hardware.HardwareInfo) -> Run:
-    """As `run`, once the processes of the run have met and agree on what they do and where."""
-    accelerator = plan_for(run_config.settings, hardware_info)["accelerator"].value
+    """As `run`, once the processes have met and agree on config, versions and run directory."""
+    accelerator = plan_hardware(run_config.settings, hardware_info)["accelerator"].value
     backend = "nccl" if accelerator in ("cuda", "gpu") else "gloo"
-    with rendezvous.join(
-        hardware_info.launch, backend=backend, timeout_s=run_config.settings["hardware"]["timeout_s"]
-    ) as peers:
-        peers.compare({**dict(flatten(run_directory.collect_versions())), **common(run_config.settings)})
-        agreed = replace(run_config, folder=Path(peers.hear("folder", str(run_config.folder))))
+    timeout_s = run_config.settings["hardware"]["timeout_s"]
+    with rendezvous.join(hardware_info.launch, backend=backend, timeout_s=timeout_s) as peers:
+        peers.require_equal(dict(flatten(run_directory.collect_versions())) | shared_settings(run_config.settings))
+        agreed = replace(run_config, folder=Path(peers.broadcast(str(run_config.folder))))
         if agreed.folder != run_config.folder:
-            run_directory.discard_unless_trained(run_config.folder)
+            resume.discard(run_config.folder)
             check_shared_file_system(agreed.folder)
         interruption = Interruption(is_one_of_many=hardware_info.launch.world_size > 1)
-        with resume.locked(agreed.folder), run_directory.log_to_file(agreed.folder), interruption.listening():
+        with resume.locked(agreed.folder), run_directory.log_to_file(agreed.folder), interruption.handle_signals():
             if run_config.preflight == "full":
                 return run_dry_run(agreed, hardware_info, interruption)
             return train_and_test(agreed, hardware_info, interruption)
 
 
 def check_shared_file_system(folder: Path) -> None:
-    """Raises InputError when this machine does not see the run folder that the first process has made."""
-    for _ in range(int(SEEN_S / POLL_S)):
+    """Raises InputError when this machine does not see the run directory that the first process created."""
+    for _ in range(int(SHARED_FILE_TIMEOUT_S / POLL_S)):
         if (folder / "overrides.txt").exists():
             return
-        time.sleep(POLL_S)  # file systems that machines share are slow to show new files
+        time.sleep(POLL_S)  # network file systems show new files late
     raise InputError(f"{socket.gethostname()} does not see {folder}: all machines of a run need outputs/ on one file system")
 
 
-def common(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that all processes of a run must share; where data lies may differ from machine to machine."""
+def shared_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings that all processes must share; the data may lie elsewhere on each machine."""
     return {key: value for key, value in flatten(settings) if not key.startswith(("logger.", "data.root", "data.cache"))}
 
 
 def train_and_test(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interruption: Interruption) -> Run:
-    """As `run`; whatever happens, the folder and the trackers say how it ended."""
-    console = open_console(quiet=not is_main_process())
+    """As `run`; however the run ends, results.json and the loggers record it."""
+    console, folder = open_console(quiet=not is_main_process()), run_config.folder
     results: dict[str, Any] = {"status": "running", "data": run_config.data, "model": run_config.model}
-    results |= {"seed": run_config.settings["seed"], "monitor": monitor_of(run_config.settings)}
+    results |= {"seed": run_config.settings["seed"], "monitor": monitored_metric(run_config.settings)}
     loggers: list[Logger] = []
     for problem in hardware_info.problems if is_main_process() else ():
         log.warning(problem)
-    with run_directory.restore_on_error(run_config.folder) as no_errors:
+    with run_directory.restore_on_error(folder) as keep_new_files:
         run_directory.write_inputs(run_config, hardware_info)
-        run_directory.write_json(run_config.folder / "results.json", results)
+        write_json(folder / "results.json", results)
         results["status"] = "failed"
         try:
-            ckpt_path = newest_intact(run_config.folder)
-            parts = build_components(
+            ckpt_path = newest_intact(folder)
+            components = build_components(
                 run_config, hardware_info, loggers, console, interruption=interruption, ckpt_path=ckpt_path
             )
-            no_errors()
-            if commit := getattr(parts.module.net, "blueprint", {}).get("revision"):
-                run_directory.add_to_environment(run_config.folder, {"pretrained": {"commit": commit}})
-            print_run_summary(console, parts, run_config)
-            fit(parts, results, ckpt_path)
-            scores = test(parts, results, run_config.folder)
+            keep_new_files()
+            if commit := getattr(components.module.net, "blueprint", {}).get("revision"):
+                run_directory.add_to_environment(folder, {"pretrained": {"commit": commit}})
+            print_run_summary(console, components, run_config)
+            fit(components, results, ckpt_path)
+            scores = test(components, results, folder)
             results["status"] = "finished"
         except (KeyboardInterrupt, SystemExit) as stopped:
             results["status"] = "interrupted"
@@ -128,86 +128,87 @@ def train_and_test(run_config: RunConfig, hardware_info: hardware.HardwareInfo, 
             raise
         finally:
             results["time/total_s"] = time.monotonic() - run_config.started
-            with contextlib.ExitStack() as ending:  # done from the last to the first, also where results.json cannot be written
+            with contextlib.ExitStack() as ending:  # called last to first, even where results.json cannot be written
                 ending.callback(close_loggers, loggers, status=results["status"])
-                ending.callback(report, run_config.folder)  # before: it may be one of the artifacts
-                leave_results(results, run_config.folder)
-    print_results(console, results, scores, run_config.folder)
-    return Run(run_config.folder, results=results, model=parts.module)
+                ending.callback(report, folder)  # before the loggers, which may upload it
+                write_results(results, folder)
+    print_results(console, results, scores, folder)
+    return Run(folder, results=results, model=components.module)
 
 
-def leave_results(results: dict[str, Any], folder: Path) -> None:
-    """Writes results.json; that it cannot be written hides no other reason for which the run ends."""
+def write_results(results: dict[str, Any], folder: Path) -> None:
+    """Writes results.json; a write error is only logged where another error already ends the run."""
     reason = sys.exception()
     try:
-        run_directory.write_json(folder / "results.json", results)
+        write_json(folder / "results.json", results)
     except InputError as unwritten:
         if reason is None:
             raise
         log.warning("%s", unwritten)
 
 
-def fit(parts: RunComponents, results: dict[str, Any], ckpt_path: Path | None) -> None:
-    """Trains, from a checkpoint on if there is one; adds to the results what is known then, also when it is cut short."""
-    began = time.monotonic()
+def fit(components: RunComponents, results: dict[str, Any], ckpt_path: Path | None) -> None:
+    """Trains, from `ckpt_path` if there is one, and adds the outcome to the results, also when training is interrupted."""
+    trainer, start = components.trainer, time.monotonic()
     try:
         with memory.report_out_of_memory():
-            parts.trainer.fit(parts.module, parts.data, ckpt_path=ckpt_path, weights_only=True)
+            trainer.fit(components.module, components.data, ckpt_path=ckpt_path, weights_only=True)
     finally:
         results |= {
-            **parts.epochs.best,
-            "time/fit_s": time.monotonic() - began,
-            **cost_of_saves(parts.trainer),
-            "memory/peak_mb": memory.peak_bytes(parts.trainer.strategy.root_device) / 1e6,
-            "epochs": parts.trainer.current_epoch,
-            "steps": parts.trainer.global_step,
-            "parameters": count_parameters(parts.module),
-            **({} if parts.module.compiled is None else {"compile": parts.module.compiled.outcome}),
+            **components.epochs.best,
+            "time/fit_s": time.monotonic() - start,
+            **cost_of_saves(trainer),
+            "memory/peak_mb": memory.peak_bytes(trainer.strategy.root_device) / 1e6,
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "parameters": count_parameters(components.module),
+            **({} if components.module.compiled is None else {"compile": components.module.compiled.outcome}),
         }
-    if parts.throughput.first.micro_batches:
-        results["advice"] = parts.throughput.advice()
-    results |= parts.throughput.results(parts.trainer)  # not above: the processes add up, and one that failed would not answer
+    if components.throughput.first.micro_batches:
+        results["advice"] = components.throughput.advice()
+    results |= components.throughput.results(trainer)  # not above: it is collective, and a failed process would not answer
 
 
-def test(parts: RunComponents, results: dict[str, Any], folder: Path) -> Scores:
-    """Scores the best checkpoint on the test split, which nothing has touched before; the last where none was best."""
+def test(components: RunComponents, results: dict[str, Any], folder: Path) -> Scores:
+    """Tests the best checkpoint, else the last, and writes scores.json, predictions.jsonl and the examples of the report."""
+    module, data = components.module, components.data
     best, last = folder / "checkpoints" / "best.ckpt", last_checkpoint(folder)
-    if kept := [path for path in (best, last) if is_checkpoint(path)]:
-        # not by the trainer's ckpt_path: weight averaging would put the weights of the moment back over the averages
-        load_weights(parts.module, kept[0])
-    parts.trainer.test(parts.module, datamodule=parts.data, verbose=False)
-    scores = parts.module.scores
+    if available := [path for path in (best, last) if is_checkpoint(path)]:
+        # not by the trainer's ckpt_path: weight averaging would replace the averages with the current weights
+        load_weights(module, available[0])
+    components.trainer.test(module, datamodule=data, verbose=False)
+    scores = module.scores
     assert scores is not None
     results |= {f"test/{name}": value for name, value in scores.numbers.items()}
     results |= {f"test/f1/{name}": value for name, value in scores.per_class.items()}
-    run_directory.write_json(folder / "scores.json", scores.to_plain())
-    assert parts.module.predictions is not None
+    write_json(folder / "scores.json", scores.to_plain())
+    assert module.predictions is not None
     if is_main_process():
-        with run_directory.explain_write_errors(folder / "predictions.jsonl"):
-            parts.module.predictions.write(folder / "predictions.jsonl")
-        show_examples(parts.data, parts.module.predictions, folder)
+        with explain_write_errors(folder / "predictions.jsonl"):
+            module.predictions.write(folder / "predictions.jsonl")
+        write_examples(data, module.predictions, folder)
     return scores
 
 
-def show_examples(data: DataModule, predictions: Predictions, folder: Path) -> None:
-    """Leaves what the report shows of the data: its portrait, and the mistakes that the model was most sure of."""
-    wrong = most_confident_errors(predictions)
+def write_examples(data: DataModule, predictions: Predictions, folder: Path) -> None:
+    """Writes what the report shows of the data: the data set summary and the most confident errors."""
+    errors = most_confident_errors(predictions)
     try:
-        looks = data.examples("test", [error.index for error in wrong])
-        shown = [{**look, **asdict(error)} for look, error in zip(looks, wrong, strict=True)]
-        run_directory.write_json(folder / "mistakes.json", {"mistakes": shown})
-        run_directory.write_json(folder / "data.json", data.dataset_summary())
-    except InputError as unwritten:  # the disk
+        previews = data.examples("test", [error.index for error in errors])
+        pictured = [{**preview, **asdict(error)} for preview, error in zip(previews, errors, strict=True)]
+        write_json(folder / "mistakes.json", {"mistakes": pictured})
+        write_json(folder / "data.json", data.dataset_summary())
+    except InputError as unwritten:  # a write error
         log.warning("%s", unwritten)
-    except Exception:  # data of a kind that cannot be shown never costs the run
+    except Exception:  # data that cannot be shown never stops the run
         log.exception("mistakes.json and data.json could not be written")
 
 
 def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = "test") -> Scores:
-    """Scores a trained model again, with the data settings it was trained with unless some are overridden.
+    """Returns the scores of a trained model, on the data it was trained with unless overridden.
 
     Args:
-        run_or_checkpoint: run folder, checkpoint file, or `latest`.
+        run_or_checkpoint: run directory, checkpoint file, or `latest`.
         overrides: settings of the data, such as {"root": "elsewhere"}.
         split: "test" or "val".
 
@@ -218,14 +219,14 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
     data: DataModule = build({**restored.settings["data"], **overrides}, "data", {"seed": restored.settings["seed"]})
     data.data_info = restored.data_info
     data.prepare_data()
-    alone = {"devices": 1, "num_nodes": 1, "strategy": "auto"}  # however many processes it was trained in
-    requested = {**hardware.requested_settings(restored.settings), **alone}
+    one_process = {"devices": 1, "num_nodes": 1, "strategy": "auto"}  # whatever it was trained in
+    requested = {**hardware.requested_settings(restored.settings), **one_process}
     hardware_info = hardware.probe()
     try:
         decisions = hardware.plan(hardware_info, requested)
-    except InputError as error:  # it was trained elsewhere
-        log.warning("%s; scored with what this machine has", error)
-        decisions = hardware.plan(hardware_info, alone)
+    except InputError as error:  # trained on another machine
+        log.warning("%s; evaluated with what this machine has", error)
+        decisions = hardware.plan(hardware_info, one_process)
     hardware.apply_backend_settings(decisions)
     with silence_lightning(HARMLESS):
         trainer = Trainer(
@@ -243,11 +244,11 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
 
 @rank_zero_only
 def report(folder: Path) -> None:
-    """Writes report.html; a report that cannot be made is told and never costs the run."""
+    """Writes report.html; an error is logged and never stops the run."""
     try:
-        with run_directory.explain_write_errors(folder / "report.html"):
+        with explain_write_errors(folder / "report.html"):
             write_report(folder)
     except InputError as unwritten:
-        log.warning("%s; `python -m arclight report %s` writes it then", unwritten, folder)
+        log.warning("%s. To write the report later: python -m arclight report %s", unwritten, folder)
     except Exception:
         log.exception("report.html could not be written")

@@ -1,10 +1,11 @@
-"""Which folder a run lives in: a new one, or that of the run it goes on with."""
+"""Resolves the run directory: a new one, or that of the run to resume. Locks it while a run trains there."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,104 +16,104 @@ from arclight.config.differences import differences
 from arclight.config.locations import alternatives, find_run
 from arclight.distributed.environment import Launch, is_main_process
 from arclight.errors import InputError
-from arclight.runs.run_directory import discard_unless_trained, explain_write_errors, read_config, read_launch_id, read_status
+from arclight.runs.run_directory import explain_write_errors, read_config, read_launch_id, read_status
 
 LOCK = ".lock"
-PATIENCE_S = 0.5  # another start may look, for a moment, whether somebody trains there
-NAMELESS = ("", "none")  # launches that nothing tells from others; torchrun without --rdzv-id is named "none"
+LOCK_TIMEOUT_S = 0.5  # another start may hold the lock for a moment, to see whether a run trains there
+UNNAMED = ("", "none")  # ids of launches that cannot be distinguished; torchrun without --rdzv-id is named "none"
 
 
 def resolve_run_dir(run_config: RunConfig, launch: Launch) -> RunConfig:
-    """The run with the folder that it lives in: that of the run it goes on with, else a new one, claimed.
+    """Returns the config with its run directory: that of the run to resume, else a new one, which is created.
 
-    A run that was started again by what watches over it (torchrun, SLURM) goes on with what it had begun.
+    A run that torchrun or SLURM restarted resumes by itself.
 
     Raises:
-        InputError: when the run to go on with is not there, is finished, is running, or had another config.
+        InputError: when the run to resume does not exist, is finished, is running, or had another config.
     """
-    wanted = run_config.folder
-    earlier = begun_by(launch, run_config) or find_earlier(run_config, resume_of(launch, run_config))
+    requested = run_config.folder
+    earlier = find_restarted(launch, run_config) or find_earlier(run_config, resume_mode(launch, run_config))
     if earlier is None:
-        return replace(run_config, folder=create_run_dir(wanted))
-    if earlier.resolve() != wanted.resolve() and wanted.is_dir():
-        wanted.rmdir()  # Hydra made it
-        if in_multirun():  # its table looks there
-            wanted.symlink_to(os.path.relpath(earlier.resolve(), wanted.parent.resolve()))
+        return replace(run_config, folder=create_run_dir(requested))
+    if earlier.resolve() != requested.resolve() and requested.is_dir():
+        requested.rmdir()  # Hydra made it
+        if in_multirun():  # the table of the multirun reads it
+            requested.symlink_to(os.path.relpath(earlier.resolve(), requested.parent.resolve()))
     return replace(run_config, folder=earlier)
 
 
-def begun_by(launch: Launch, run_config: RunConfig) -> Path | None:
-    """The folder in which this launch has begun this run before; None when it has not, or nothing tells.
+def find_restarted(launch: Launch, run_config: RunConfig) -> Path | None:
+    """Returns the directory in which this launch has trained this run before; None when there is none.
 
-    SLURM counts how often it has started a job. torchrun does not count a node that comes or goes, and a node that comes back
-    counts from 0; there the name that all nodes were given tells, if they were given one.
+    SLURM counts the restarts of a job. torchrun does not count a node that comes or goes, and a returning node counts from 0;
+    there the launch's id identifies the run, if the user set one.
     """
     if launch.kind != "torchrun" and not launch.restart_count:
         return None
     if in_multirun():
-        return run_config.folder  # Hydra gives each run of a grid one that no other has
-    if launch.run_id in NAMELESS:
+        return run_config.folder  # unique to each run of a multirun
+    if launch.run_id in UNNAMED:
         return None
-    same = [
-        folder
-        for folder in same_runs(run_config)
-        if read_launch_id(folder) == launch.run_id and read_status(folder) != "finished"
-    ]
-    return newest(same)
+    unfinished = (folder for folder in same_runs(run_config) if read_status(folder) != "finished")
+    return newest(folder for folder in unfinished if read_launch_id(folder) == launch.run_id)
 
 
-def resume_of(launch: Launch, run_config: RunConfig) -> str:
-    """Which run to go on with: the user's word, or after a restart that has no name to find its folder by, "auto"."""
-    is_restart = launch.restart_count > 0 and launch.run_id in NAMELESS
+def resume_mode(launch: Launch, run_config: RunConfig) -> str:
+    """Returns the user's `resume`, or "auto" after a restart without an id to find its directory by."""
+    is_restart = launch.restart_count > 0 and launch.run_id in UNNAMED
     return "auto" if is_restart and run_config.resume == "none" else run_config.resume
 
 
 def find_earlier(run_config: RunConfig, resume: str) -> Path | None:
-    """The folder of the run to go on with; None for a new run. In a grid, "auto" finds finished runs of other grids, too."""
+    """Returns the directory of the run to resume; None for a new run.
+
+    In a multirun, "auto" also finds finished runs of earlier multiruns, which are not trained again.
+    """
     if resume == "none":
         return None
     if resume == "auto":
-        able = [folder for folder in same_runs(run_config) if not is_locked(folder)]
+        unlocked = [folder for folder in same_runs(run_config) if not is_locked(folder)]
         if not in_multirun():
-            return newest(folder for folder in able if read_status(folder) != "finished")
-        wanted = run_config.folder
-        if wanted in able:
-            return wanted
-        others = [folder for folder in able if folder.parent != wanted.parent]  # the rest of this grid are runs of their own
-        return newest(folder for folder in others if folder.name == wanted.name) or newest(others)
+            return newest(folder for folder in unlocked if read_status(folder) != "finished")
+        requested = run_config.folder
+        if requested in unlocked:
+            return requested
+        others = [folder for folder in unlocked if folder.parent != requested.parent]  # not the other runs of this multirun
+        return newest(folder for folder in others if folder.name == requested.name) or newest(others)
     folder = find_run(resume)
     if changed := differences(read_config(folder), run_config.settings):
         if not run_config.resume_with_changes:
             lines = "".join(f"\n  {key}: {before!r} -> {now!r}" for key, (before, now) in changed.items())
             raise InputError(
-                f"resume={resume}: that run had another config; resume_with_changes=true goes on with the new one:{lines}"
+                f"resume={resume}: that run had another config; to resume it with the new one, add "
+                f"resume_with_changes=true:{lines}"
             )
     elif read_status(folder) == "finished":
         raise InputError(
-            f"resume={resume}: that run is finished; train it further with trainer.max_epochs=... resume_with_changes=true"
+            f"resume={resume}: that run is finished; to train it further, set trainer.max_epochs=... resume_with_changes=true"
         )
     return folder
 
 
 def same_runs(run_config: RunConfig) -> list[Path]:
-    """The folders around that of a run whose config gives the same results."""
-    around = run_config.folder.parent
-    known = {file.parent for file in [*around.glob("*/config.yaml"), *around.parent.glob("*/*/config.yaml")]}
+    """Returns the run directories nearby whose config gives the same results."""
+    parent = run_config.folder.parent
+    known = {file.parent for file in [*parent.glob("*/config.yaml"), *parent.parent.glob("*/*/config.yaml")]}
     return [folder for folder in known if not differences(read_config(folder), run_config.settings)]
 
 
 def newest(folders: Iterable[Path]) -> Path | None:
-    """The one whose run began last; None of none."""
+    """Returns the directory of the run that started last; None of none."""
     return max(folders, key=lambda folder: (folder / "config.yaml").stat().st_mtime, default=None)
 
 
-def create_run_dir(wanted: Path) -> Path:
-    """Makes the run folder and marks it as taken: of two runs started in the same second each gets its own.
+def create_run_dir(requested: Path) -> Path:
+    """Creates a run directory and returns it; two runs started in the same second each get their own.
 
     Raises:
-        InputError: when the disk does not take it.
+        InputError: when the disk refuses.
     """
-    for folder in alternatives(wanted):
+    for folder in alternatives(requested):
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -120,25 +121,21 @@ def create_run_dir(wanted: Path) -> Path:
             except FileExistsError:
                 continue
             return folder
-    raise AssertionError("there is always a next name")
+    raise AssertionError("alternatives() is endless")
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Inside, no other process trains in this folder.
-
-    Raises:
-        InputError: when one does already.
-    """
+    """Context manager that lets no other process train in this directory; raises InputError when one does already."""
     if not is_main_process():
         yield
         return
     lock = FileLock(folder / LOCK)
     with explain_write_errors(folder / LOCK):
         try:
-            lock.acquire(timeout=PATIENCE_S)
+            lock.acquire(timeout=LOCK_TIMEOUT_S)
         except Timeout:
-            raise InputError(f"{folder} is in use by a run that still goes on; wait for it, or end it first") from None
+            raise InputError(f"{folder} is in use by a run that is still training; wait for it or stop it") from None
     try:
         yield
     finally:
@@ -147,13 +144,15 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def discard(folder: Path) -> None:
-    """Removes the folder of a run that a mistake stopped before its first checkpoint, unless another run is in it."""
-    if not is_locked(folder):
-        discard_unless_trained(folder)
+    """Removes a run directory without checkpoints, where no run trains: the error message says all that it holds."""
+    if not is_locked(folder) and not any(folder.glob("checkpoints/*.ckpt")):
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # holds another run
+            folder.parent.rmdir()
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process trains in this folder now."""
+    """Returns whether a process trains in this directory now."""
     if not (folder / LOCK).exists():
         return False
     lock = FileLock(folder / LOCK)

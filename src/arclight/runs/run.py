@@ -65,11 +65,7 @@ class Run:
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved config of the run.
-
-        Raises:
-            InputError: when config.yaml is missing or damaged.
-        """
+        """The resolved config of the run; raises InputError when config.yaml is missing or damaged."""
         if not (config := read_config(self.folder)):
             raise InputError(f"{self.folder / 'config.yaml'} cannot be read: the run was stopped while writing it")
         return config
@@ -111,11 +107,7 @@ class Run:
 
     @functools.cached_property
     def restored(self) -> Restored:
-        """The model, data info and config in the checkpoint.
-
-        Raises:
-            InputError: when the run has no checkpoint.
-        """
+        """The model, data info and config in the checkpoint; raises InputError when the run has no checkpoint."""
         from arclight.checkpoint.contents import restore  # imports torch
 
         return restore(self.checkpoint or self.folder)

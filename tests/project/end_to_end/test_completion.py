@@ -1,4 +1,4 @@
-"""What the shell completes after `eval "$(python train.py -sc install=bash)"`: groups, options and keys."""
+"""Shell completion after `eval "$(python train.py -sc install=bash)"`: groups, options and keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRAIN = CONF.parent / "train.py"
 @pytest.mark.parametrize(
     ("typed", "offered"), [("model=c", {"model=cifarnet", "model=cnn"}), ("trainer.max_e", {"trainer.max_epochs="})]
 )
-def test_the_shell_is_offered_what_fits(typed: str, offered: set[str]) -> None:
+def test_the_shell_completes_groups_options_and_keys(typed: str, offered: set[str]) -> None:
     line = f"python train.py {typed}"
     environment = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_CWORD": "2"}
     command = [sys.executable, str(TRAIN), "-sc", "query=bash"]

@@ -1,4 +1,4 @@
-"""A full disk costs what did not fit and no more: it is told, what is saved stays, and the run goes on to the same end."""
+"""A full disk: the error is reported, checkpoints are kept, and the resumed run ends as without the error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def part_of(name: str) -> str:
 
 
 def before(step: str, do: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Does something right before this step of the experiment."""
+    """Calls `do` right before this step of the experiment."""
     original = getattr(experiment, step)
 
     def instead(*arguments: Any) -> Any:
@@ -50,7 +50,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(tmp_path_factory.mktemp("whole") / "run")
 
 
-def test_what_a_run_can_do_without_is_told_and_left_out(
+def test_optional_files_are_reported_and_left_out(
     whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
@@ -60,30 +60,32 @@ def test_what_a_run_can_do_without_is_told_and_left_out(
     (folder / "metrics.csv").write_text("step\n")  # so that the first new metric writes the file anew
     before("report", lambda: (folder / "report.html").mkdir(), monkeypatch)
     run = train(folder)
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert run.results["status"] == "finished"
     assert run.results["test/accuracy"] == whole.results["test/accuracy"]
-    for told in (
+    for message in (
         "csv has failed (OSError: [Errno 28] No space left on device): it records nothing from here on; the run goes on",
         f"{folder / 'mistakes.json'} could not be written (No space left on device; ",
         f"{folder / 'report.html'} could not be written (Is a directory; ",
-        f"`python -m arclight report {folder}` writes it then",
+        f"To write the report later: python -m arclight report {folder}",
     ):
-        assert said.count(told) == 1, said
-    assert said.count("train.log could not be written ([Errno 28] No space left on device): logging to it stops here") == 1
-    assert "Traceback" not in said
+        assert output.count(message) == 1, output
+    assert output.count("train.log could not be written ([Errno 28] No space left on device): logging to it stops here") == 1
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize(("step", "name"), [("test", "predictions.jsonl"), ("leave_results", "results.json")])
-def test_what_a_run_cannot_do_without_ends_it_and_it_goes_on(
+def test_required_files_end_the_run_which_resumes(
     step: str, name: str, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
     with monkeypatch.context() as patched:
         before(step, lambda: (folder / part_of(name)).symlink_to(FULL), patched)
-        with pytest.raises(InputError, match=rf"{name} could not be written \(No space left on device; .* MB are free") as told:
+        with pytest.raises(
+            InputError, match=rf"{name} could not be written \(No space left on device; .* MB are free"
+        ) as message:
             train(folder)
-    assert "free some space or fix the permissions, then continue with resume=auto" in str(told.value)
+    assert "free some space or fix the permissions, then continue with resume=auto" in str(message.value)
     assert json.loads((folder / "results.json").read_text())["status"] == ("failed" if step == "test" else "running")
     again = train(folder)
     assert {key: value for key, value in again.results.items() if key.startswith(("val/", "test/", "steps"))} == {
@@ -96,7 +98,7 @@ def test_what_a_run_cannot_do_without_ends_it_and_it_goes_on(
 def test_a_best_checkpoint_that_does_not_fit_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever else cannot be written then is told beside it and does not hide it."""
+    """Other files that cannot be written are reported as well and do not hide it."""
     from arclight.checkpoint import atomic_write
 
     folder = tmp_path / "run"

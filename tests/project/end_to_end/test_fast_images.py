@@ -1,4 +1,4 @@
-"""CifarNet, Muon and alternating flips in a whole run: stopped and gone on with, it ends in the same weights."""
+"""CifarNet, Muon and alternating flips in a whole run, which ends in the same weights when it is stopped and resumed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAST = [
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -32,7 +32,7 @@ def weights(run: Run) -> dict[str, Any]:
     return {**dict(run.model.net.named_parameters()), **dict(run.model.net.named_buffers())}
 
 
-def test_a_run_gone_on_with_equals_one_that_never_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_equals_one_that_never_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = arclight.run(FAST)
     real = Throughput.on_train_batch_start
 

@@ -1,4 +1,4 @@
-"""The plan in a whole run: choices reach net, torch and the start panel; wishes that cannot be had leave nothing behind."""
+"""The hardware plan in a whole run: it reaches net, torch and the run summary; what the machine cannot do is refused."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
 @WITHOUT_GPU
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["precision=tf32"], "hardware.matmul_precision=high: TF32 needs an NVIDIA Ampere or newer GPU"),
         (["precision=fp16"], "trainer.precision=16-mixed: CPUs do not train in fp16"),
@@ -42,21 +42,21 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ),
     ],
 )
-def test_a_wish_that_cannot_be_had_leaves_nothing_behind(overrides: list[str], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_an_unavailable_setting_is_refused_and_leaves_nothing_behind(overrides: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         arclight.run([*SHORT, *overrides])
     assert not list(Path().glob("outputs/*/*"))
 
 
 @WITHOUT_GPU
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_the_plan_lays_out_the_images(channels_last: bool) -> None:
+def test_the_plan_sets_the_memory_format(channels_last: bool) -> None:
     run = arclight.run([*SHORT, "precision=fp32", *([] if channels_last else ["hardware.channels_last=false"])])
     format_ = torch.channels_last if channels_last else torch.contiguous_format
     assert getattr(run.model, "memory_format", None) is format_
 
 
-def test_a_wish_to_compile_compiles_net_and_loss_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_compiles_net_and_loss_for_training(monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[str] = []
     calls: list[bool] = []
 
@@ -81,7 +81,7 @@ def test_a_wish_to_compile_compiles_net_and_loss_for_training(monkeypatch: pytes
         assert torch.equal(found[name], weight), name
 
 
-def test_the_learning_rate_follows_the_batch_and_is_told(
+def test_the_learning_rate_follows_the_batch_and_is_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rates: list[set[float]] = []
@@ -100,7 +100,7 @@ def test_the_learning_rate_follows_the_batch_and_is_told(
     assert rates == [{0.004}]
 
 
-def test_files_are_decoded_in_as_many_threads_as_the_plan_says(tmp_path: Path) -> None:
+def test_the_plan_sets_the_number_of_decoding_threads(tmp_path: Path) -> None:
     images = {"_target_": "project.data.image_folder.ImageFolder", "root": str(tmp_path)}
     for own, expected in (({}, 3), ({"num_workers": None}, 3), ({"num_workers": 2}, 2)):
         data = build.build_data({"seed": 0, "data": images | own}, workers=3)
@@ -108,7 +108,7 @@ def test_files_are_decoded_in_as_many_threads_as_the_plan_says(tmp_path: Path) -
 
 
 @WITHOUT_GPU
-def test_a_run_from_another_machine_is_scored_here(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_from_another_machine_can_be_evaluated(caplog: pytest.LogCaptureFixture) -> None:
     run = arclight.run([*SHORT, "precision=fp32"])
     best = run.folder / "checkpoints" / "best.ckpt"
     contents = torch.load(best, weights_only=True)
@@ -116,10 +116,10 @@ def test_a_run_from_another_machine_is_scored_here(caplog: pytest.LogCaptureFixt
     torch.save(contents, best)
     scores = experiment.evaluate(str(run.folder), {})
     assert scores.numbers["accuracy"] == run.results["test/accuracy"]
-    assert "torch finds no GPU on this machine. Try: trainer=cpu; scored with what this machine has" in caplog.text
+    assert "torch finds no GPU on this machine. Try: trainer=cpu; evaluated with what this machine has" in caplog.text
 
 
-def test_problems_of_the_machine_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_of_the_machine_are_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     def probe() -> hardware.HardwareInfo:
         return replace(real(), problems=("the driver is too old",))
 

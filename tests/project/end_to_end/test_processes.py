@@ -35,7 +35,7 @@ FOUR_PARTS = ["data.max_batch_per_device=2"]  # of a batch of 16 on two processe
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -92,7 +92,7 @@ def test_torchrun_starts_the_processes_of_one_run() -> None:
     assert ended.stdout.count("report:") == 1
 
 
-def test_a_grid_starts_each_run_once_and_goes_on_after_a_failure() -> None:
+def test_a_multirun_starts_each_run_once_and_continues_after_a_failure() -> None:
     watched = subprocess.Popen(
         [sys.executable, TRAIN, "-m", *IMAGES, *TWO, "seed=1,-1,2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -102,9 +102,9 @@ def test_a_grid_starts_each_run_once_and_goes_on_after_a_failure() -> None:
         time.sleep(0.05)
     out, err = watched.communicate()
     assert watched.returncode == 1, err
-    assert Counter(rank for _, rank in started) == {"0": 3, "1": 3}  # of the run that is told its mistake, too
-    (grid,) = Path("outputs/grid").iterdir()
-    results = {file.parent.name: json.loads(file.read_text()) for file in grid.glob("*/results.json")}
+    assert Counter(rank for _, rank in started) == {"0": 3, "1": 3}  # of the run with the input error, too
+    (multirun,) = Path("outputs/multirun").iterdir()
+    results = {file.parent.name: json.loads(file.read_text()) for file in multirun.glob("*/results.json")}
     assert {name: result["status"] for name, result in results.items()} == {
         **{"0-synthetic_images-cnn": "finished", "1-synthetic_images-cnn": "failed", "2-synthetic_images-cnn": "finished"},
     }
@@ -116,7 +116,7 @@ def test_a_grid_starts_each_run_once_and_goes_on_after_a_failure() -> None:
 
 
 def ranks_of(pid: int) -> list[tuple[psutil.Process, str]]:
-    """The processes of a run that this one has started, each with its rank; what they fork for a moment is none."""
+    """The processes of a run that this process has started, each with its rank."""
     found = []
     try:
         for process in psutil.Process(pid).children():
@@ -131,7 +131,7 @@ def longer(overrides: list[str], epochs: int) -> list[str]:
     return [*(setting for setting in overrides if not setting.startswith("trainer.max_epochs")), f"trainer.max_epochs={epochs}"]
 
 
-def test_a_process_that_dies_ends_the_run_which_goes_on_later() -> None:
+def test_a_process_that_dies_ends_the_run_which_can_be_resumed() -> None:
     # three, whose sums have an order
     three = ["strategy=ddp_cpu", "trainer.devices=3", "data.batch_size=15"]
     long = [*longer(IMAGES, 20), "callbacks=none", *three]
@@ -157,7 +157,7 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_later() -> None:
 
 
 @pytest.mark.parametrize("overrides", [[*IMAGES, "model.dropout=0.5"], [*TEXT, "model.dropout=0.3"]], ids=["images", "text"])
-def test_a_run_gone_on_with_equals_one_that_never_stopped(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_equals_one_that_never_stopped(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     long = [*longer(overrides, 4), "callbacks=[early_stopping,weight_averaging]"]
     whole = arclight.run(long)
     with monkeypatch.context() as patched:
@@ -188,7 +188,7 @@ def stop_in_epoch(epoch: int, patched: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (
             ["trainer.devices=2", "data.batch_size=15"],
@@ -198,7 +198,7 @@ def stop_in_epoch(epoch: int, patched: pytest.MonkeyPatch) -> None:
         (["trainer.accelerator=gpu", "trainer.devices=2"], "torch finds no GPU"),
     ],
 )
-def test_a_mistake_of_many_processes_is_told_once(overrides: list[str], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_an_input_error_of_several_processes_is_reported_once(overrides: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         arclight.run([*IMAGES, *overrides])
     assert not list(Path("outputs").glob("*/*"))

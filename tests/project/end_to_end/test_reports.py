@@ -1,4 +1,4 @@
-"""The score tables of a run beside those that scikit-learn and seqeval make of the same predictions."""
+"""The score tables of a run equal those of scikit-learn and seqeval for the same predictions."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def assert_reports_are_equal(folder: Path) -> None:
         assert_equal(tags, classification_report(flat_gold, flat_predicted, labels=names, **settings))
 
 
-def test_tables_of_made_up_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_of_synthetic_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     overrides = ["data.num_train=400", "data.num_test=200", "+data.max_length=24", "optimizer.lr=5e-3", "model.hidden_size=32"]
     run = arclight.run([*TINY_TEXT, *overrides, "trainer.max_epochs=3", "precision=fp32"])

@@ -1,4 +1,4 @@
-"""Secrets planted in the environment, the overrides and the project's changes are in no file that a run leaves."""
+"""Secrets in the environment, the overrides and uncommitted changes are in no file of a run directory."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 import arclight
 from arclight.config import compose
+from arclight.config.differences import differences
 from arclight.errors import InputError
 from arclight.launch.multirun import MultirunTable
 from arclight.runs import run_directory
@@ -33,7 +34,7 @@ OVERRIDES = [*TINY_IMAGES, "trainer.max_epochs=1", "logger=[csv,tensorboard,wand
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Of a run that was started with all of them."""
+    """The directory of a run that was started with all of them."""
     before, place = Path.cwd(), tmp_path_factory.mktemp("secrets")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
@@ -48,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             os.chdir(before)
 
 
-def test_no_file_of_the_run_holds_one(folder: Path) -> None:
+def test_no_file_of_the_run_holds_a_secret(folder: Path) -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
     names = {path.name for path in files}
     wanted = {"config.yaml", "overrides.txt", "environment.json", "train.log", "report.html", "results.json", "best.ckpt"}
@@ -58,7 +59,7 @@ def test_no_file_of_the_run_holds_one(folder: Path) -> None:
     assert [str(path) for path in files if b"planted" in path.read_bytes()] == []
 
 
-def test_the_rest_is_still_there(folder: Path) -> None:
+def test_everything_else_is_written(folder: Path) -> None:
     overrides = (folder / "overrides.txt").read_text().splitlines()
     assert overrides == [*OVERRIDES[:-1], "logger.wandb.group=(left out)"]
     environment = json.loads((folder / "environment.json").read_text())
@@ -68,7 +69,7 @@ def test_the_rest_is_still_there(folder: Path) -> None:
     assert settings["logger"]["wandb"]["group"] == "https://(left out)@example.org/x"
 
 
-def test_who_goes_on_gives_the_secret_again(folder: Path) -> None:
+def test_resuming_needs_the_secret_again(folder: Path) -> None:
     with pytest.raises(InputError, match=r"leaves out logger\.wandb\.group, which held a secret; give it again: logger\.wandb"):
         compose.compose([f"resume={folder}"])
     run_config = compose.compose([f"resume={folder}", OVERRIDES[-1]])
@@ -76,7 +77,7 @@ def test_who_goes_on_gives_the_secret_again(folder: Path) -> None:
     assert differences(run_directory.read_config(folder), run_config.settings) == {}
 
 
-def test_what_hydra_writes_of_a_grid_is_taken_away(tmp_path: Path) -> None:
+def test_hydras_multirun_yaml_is_removed(tmp_path: Path) -> None:
     (tmp_path / "multirun.yaml").write_text(ADDRESS)
     MultirunTable().on_job_start(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}), task_function=None)
     assert list(tmp_path.iterdir()) == []

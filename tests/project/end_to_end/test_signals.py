@@ -31,7 +31,7 @@ TWO = ["strategy=ddp_cpu", "trainer.devices=2"]
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -45,7 +45,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ],
     ids=["one process", "the starter, by Ctrl-C", "the starter, by SLURM", "one process of two"],
 )
-def test_a_signal_ends_the_run_which_goes_on_to_the_same_end(placing: list[str], number: int, to_one: bool) -> None:
+def test_a_signal_stops_the_run_which_resumes_to_the_same_result(placing: list[str], number: int, to_one: bool) -> None:
     whole = arclight.run([*LONG, *placing])
     command = [sys.executable, str(CONF.parent / "train.py"), *LONG, *placing]
     stopped = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -84,7 +84,7 @@ def launch_ranks(pid: int) -> list[int]:
     return [process.pid for process, _ in sorted(ranks_of(pid), key=lambda found: found[1])]
 
 
-def test_what_results_say_of_a_signal() -> None:
+def test_the_signal_in_results_json() -> None:
     known: list[tuple[dict[str, Any], int]] = [
         ({"status": "interrupted", "signal": "SIGTERM"}, 15),
         ({"status": "interrupted"}, 0),

@@ -1,4 +1,4 @@
-"""What a user types, typed."""
+"""Commands as a user types them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def type_in(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (
             [str(TRAIN), "data.batchsize=3"],
@@ -42,14 +42,14 @@ def type_in(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
             "holds no run with a checkpoint; train one with `python train.py`\n",
             marks=pytest.mark.processes,
         ),
-        (["-m", "arclight", "evaluate", "latest", "root=x"], "'root=x' is not of the form data.KEY=VALUE"),
+        (["-m", "arclight", "evaluate", "latest", "root=x"], "'root=x' must have the form data.KEY=VALUE"),
         (["-m", "arclight", "report", "nowhere"], "error: nowhere is no run folder"),
     ],
 )
-def test_a_mistake_is_one_message(arguments: list[str], told: str, tmp_path: Path) -> None:
+def test_an_input_error_is_one_message(arguments: list[str], message: str, tmp_path: Path) -> None:
     ended = type_in(tmp_path, *arguments)
     assert ended.returncode == 2
-    assert told in ended.stderr
+    assert message in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not list(tmp_path.glob("outputs/*/*"))
 
@@ -67,7 +67,7 @@ def test_a_run_is_evaluated_from_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
-def test_questions_are_answered_without_torch(arguments: list[str], tmp_path: Path) -> None:
+def test_help_and_config_need_no_torch(arguments: list[str], tmp_path: Path) -> None:
     ended = type_in(tmp_path, "-X", "importtime", str(TRAIN), *arguments)
     assert ended.returncode == 0
     imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}

@@ -12,6 +12,7 @@ from arclight import hardware
 from arclight.benchmark import raw_loop
 from arclight.benchmark.training_step import compose, loss_of
 from arclight.checkpoint.contents import build_module
+from arclight.config.hardware_plan import plan_hardware
 from arclight.runs import build
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
@@ -37,7 +38,7 @@ def test_its_steps_are_those_of_training(tmp_path: Path, monkeypatch: pytest.Mon
 
     seed_everything(settings["seed"], verbose=False)
     task = build_module(
-        settings, data.data_info, channels_last=bool(build.plan_for(settings, hardware.probe())["channels_last"].value)
+        settings, data.data_info, channels_last=bool(plan_hardware(settings, hardware.probe())["channels_last"].value)
     )
     optimizer = raw_loop.make_optimizer(task)
     for batch in raw_loop.batches(data, 8, torch.device("cpu")):

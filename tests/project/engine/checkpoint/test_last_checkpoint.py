@@ -236,7 +236,7 @@ class Sender(Callback):
     def _count(self, *_: Any, **__: Any) -> None:
         self.left -= 1
         if self.left == 0:
-            self.interruption.hear(15, None)
+            self.interruption.handle(15, None)
 
 
 @pytest.mark.parametrize(
@@ -253,6 +253,6 @@ def test_a_signal_is_handled_after_the_step(
     with pytest.raises(Interrupted) as left:
         Made(tmp_path, overrides, Sender(interruption, hook, number), interruption=interruption)
     assert left.value.code == 128 + 15
-    assert "SIGTERM: the run ends once this step is saved; Ctrl-C again leaves at once" in capfd.readouterr().err
+    assert "SIGTERM: Stopping after this step and saving; Ctrl-C again quits now" in capfd.readouterr().err
     assert contents.steps_done(contents.last_checkpoint(tmp_path)) == step
     assert_same_runs(Made(tmp_path, TASKS[module][0]), wholes[module])

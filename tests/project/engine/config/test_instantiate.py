@@ -65,7 +65,7 @@ HOSTILE = [
     "hydra.utils.call",
     "hydra.utils.instantiate",
     "builtins.eval",
-    "arclight.runs.run_directory.discard_unless_trained",  # removes a folder
+    "arclight.runs.resume.discard",  # removes a directory
     "arclight.launch.launcher.run",
     "arclight.data.download.os.system",  # what a module imports is not its own
     "arclight.data.download.shutil.rmtree",

@@ -1,4 +1,4 @@
-"""Runs in processes of their own: as many as the config asks for, one result, and a name for the one that dies."""
+"""Runs in processes of their own: as many as the config requests; the one that dies is named."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def planned(devices: Any, num_nodes: int = 1, strategy: str = "ddp") -> dict[str
         (Launch(kind="mpi", world_size=2, local_world_size=2), planned(2), None),
     ],
 )
-def test_processes_are_started_where_nothing_else_has(
+def test_processes_are_started_where_no_launcher_has(
     started_by: Launch, plan: dict[str, Decision], num_processes: int | None
 ) -> None:
     node = Node.of(started_by, plan, SETTINGS)
@@ -54,14 +54,14 @@ def test_processes_are_started_where_nothing_else_has(
         assert (node.num_processes, node.max_restarts) == (num_processes, 2)
 
 
-def test_several_machines_meet_at_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_machines_meet_at_the_master_address(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("MASTER_ADDR", "first.local"), ("MASTER_PORT", "29501"), ("NODE_RANK", "1")):
         monkeypatch.setenv(name, value)
     node = Node.of(Launch(), planned(2, num_nodes=2), SETTINGS)
-    assert (node.num_processes, node.num_nodes, node.rank, node.meeting) == (2, 2, 1, "first.local:29501")
+    assert (node.num_processes, node.num_nodes, node.rank, node.master_address) == (2, 2, 1, "first.local:29501")
 
 
-def test_slurm_tells_where_its_machines_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_master_address_of_a_slurm_job(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     given = {
@@ -75,24 +75,24 @@ def test_slurm_tells_where_its_machines_meet(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv(name, value)
     launched = Launch(kind="slurm", rank=1, world_size=2, local_world_size=1, node_rank=1, num_nodes=2)
     node = Node.of(launched, planned(8, num_nodes=2), SETTINGS)
-    assert (node.rank, node.meeting) == (1, "node07:16234")
+    assert (node.rank, node.master_address) == (1, "node07:16234")
 
 
-def test_machines_that_do_not_know_where_to_meet_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_master_address_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(InputError, match=r"trainer.num_nodes=2: on every machine, set MASTER_ADDR, MASTER_PORT, NODE_RANK"):
         Node.of(Launch(), planned(2, num_nodes=2), SETTINGS)
 
 
-def test_the_config_is_handed_over_and_taken_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environment_passes_the_config_and_is_restored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     run_config = compose(["seed=3"])
-    with launcher.handed_over(run_config, num_threads=3):
-        assert json.loads(os.environ[launcher.COMPOSED])["settings"] == run_config.settings
+    with launcher.environment_for(run_config, num_threads=3):
+        assert json.loads(os.environ[launcher.RUN_CONFIG])["settings"] == run_config.settings
         assert os.environ["OMP_NUM_THREADS"] == "3"
-    assert launcher.COMPOSED not in os.environ
+    assert launcher.RUN_CONFIG not in os.environ
     assert "OMP_NUM_THREADS" not in os.environ
 
 
@@ -117,7 +117,7 @@ class Failures:
 
 
 @pytest.mark.parametrize(
-    ("failures", "error", "told"),
+    ("failures", "error", "message"),
     [
         ({0: Failed(2, "seed=-1 is wrong")}, InputError, "^seed=-1 is wrong$"),
         (
@@ -133,15 +133,15 @@ class Failures:
         ({0: Failed(3)}, ProcessError, r"process 0 of 2 \(pid 77\) ended with exit status 3; the others were stopped$"),
     ],
 )
-def test_what_ended_a_run_is_told_not_what_came_of_it(failures: Any, error: type[Exception], told: str) -> None:
-    with pytest.raises(error, match=told):
-        launcher.tell(Failures(failures), Node(num_processes=2, starts_processes=True))  # type: ignore[arg-type]
+def test_the_first_failure_is_reported_not_its_consequences(failures: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        launcher.raise_first_failure(Failures(failures), Node(num_processes=2, starts_processes=True))  # type: ignore[arg-type]
 
 
-def test_a_run_that_could_not_say_how_it_ended_is_marked(tmp_path: Path) -> None:
+def test_the_status_of_a_run_that_died_is_written(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"status": "running", "seed": 1}')
-    launcher.mark_unless_told(tmp_path, "failed")
-    launcher.mark_unless_told(tmp_path, "interrupted")
+    launcher.write_status_if_running(tmp_path, "failed")
+    launcher.write_status_if_running(tmp_path, "interrupted")
     assert json.loads((tmp_path / "results.json").read_text()) == {"status": "failed", "seed": 1}
 
 
@@ -152,35 +152,35 @@ def test_a_score_is_that_of_the_monitored_metric(tmp_path: Path) -> None:
     assert math.isnan(launcher.Run(tmp_path, results={}).score)
 
 
-def test_a_grid_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_multirun_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     hardware_info = hardware.HardwareInfo(
         num_cores=2, memory_bytes=2**34, launch=Launch(kind="torchrun", world_size=2, local_world_size=2)
     )
     monkeypatch.setattr(hardware, "probe", lambda: hardware_info)
     monkeypatch.setattr(launcher, "in_multirun", lambda: True)
-    with pytest.raises(InputError, match="a grid starts processes itself: `python train.py -m ...` without torchrun before it"):
+    with pytest.raises(InputError, match="a multirun starts processes itself: run `python train.py -m ...` without torchrun"):
         launcher.run(compose(["experiment=demo"]))
 
 
-def test_who_only_starts_processes_does_not_wait_for_lightning() -> None:
+def test_the_launcher_does_not_import_lightning() -> None:
     code = "import sys, arclight.launch.launcher, arclight.distributed.signals; print('lightning' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout == "False\n"
 
 
-def test_a_mistake_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_input_error_is_not_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(launcher.COMPOSED, compose(["experiment=demo", "seed=-1"]).to_json())
-    told = []
+    monkeypatch.setenv(launcher.RUN_CONFIG, compose(["experiment=demo", "seed=-1"]).to_json())
+    message = []
     for attempt in (0, 1):
         error = tmp_path / "run" / f"attempt_{attempt}" / "0" / "error.json"
         error.parent.mkdir(parents=True)
         monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(error))
         if attempt:
-            monkeypatch.delenv(launcher.COMPOSED)  # nothing is begun
+            monkeypatch.delenv(launcher.RUN_CONFIG)  # nothing is trained
         with pytest.raises(SystemExit) as ended:
-            launcher.work()
-        assert ended.value.code == launcher.MISTAKE
-        told.append(json.loads(error.read_text())["message"]["message"])
-    assert told == ["seed=-1 must be a whole number from 0 to 4294967295 (set by seed=-1)"] * 2
+            launcher.train_in_this_process()
+        assert ended.value.code == launcher.INPUT_ERROR
+        message.append(json.loads(error.read_text())["message"]["message"])
+    assert message == ["seed=-1 must be a whole number from 0 to 4294967295 (set by seed=-1)"] * 2

@@ -100,7 +100,7 @@ def test_all_trackers_record_a_run_offline_and_say_so(tmp_path: Path, monkeypatc
 
 
 def test_a_wandb_run_goes_on_under_its_id_with_steps_unbroken(tmp_path: Path) -> None:
-    folder = tmp_path / "grid" / "2026-01-31" / "0-synthetic_images-cnn"
+    folder = tmp_path / "multirun" / "2026-01-31" / "0-synthetic_images-cnn"
     write_inputs(folder)
     for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
         loggers = build_loggers(
@@ -120,7 +120,7 @@ def test_a_wandb_run_goes_on_under_its_id_with_steps_unbroken(tmp_path: Path) ->
     assert json.loads((folder / "trackers.json").read_text()) == {"wandb": run_id}
     started = [record.run for found in both for record in found if record.WhichOneof("record_type") == "run"]
     assert {(run.run_id, run.display_name, run.run_group) for run in started} == {
-        (run_id, "synthetic_images-cnn lr=0.5 seed=3", "grid 2026-01-31")
+        (run_id, "synthetic_images-cnn lr=0.5 seed=3", "multirun 2026-01-31")
     }
     rows = [row for found in both for row in history(found)]
     assert [row["trainer/global_step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4, 5]

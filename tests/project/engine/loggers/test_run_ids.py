@@ -24,8 +24,8 @@ def test_a_name_is_made_of_what_was_said(tmp_path: Path) -> None:
     assert name_of(tmp_path / "nowhere", "n") == "n"
 
 
-def test_the_runs_of_a_grid_are_a_group() -> None:
-    assert group_of(Path("outputs/grid/2026-01-31_12-00-00/3-a-b"), "a-b") == "grid 2026-01-31_12-00-00"
+def test_the_runs_of_a_multirun_are_a_group() -> None:
+    assert group_of(Path("outputs/multirun/2026-01-31_12-00-00/3-a-b"), "a-b") == "multirun 2026-01-31_12-00-00"
     assert group_of(Path("outputs/a-b/2026-01-31_12-00-00"), "a-b") == "a-b"
 
 

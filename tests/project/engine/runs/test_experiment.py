@@ -1,4 +1,4 @@
-"""A whole run from Python: what it leaves, that it can be had again, and what ends it early."""
+"""A whole run from Python: its directory, its reproducibility, and errors that end it early."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -29,7 +29,7 @@ def train(*overrides: str) -> Run:
 
 
 @pytest.mark.parametrize(("overrides", "score"), [(TINY_IMAGES, "accuracy"), (TINY_TEXT, "f1")])
-def test_the_run_folder(overrides: list[str], score: str) -> None:
+def test_the_run_directory(overrides: list[str], score: str) -> None:
     run = train(*overrides, "trainer.log_every_n_steps=1")
     names = {path.name for path in run.folder.iterdir()}
     assert names == {
@@ -74,7 +74,7 @@ def test_two_equal_runs_give_equal_weights(overrides: list[str]) -> None:
 @pytest.mark.parametrize(
     "overrides", [[*TINY_IMAGES, "model=cnn", "model.hidden=8", "model.dropout=0.0"], [*TINY_TEXT, "model.dropout=0.0"]]
 )
-def test_accumulated_parts_train_like_one_batch(overrides: list[str]) -> None:
+def test_accumulated_micro_batches_train_like_one_batch(overrides: list[str]) -> None:
     whole, parts = train(*overrides), train(*overrides, "data.max_batch_per_device=4")
     assert parts.results["steps"] == whole.results["steps"]
     for name, weight in whole.model.net.named_parameters():
@@ -155,7 +155,7 @@ def test_other_data_can_be_evaluated() -> None:
     assert sum(map(sum, experiment.evaluate(str(run.folder), {"num_test": 17}).counts)) == 17
 
 
-def test_a_failed_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_status_of_a_failed_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("the disk is on fire")
 
@@ -168,7 +168,7 @@ def test_a_failed_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (folder / "report.html").is_file()
 
 
-def test_an_interrupted_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_status_of_an_interrupted_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -179,7 +179,7 @@ def test_an_interrupted_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads((folder / "results.json").read_text())["status"] == "interrupted"
 
 
-def test_a_report_that_fails_does_not_cost_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_that_fails_does_not_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Path) -> None:
         raise RuntimeError("no fonts")
 
@@ -190,7 +190,7 @@ def test_a_report_that_fails_does_not_cost_the_run(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["data.batch_size=65"], "data.batch_size=65 is larger than the training split of 64 samples; take data.batch_size=64"),
         (["data.batch_size=0"], "data.batch_size=0 must be 1 or more"),
@@ -204,19 +204,22 @@ def test_a_report_that_fails_does_not_cost_the_run(monkeypatch: pytest.MonkeyPat
         (["seed=abc"], "seed=abc must be a whole number"),
         (["trainer.max_epochs=abc"], "trainer.max_epochs='abc' must be a"),
         (["optimizer.lr=abc"], "optimizer.lr='abc' must be a"),
-        (["+data.roott=x", "+model.width=3"], r"(?s)data.roott: Shapes takes no 'roott'.*model.width: Cnn takes no 'width'"),
+        (
+            ["+data.roott=x", "+model.width=3"],
+            r"(?s)data.roott: SyntheticImages takes no 'roott'.*model.width: Cnn takes no 'width'",
+        ),
         (["trainer=gpu"], "trainer.accelerator=gpu: this machine has no GPU"),
     ],
 )
-def test_a_mistake_is_told_and_leaves_nothing_behind(overrides: list[str], told: str) -> None:
+def test_an_input_error_is_reported_and_leaves_nothing_behind(overrides: list[str], message: str) -> None:
     if "trainer=gpu" in overrides and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         arclight.run([*TINY_IMAGES, *overrides])
     assert not Path("outputs/synthetic_images-small_cnn").exists()
 
 
-def test_a_resume_that_cannot_be_leaves_the_run_as_it_was(bert_folder: Path) -> None:
+def test_a_refused_resume_leaves_the_run_unchanged(bert_folder: Path) -> None:
     made = train(*TINY_TEXT)
     files = [file for file in made.folder.iterdir() if file.is_file() and file.name != "train.log"]
     before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}

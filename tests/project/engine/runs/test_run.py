@@ -1,4 +1,4 @@
-"""What a run has left comes back; what it has not left is told when it is asked for."""
+"""`Run` reads what a run has written; a missing file is an error when it is needed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         os.chdir(before)
 
 
-def test_everything_of_a_run_comes_back(made: Any) -> None:
+def test_everything_of_a_run_can_be_read(made: Any) -> None:
     run = arclight.load_run(made.folder)
     assert arclight.load_run("latest").folder.resolve() == made.folder.resolve()
     assert run.results == pytest.approx(made.results)
@@ -42,7 +42,7 @@ def test_everything_of_a_run_comes_back(made: Any) -> None:
     assert [mistake["index"] for mistake in run.pictured_errors[:3]] == [mistake.index for mistake in run.misclassified(3)]
 
 
-def test_the_model_is_the_best_or_that_of_the_file(made: Any) -> None:
+def test_the_model_is_the_best_or_that_of_the_given_checkpoint(made: Any) -> None:
     run = arclight.load_run(made.folder)
     assert run.restored.path == made.folder / "checkpoints" / "best.ckpt"
     assert not run.model.training
@@ -52,24 +52,24 @@ def test_the_model_is_the_best_or_that_of_the_file(made: Any) -> None:
     assert (last.folder, last.restored.path.name) == (made.folder, "last.ckpt")
 
 
-def test_a_metric_that_was_not_logged_is_told(made: Any) -> None:
+def test_a_metric_that_was_not_logged_is_an_error(made: Any) -> None:
     with pytest.raises(InputError, match="val/acuracy was not logged. Did you mean 'val/accuracy'?"):
         arclight.load_run(made.folder).curve("val/acuracy")
 
 
-def test_what_a_run_has_not_left_is_told(tmp_path: Path) -> None:
+def test_missing_files_are_errors_when_they_are_needed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no run folder"):
         arclight.load_run(tmp_path / "nowhere")
     (tmp_path / "config.yaml").write_text("a: [1")
     run = arclight.load_run(tmp_path)
     assert (run.results, run.overrides, run.pictured_errors) == ({}, (), [])
-    for part, told in {
+    for part, message in {
         "config": "config.yaml cannot be read: the run was stopped while writing it",
         "metrics": "metrics.csv: no such file; it is written from the first log on, unless logger=none",
         "model": "no epoch of this run has finished",
-        "predictions": "a run leaves predictions.jsonl when its test has ended",
+        "predictions": "a run writes predictions.jsonl at the end of its test",
     }.items():
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             getattr(run, part)
     (tmp_path / "metrics.csv").write_text("step,train/loss\n1,0.5\n2,0.")
     (tmp_path / "mistakes.json").write_text('{"mistakes": ')

@@ -1,8 +1,9 @@
-"""What a run says at its start and at its end, on a terminal and in a log."""
+"""The run summary and the results, on a terminal and in a log."""
 
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from arclight.images.info import ImageInfo
 from arclight.interfaces import Monitor
 from arclight.metrics.tables import Row, Table
 from arclight.modules.supervised import Scores
-from arclight.runs.summary import MOST_CLASSES, print_results, print_run_summary, steps_of
+from arclight.runs.summary import MOST_CLASSES, describe_steps, print_results, print_run_summary
 from arclight.text.info import TokenInfo
 from tests.arclight.console.test_terminal import Terminal
 
@@ -58,8 +59,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def parts(data_info: Any = IMAGES, **trainer: Any) -> Any:
-    """What a run of 80 samples in batches of 16 is made of."""
+def components(data_info: Any = IMAGES, **trainer: Any) -> Any:
+    """The components of a run with batches of 16."""
     given = {"world_size": 1, "accumulate_grad_batches": 1, "loggers": [], "max_epochs": 3, "max_steps": -1}
     given |= {"limit_train_batches": 1.0, **trainer}
     module = SimpleNamespace(
@@ -94,38 +95,38 @@ def end(stream: io.StringIO, results: dict[str, Any], num_classes: int = 2) -> s
     return Text.from_ansi(stream.getvalue()).plain
 
 
-def test_the_start_in_a_log_is_one_line_each_and_tells_every_choice() -> None:
-    lines = start(io.StringIO(), parts()).splitlines()
-    hardware_info = dict(line.split(maxsplit=1) for line in lines)
-    assert hardware_info["data"] == "[i]shapes: 8,000 train, 9 val; 3x32x32, 2 classes"
-    assert hardware_info["model"] == "cnn: 1,200 parameters"
-    assert hardware_info["module"] == "ImageClassifier, best by highest val/accuracy"
-    assert hardware_info["batch"] == "16"
-    assert hardware_info["steps"] == "500 per epoch x 3 = 1,500"
-    assert hardware_info["folder"] == "outputs/x"
-    assert hardware_info["num_nodes"] == "1 (this machine alone)"
-    assert hardware_info["workers"] == f"2 ({REASON})"
+def test_the_summary_in_a_log_has_one_line_per_item_and_every_decision() -> None:
+    lines = start(io.StringIO(), components()).splitlines()
+    summary = dict(re.split(r"  +", line, maxsplit=1) for line in lines)
+    assert summary["data"] == "[i]shapes: 8,000 train, 9 val; 3x32x32, 2 classes"
+    assert summary["model"] == "cnn: 1,200 parameters"
+    assert summary["module"] == "ImageClassifier, best by highest val/accuracy"
+    assert summary["batch"] == "16"
+    assert summary["steps"] == "500 per epoch x 3 = 1,500"
+    assert summary["run dir"] == "outputs/x"
+    assert summary["num_nodes"] == "1 (this machine alone)"
+    assert summary["workers"] == f"2 ({REASON})"
 
 
 @pytest.mark.parametrize("columns", ["60", "80", "120"])
-def test_the_start_on_a_terminal_fits(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_summary_fits_a_terminal(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    lines = start(Terminal(), parts()).splitlines()
+    lines = start(Terminal(), components()).splitlines()
     assert {len(line) for line in lines} == {int(columns)}
     assert lines[0].startswith("╭─ cnn on [i]shapes ─")
     text = " ".join(" ".join(line.strip("│ ") for line in lines).split())
-    assert "num_nodes" not in text, "what is as everywhere has no line"
+    assert "num_nodes" not in text, "usual values are not shown"
     assert "cudnn_benchmark False set by user" in text
     assert "workers 2" in text
 
 
-def test_the_start_of_many_processes_and_of_text() -> None:
-    text = start(io.StringIO(), parts(TEXT, world_size=2, accumulate_grad_batches=2))
-    assert "16 = 2 processes x 2 parts x 4" in text
+def test_the_summary_of_several_processes_and_of_text() -> None:
+    text = start(io.StringIO(), components(TEXT, world_size=2, accumulate_grad_batches=2))
+    assert "16 = 2 processes x 2 accumulation steps x 4" in text
     assert "2 tags, up to 64 subwords" in text
 
 
-def test_other_processes_say_nothing() -> None:
+def test_other_processes_print_nothing() -> None:
     stream = Terminal()
     console = open_console(quiet=True, file=stream)
     run_config = RunConfig(settings={}, overrides=(), data="", model="", folder=Path(), started=0.0)
@@ -135,19 +136,19 @@ def test_other_processes_say_nothing() -> None:
 
 
 def test_steps() -> None:
-    def told(epochs: int | None, steps: int, limit: float = 1.0, num_parts: int = 1) -> str:
+    def described(epochs: int | None, steps: int, limit: float = 1.0, num_parts: int = 1) -> str:
         limits = {"limit_train_batches": limit, "accumulate_grad_batches": num_parts}
-        return steps_of(SimpleNamespace(max_epochs=epochs, max_steps=steps, **limits), 500)
+        return describe_steps(SimpleNamespace(max_epochs=epochs, max_steps=steps, **limits), 500)
 
-    assert told(3, 1000) == "500 per epoch x 3 = 1,500, at most 1,000"
-    assert told(-1, 1000) == "500 per epoch, 1,000 in all"
-    assert told(-1, -1) == told(None, -1) == "500 per epoch"
-    assert told(3, -1, limit=60, num_parts=2) == "30 per epoch x 3 = 90"
-    assert told(3, -1, limit=0.1, num_parts=2) == "50 per epoch x 3 = 150"
-    assert told(1, -1, limit=9999) == "500 per epoch x 1 = 500"
+    assert described(3, 1000) == "500 per epoch x 3 = 1,500, at most 1,000"
+    assert described(-1, 1000) == "500 per epoch, 1,000 in total"
+    assert described(-1, -1) == described(None, -1) == "500 per epoch"
+    assert described(3, -1, limit=60, num_parts=2) == "30 per epoch x 3 = 90"
+    assert described(3, -1, limit=0.1, num_parts=2) == "50 per epoch x 3 = 150"
+    assert described(1, -1, limit=9999) == "500 per epoch x 1 = 500"
 
 
-def test_the_end_in_a_log() -> None:
+def test_the_results_in_a_log() -> None:
     lines = [" ".join(line.split()) for line in end(io.StringIO(), RESULTS).splitlines() if line]
     assert lines == [
         "Per class",
@@ -158,24 +159,24 @@ def test_the_end_in_a_log() -> None:
         "val test",
         "accuracy 0.5000 0.2500",
         "loss 1.5000",
-        "time 1 min 15 s in all, the first step after 4.71 s, training and validation 1 min 00 s",
-        "speed 3,804 samples/s, 16.82 ms a step",
+        "time 1 min 15 s in total, first step after 4.71 s, training and validation 1 min 00 s",
+        "speed 3,804 samples/s, 16.82 ms per step",
         "step 90% forward and backward, 1% waiting for data",
         "advice training waits for data: raise workers",
-        "report: outputs/x/report.html",
-        "score it again, or on other data: python -m arclight evaluate outputs/x",
-        "beside another run: python -m arclight compare outputs/x RUN",
+        "Report: outputs/x/report.html",
+        "Evaluate again, or on other data: python -m arclight evaluate outputs/x",
+        "Compare: python -m arclight compare outputs/x RUN",
     ]
 
 
-def test_the_end_on_a_terminal_fits_and_shows_the_weakest_of_many_classes() -> None:
+def test_the_results_fit_a_terminal_and_show_the_weakest_of_many_classes() -> None:
     text = end(Terminal(), RESULTS, num_classes=100)
     assert max(map(len, text.splitlines())) <= 80
     assert "0.0240" in text
     assert "0.0250" not in text
-    assert f"the {MOST_CLASSES} weakest classes; the 76 others stand in the report" in text
+    assert f"the {MOST_CLASSES} weakest classes; see the report for the other 76" in text
 
 
-def test_the_end_of_a_run_that_knows_little() -> None:
-    assert "report: outputs/x/report.html" in end(io.StringIO(), {"status": "finished"})
+def test_results_without_scores_or_times() -> None:
+    assert "Report: outputs/x/report.html" in end(io.StringIO(), {"status": "finished"})
     assert "step " not in end(io.StringIO(), {"train/step_ms": 1.0, "train/tokens_per_s": 2.0})
