@@ -1,1 +1,1 @@
-"""Loggers, and what keeps a broken one from stopping a run."""
+"""Loggers: metrics.csv, TensorBoard, W&B and MLflow; they resume under their id, and their failure never stops a run."""

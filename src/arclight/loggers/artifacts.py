@@ -1,4 +1,4 @@
-"""What of a run's files goes to its trackers when it has ended: the last numbers, and the artifacts that the config names."""
+"""Files of a run as tables and images, for the loggers that upload them at the end."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers import Logger
-
-from arclight.loggers.run_ids import read_object
+from arclight.loggers.run_ids import read_json
 from arclight.metrics.records import ClassPrediction, read_predictions
 
 Artifact = Literal["report", "checkpoint", "confusion", "classes", "mistakes", "predictions"]
@@ -22,141 +20,71 @@ FILES: dict[Artifact, str] = {
     "mistakes": "mistakes.json",
     "predictions": "predictions.jsonl",
 }
-MOST_ROWS = 10_000  # of a table; W&B shows no more
+MAX_ROWS = 10_000  # of a table; W&B shows no more
 
 Rows = tuple[list[str], list[list[Any]]]  # names of the columns, and a list for each row
 
 
-def upload_to_wandb(logger: Any, folder: Path) -> None:
-    """Fills the summary of a W&B run, then hands over what was asked for of `logger.artifacts`."""
-    import wandb
-
-    run = logger.experiment
-    run.summary.update(read_object(folder / "results.json"))
-    for wanted in logger.artifacts:
-        path = folder / FILES[wanted]
-        if not path.exists():
-            continue
-        if wanted in ("report", "checkpoint"):
-            artifact = wandb.Artifact(f"{wanted}-{run.id}", type="model" if wanted == "checkpoint" else wanted)
-            (artifact.add_dir if path.is_dir() else artifact.add_file)(str(path))
-            run.log_artifact(artifact)
-            continue
-        columns, rows = TABLES[wanted](path)
-        if wanted == "mistakes" and "image" in columns:
-            place = columns.index("image")
-            rows = [[wandb.Image(value) if at == place else value for at, value in enumerate(row)] for row in rows]
-        table = wandb.Table(columns=list(columns), data=rows, allow_mixed_types=True)
-        shown: Any = table
-        if wanted == "confusion":  # W&B's own chart of a matrix
-            fields = dict(zip(("Actual", "Predicted", "nPredictions"), columns, strict=True))
-            shown = wandb.plot_table("wandb/confusion_matrix/v1", table, fields, {"title": "test"})
-        run.log({f"test/{wanted}": shown})
-
-
-def upload_to_mlflow(logger: Any, folder: Path) -> None:
-    """Adds to an MLflow run the numbers that it lacks, then the files that were asked for by `logger.artifacts`."""
-    client, run_id = logger.experiment, logger.run_id
-    known = client.get_run(run_id).data.metrics
-    for key, value in read_object(folder / "results.json").items():
-        if isinstance(value, int | float) and key not in known:
-            client.log_metric(run_id, key, value)
-    client.set_tag(run_id, "status", str(read_object(folder / "results.json").get("status", "")))
-    for name in dict.fromkeys(FILES[wanted] for wanted in logger.artifacts):
-        path = folder / name
-        if path.exists():
-            (client.log_artifacts if path.is_dir() else client.log_artifact)(run_id, str(path))
-    if "mistakes" in logger.artifacts:
-        for number, (image, caption) in enumerate(pictures(folder / FILES["mistakes"])):
-            client.log_image(run_id, image, f"mistakes/{number:02}_{'_'.join(filter(str.isalnum, caption.split()))}.png")
-
-
-def upload_to_tensorboard(logger: Any, folder: Path) -> None:
-    """Gives TensorBoard how the run ended and, where they are asked for, the mistakes: images, or sentences as text."""
-    import numpy as np
-
-    results = read_object(folder / "results.json")
-    logger.describe_end(results)
-    step = int(results.get("steps") or 0)
-    if "mistakes" in logger.artifacts:
-        for number, (image, caption) in enumerate(pictures(folder / FILES["mistakes"])):
-            pixels = np.asarray(image.convert("RGB"))
-            logger.experiment.add_image(f"mistakes/{number:02} {caption}", pixels, step, dataformats="HWC")
-    logger.experiment.flush()
-
-
 def confusion_rows(path: Path) -> Rows:
-    """True label, predicted label and count of each cell, from a scores.json."""
-    confusion = read_object(path).get("confusion") or {}
+    """Returns true label, predicted label and count of each cell of a scores.json."""
+    confusion = read_json(path).get("confusion") or {}
     labels, counts = confusion.get("labels", []), confusion.get("counts", [])
     rows = [[labels[y], labels[x], count] for y, row in enumerate(counts) for x, count in enumerate(row)]
     return ["true", "predicted", "count"], rows
 
 
 def class_rows(path: Path) -> Rows:
-    """Precision, recall, F1 and support of each class and average, from a scores.json."""
+    """Returns precision, recall, F1 and support of each class and average of a scores.json."""
     columns = ["name", "precision", "recall", "f1", "support"]
-    tables = read_object(path).get("tables") or []
+    tables = read_json(path).get("tables") or []
     rows = [row for table in tables for row in [*table.get("rows", []), *table.get("averages", [])]]
     return columns, [[row.get(column) for column in columns] for row in rows]
 
 
-def mistake_rows(path: Path) -> Rows:
-    """The surest mistakes, from a mistakes.json: image, true and predicted class, or a word with both labels on each line."""
-    mistakes = read_object(path).get("mistakes") or []
-    if mistakes and "words" in mistakes[0]:
-        return ["index", "sentence"], [[mistake["index"], as_lines(mistake)] for mistake in mistakes]
-    columns = ["index", "image", "true", "predicted", "confidence"]
-    shown = ((mistake["index"], open_image(mistake), mistake["label"], mistake["predicted"]) for mistake in mistakes)
-    return columns, [[*row, mistake.get("confidence")] for row, mistake in zip(shown, mistakes, strict=True)]
+def error_rows(path: Path) -> Rows:
+    """Returns the most confident errors of a mistakes.json: image and labels, or words with the labels of the wrong ones."""
+    errors = read_json(path).get("mistakes") or []
+    if errors and "words" in errors[0]:
+        return ["index", "sentence"], [[error["index"], annotated(error)] for error in errors]
+    rows = [
+        [error["index"], open_image(error), error["label"], error["predicted"], error.get("confidence")] for error in errors
+    ]
+    return ["index", "image", "true", "predicted", "confidence"], rows
+
+
+def annotated(error: dict[str, Any]) -> str:
+    """Returns the words of an entry, wrong ones with their true and predicted label."""
+    entries = zip(error["words"], error["labels"], error["predicted"], strict=True)
+    return " ".join(word if true == said else f"{word} [{true}, predicted {said}]" for word, true, said in entries)
 
 
 def prediction_rows(path: Path) -> Rows:
-    """What was predicted of each test sample, at most MOST_ROWS, from a predictions.jsonl."""
+    """Returns labels, predicted labels and confidence of each test sample of a predictions.jsonl, at most MAX_ROWS."""
     rows = []
-    for prediction in read_predictions(path)[:MOST_ROWS]:
-        if isinstance(prediction, ClassPrediction):
-            rows.append([prediction.index, prediction.label, prediction.predicted, prediction.confidence])
-        else:
-            labels, predicted, _ = zip(*prediction.entries(), strict=True)
-            rows.append([prediction.index, " ".join(labels), " ".join(predicted), None])
+    for prediction in read_predictions(path)[:MAX_ROWS]:
+        predicted = " ".join(label for _, label, _ in prediction.entries())
+        confidence = prediction.confidence if isinstance(prediction, ClassPrediction) else None
+        rows.append([prediction.index, " ".join(prediction.truth), predicted, confidence])
     return ["index", "true", "predicted", "confidence"], rows
 
 
 TABLES: dict[Artifact, Callable[[Path], Rows]] = {
     "confusion": confusion_rows,
     "classes": class_rows,
-    "mistakes": mistake_rows,
+    "mistakes": error_rows,
     "predictions": prediction_rows,
 }
 
 
-def pictures(path: Path) -> list[tuple[Any, str]]:
-    """Image and caption of each mistake of a mistakes.json that has one."""
-    mistakes = read_object(path).get("mistakes") or []
-    shown = [mistake for mistake in mistakes if mistake.get("image")]
-    return [(open_image(mistake), f"{mistake['label']} as {mistake['predicted']}") for mistake in shown]
+def error_images(run_dir: Path) -> list[tuple[Any, str]]:
+    """Returns image and caption of each entry of mistakes.json that has an image."""
+    errors = read_json(run_dir / FILES["mistakes"]).get("mistakes") or []
+    with_image = [error for error in errors if error.get("image")]
+    return [(open_image(error), f"{error['label']} as {error['predicted']}") for error in with_image]
 
 
-def open_image(mistake: dict[str, Any]) -> Any:
-    """The picture of a mistake, for PIL."""
+def open_image(error: dict[str, Any]) -> Any:
+    """Returns the PIL image of an entry; None where it has none."""
     from PIL import Image
 
-    return Image.open(io.BytesIO(base64.b64decode(mistake["image"]))) if mistake.get("image") else None
-
-
-def as_lines(mistake: dict[str, Any]) -> str:
-    """The words of a sentence, those that are wrong with the true and the predicted label."""
-    places = zip(mistake["words"], mistake["labels"], mistake["predicted"], strict=True)
-    return " ".join(word if true == said else f"{word} [{true}, predicted {said}]" for word, true, said in places)
-
-
-def upload_artifacts(logger: Logger, folder: Path) -> None:
-    """To a tracker that takes such things."""
-    kinds = {
-        "TrackedByWandb": upload_to_wandb,
-        "TrackedByMlflow": upload_to_mlflow,
-        "TrackedByTensorboard": upload_to_tensorboard,
-    }
-    if (give := kinds.get(type(logger).__name__)) is not None:
-        give(logger, folder)
+    return Image.open(io.BytesIO(base64.b64decode(error["image"]))) if error.get("image") else None

@@ -1,4 +1,4 @@
-"""Where a run's metrics go: a CSV file in its folder, TensorBoard, W&B, MLflow. Their packages load when chosen."""
+"""Builds the loggers of a run: a CSV file, TensorBoard, W&B, MLflow. Their packages are imported when chosen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.util
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.logger import DummyLogger
@@ -16,45 +16,34 @@ from arclight.config.instantiate import build, check, parameters_of
 from arclight.config.redaction import hidden_arguments, hide, without_secrets
 from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError, first_line
-from arclight.loggers.artifacts import Artifact, upload_artifacts
-from arclight.loggers.csv import NAME, MetricsFile, rows_until
+from arclight.loggers.artifacts import Artifact
+from arclight.loggers.csv import ResumableCSVLogger
 from arclight.loggers.fault_tolerant import FaultTolerantLogger
-from arclight.loggers.run_ids import facts_of, group_of, name_of
-
-if TYPE_CHECKING:
-    from lightning.pytorch.loggers import TensorBoardLogger
+from arclight.loggers.run_ids import run_group, run_metadata, run_name
 
 log = logging.getLogger(__name__)
 
 
-def csv(folder: Path, *, after_step: int = 0) -> CSVLogger:
-    """Every metric as a row of metrics.csv in the run folder.
+def csv(run_dir: Path, *, after_step: int = 0) -> Logger:
+    """Returns a logger that writes metrics.csv; a resumed run keeps the rows of its first `after_step` steps."""
+    return ResumableCSVLogger(run_dir, after_step=after_step)
+
+
+def tensorboard(run_dir: Path, *, artifacts: Sequence[Literal["mistakes"]] = (), after_step: int = 0) -> Logger:
+    """Returns a TensorBoard logger; `tensorboard --logdir outputs` shows all runs.
 
     Args:
-        folder: of the run.
-        after_step: of a run that goes on, the optimizer steps that it has behind it; rows of later ones are taken back.
-    """
-    logger = CSVLogger(folder, name="", version="")
-    if is_main_process():
-        logger._experiment = MetricsFile(folder, rows_until(folder / NAME, after_step) if after_step else [])
-    return logger
-
-
-def tensorboard(folder: Path, *, artifacts: Sequence[Literal["mistakes"]] = (), after_step: int = 0) -> TensorBoardLogger:
-    """Event files below `tensorboard/` in the run folder; `tensorboard --logdir outputs` shows all runs.
-
-    Args:
-        folder: of the run.
-        artifacts: what is handed over at the end; "mistakes", as images.
-        after_step: of a run that goes on, the optimizer steps that it has behind it.
+        run_dir: of the run; event files are written to `tensorboard/` in it.
+        artifacts: written at the end; "mistakes" as images.
+        after_step: optimizer steps that a resumed run has done.
     """
     from arclight.loggers.tensorboard import ResumableTensorBoardLogger
 
-    return ResumableTensorBoardLogger(folder, artifacts=artifacts, after_step=after_step)
+    return ResumableTensorBoardLogger(run_dir, artifacts=artifacts, after_step=after_step)
 
 
 def wandb(
-    folder: Path,
+    run_dir: Path,
     *,
     name: str,
     project: str = "arclight",
@@ -65,38 +54,42 @@ def wandb(
     artifacts: Sequence[Artifact] = (),
     after_step: int = 0,
 ) -> Logger:
-    """A Weights & Biases run; without an account it is written below `wandb/` in the run folder and nothing is asked.
+    """Returns a Weights & Biases logger; without an account it records to `wandb/` in the run directory and never prompts.
 
-    A run that goes on does so under its id. What was recorded offline lies in a folder of its own for each start;
-    `wandb sync --append` puts them together.
+    A resumed run keeps its id. Offline, every start records to a directory of its own; `wandb sync --append` joins them.
 
     Args:
-        folder: of the run.
-        name: shown in the list of runs, followed by the settings that the run was started with.
-        project: that the run goes to.
-        entity: user or team; None is the account's own.
-        group: under which runs stand together; None is the sweep or grid that they belong to, else data and model.
+        run_dir: of the run.
+        name: in the list of runs, followed by the settings that the run was started with.
+        project: of W&B.
+        entity: user or team; None is the account's default.
+        group: of the run; None is its sweep or multirun, else data and model.
         mode: "auto" is online when this machine is logged in (`wandb login` or WANDB_API_KEY) and the server answers, else
-            offline; "online" tells when it is not logged in.
-        all_processes: whether every process of the run records its system metrics, not only the first; online only.
-        artifacts: what is handed over at the end: "report", "checkpoint" (the best), "confusion" (matrix and table), "classes"
-            (scores of each), "mistakes" (images or sentences), "predictions" (a table).
-        after_step: of a run that goes on, the optimizer steps that it has behind it.
+            offline; "online" requires a login.
+        all_processes: whether every process records its system metrics, not only the main one; online only.
+        artifacts: uploaded at the end: "report", "checkpoint" (the best), "confusion" (matrix and table), "classes" (scores of
+            each), "mistakes" (images or sentences), "predictions" (a table).
+        after_step: optimizer steps that a resumed run has done.
 
     Raises:
-        InputError: when an account is wanted and there is none.
+        InputError: when an account is required and there is none.
     """
     from arclight.loggers.wandb import ResumableWandbLogger, start_run
 
-    own = {"name": name_of(folder, name), "group": hide(group or group_of(folder, name))}
-    described = {**own, "project": project, "entity": entity}
+    names = {"name": run_name(run_dir, name), "group": hide(group or run_group(run_dir, name))}
     with hidden_arguments():
-        run = start_run(folder, described, mode=mode, after_step=after_step, all_processes=all_processes)
-    return ResumableWandbLogger(name=name, save_dir=folder, project=project, experiment=run, artifacts=artifacts)
+        run = start_run(
+            run_dir,
+            {**names, "project": project, "entity": entity},
+            mode=mode,
+            after_step=after_step,
+            all_processes=all_processes,
+        )
+    return ResumableWandbLogger(name=name, save_dir=run_dir, project=project, experiment=run, artifacts=artifacts)
 
 
 def mlflow(
-    folder: Path,
+    run_dir: Path,
     *,
     name: str,
     experiment: str = "arclight",
@@ -105,108 +98,87 @@ def mlflow(
     artifacts: Sequence[Artifact] = (),
     after_step: int = 0,
 ) -> Logger:
-    """An MLflow run; `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db` shows all of them.
+    """Returns an MLflow logger; `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db` shows all runs.
 
     Args:
-        folder: of the run.
+        run_dir: of the run.
         name: as of `wandb`.
-        experiment: that the run belongs to.
+        experiment: of MLflow.
         uri: of the store; None is MLFLOW_TRACKING_URI, else the SQLite file outputs/mlflow.db with the artifacts beside it.
-        group: as of `wandb`; a tag there.
+        group: as of `wandb`; a tag.
         artifacts: as of `wandb`.
-        after_step: of a run that goes on, the optimizer steps that it has behind it.
+        after_step: as of `wandb`.
 
     Raises:
         InputError: when MLflow is not installed.
     """
     if importlib.util.find_spec("mlflow") is None:
-        raise InputError("logger=mlflow: MLflow is not installed; pip install 'arclight[mlflow]', or take another tracker")
+        raise InputError("logger=mlflow: MLflow is not installed. Try: pip install 'arclight[mlflow]', or another logger")
     from arclight.loggers.mlflow import ResumableMLFlowLogger, start_run
 
     if not is_main_process():
         return DummyLogger()
+    group = group or run_group(run_dir, name)
     run_id, store = start_run(
-        folder,
-        name=name_of(folder, name),
-        group=group or group_of(folder, name),
-        experiment=experiment,
-        uri=uri,
-        after_step=after_step,
+        run_dir, name=run_name(run_dir, name), group=group, experiment=experiment, uri=uri, after_step=after_step
     )
     return ResumableMLFlowLogger(experiment_name=experiment, tracking_uri=store, run_id=run_id, artifacts=artifacts)
 
 
-def build_loggers(chosen: Mapping[str, Any], folder: Path, name: str, *, after_step: int = 0) -> list[Logger]:
-    """The loggers of the config, each behind a guard; the CSV file is written along with any other.
+def build_loggers(chosen: Mapping[str, Any], run_dir: Path, name: str, *, after_step: int = 0) -> list[Logger]:
+    """Returns the loggers of the config, each fault-tolerant; metrics.csv is written along with any other.
 
-    A tracker that cannot be started is told and left out; a mistake in its settings is not.
+    A logger that cannot be started is logged and left out; a config error is raised.
 
     Args:
         chosen: settings by name.
-        folder: of the run.
+        run_dir: of the run.
         name: of the run.
-        after_step: of a run that goes on, the optimizer steps that it has behind it.
+        after_step: optimizer steps that a resumed run has done.
 
     Raises:
-        InputError: when a tracker's target or arguments are wrong, or its package is missing.
+        InputError: when a logger's target or arguments are wrong, or its package is missing.
     """
     if not chosen:
         return []
-    # a run that was killed goes on after the rows of its checkpoint: they must be there when it is saved
-    loggers = start(lambda: csv(folder, after_step=after_step), "csv", folder, in_background=False)
+    loggers = start_logger(lambda: csv(run_dir, after_step=after_step), "csv", run_dir)
     for key, settings in chosen.items():
         path = f"logger.{key}"
         if not isinstance(settings, Mapping):
-            raise InputError(f"{path}={settings!r} must hold a _target_ and its arguments; logger=none tracks nothing")
+            raise InputError(f"{path}={settings!r} must hold a _target_ and its arguments; logger=none logs nothing")
         if key == "csv":
             continue
-        offered = {"folder": folder, "name": name, "after_step": after_step}
-        takes = parameters_of(str(settings.get("_target_", "")), path) if "_target_" in settings else {}
-        given = {parameter: value for parameter, value in offered.items() if parameter in takes}
+        available = {"run_dir": run_dir, "name": name, "after_step": after_step}
+        parameters = parameters_of(str(settings.get("_target_", "")), path) if "_target_" in settings else {}
+        given = {parameter: value for parameter, value in available.items() if parameter in parameters}
         check(settings, path, given)
-        loggers += start(functools.partial(build, settings, path, given), key, folder, in_background=True)
+        loggers += start_logger(functools.partial(build, settings, path, given), key, run_dir)
     return loggers
 
 
-def start(make: Callable[[], Logger], key: str, folder: Path, *, in_background: bool) -> list[Logger]:
-    """The logger behind its guard; none, and a warning, when it cannot be made. Raises InputError as `make` does."""
+def start_logger(make: Callable[[], Logger], key: str, run_dir: Path) -> list[Logger]:
+    """Returns the logger that `make` returns, fault-tolerant; none when it cannot be started. Raises InputError as `make`."""
     try:
-        return [FaultTolerantLogger(make(), key, folder, in_background=in_background)]
+        return [FaultTolerantLogger(make(), key, run_dir)]
     except InputError:
         raise
     except Exception as error:
-        log.warning("%s cannot be started (%s): it records nothing; the run goes on", key, first_line(error))
+        log.warning("%s cannot be started (%s): it records nothing; the run continues", key, first_line(error))
         return []
 
 
-def record_facts(loggers: list[Logger], facts: Mapping[str, Any]) -> None:
-    """Sends what is known before the first step to every tracker that shows such things, once.
-
-    That is the config, the number of parameters, the overrides, the state of git, hardware and versions.
-    """
+def log_metadata(loggers: Sequence[Logger], settings: Mapping[str, Any]) -> None:
+    """Sends config, number of parameters, overrides, git commit, hardware and versions to every logger but the CSV file."""
     for logger in loggers:
         assert isinstance(logger, FaultTolerantLogger)
-        if not isinstance(logger.logger, CSVLogger):  # config.yaml and environment.json lie beside its file already
-            logger.log_hyperparams({**without_secrets(dict(facts)), **facts_of(logger.folder)})
+        if not isinstance(logger.logger, CSVLogger):  # config.yaml and environment.json are in the same directory
+            logger.log_hyperparams({**without_secrets(dict(settings)), **run_metadata(logger.run_dir)})
 
 
-def close_loggers(loggers: list[Logger], *, status: str) -> None:
-    """Hands over what belongs to the end and ends the trackers' runs with the status of the run.
-
-    Args:
-        loggers: as `build_trackers` gave them.
-        status: "finished", "interrupted" or "failed".
-    """
-    for logger in loggers:
-        assert isinstance(logger, FaultTolerantLogger)
-        own: Any = logger.logger
-        logger.send(functools.partial(upload_artifacts, own, logger.folder))
-        logger.finalize("success" if status == "finished" else "failed")
-        if hasattr(type(own), "end"):  # of its class: Lightning's DummyLogger has every attribute
-            (logger.send if is_main_process() else logger.attempt)(functools.partial(own.end, status))
-    for logger in loggers:  # each has begun to end
-        assert isinstance(logger, FaultTolerantLogger)
-        own = logger.logger
+def close_loggers(loggers: Sequence[Logger], *, status: str) -> None:
+    """Uploads artifacts and ends the loggers' runs with the status of the run: "finished", "interrupted" or "failed"."""
+    own = [logger for logger in loggers if isinstance(logger, FaultTolerantLogger)]
+    for logger in own:
+        logger.end(status)
+    for logger in own:  # slow ones end at the same time
         logger.close()
-        if logger.is_broken and hasattr(type(own), "abandon"):
-            own.teardown()

@@ -1,99 +1,114 @@
-"""A run of MLflow, under one id however often it goes on."""
+"""A run of MLflow that resumes under its id."""
 
 from __future__ import annotations
 
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import MLFlowLogger
 
+from arclight.console.terminal import relative_path
 from arclight.errors import first_line
-from arclight.loggers.artifacts import Artifact
-from arclight.loggers.run_ids import id_of, keep_id
+from arclight.loggers.artifacts import FILES, Artifact, error_images
+from arclight.loggers.run_ids import read_id, read_json, write_id
 
 STORE = Path("outputs/mlflow.db")
-TIMEOUT, RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"  # seconds; by which the client goes
-AT_START = {TIMEOUT: "5", RETRIES: "0"}  # the training waits
-AFTERWARDS = {TIMEOUT: "10", RETRIES: "3"}  # nobody waits, but a run that has ended should not for long
-ENDS = {"finished": "FINISHED", "interrupted": "KILLED"}
+TIMEOUT, RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"  # seconds; variables of the client
+AT_START = {TIMEOUT: "5", RETRIES: "0"}  # training waits for the server
+DURING_RUN = {TIMEOUT: "10", RETRIES: "3"}  # only the thread waits, and a finished run should not for long
+STATUSES = {"finished": "FINISHED", "interrupted": "KILLED"}
 
 log = logging.getLogger(__name__)
 
 
 class ResumableMLFlowLogger(MLFlowLogger):
-    """Lightning's logger around a run that was started here; `artifacts` are handed over at the end."""
+    """Lightning's logger for a run that `start_run` created; it uploads `artifacts` at the end."""
 
-    def __init__(
-        self, *, experiment_name: str, tracking_uri: str, artifacts: Sequence[Artifact], run_id: str | None = None
-    ) -> None:
+    is_slow = True
+
+    def __init__(self, *, experiment_name: str, tracking_uri: str, artifacts: Sequence[Artifact], run_id: str) -> None:
         super().__init__(experiment_name=experiment_name, tracking_uri=tracking_uri, run_id=run_id)
         self.artifacts = tuple(artifacts)
-        with patience(AT_START):
-            _ = self.experiment  # asks the server, now and not when Lightning wants it
-        patience_kept(AFTERWARDS)
+        with client_limits(AT_START):
+            _ = self.experiment  # connects now, not at the first record
+        for key, value in DURING_RUN.items():
+            os.environ.setdefault(key, value)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        """Once: MLflow refuses other values for what it knows, so a run that goes on keeps what it began with."""
+        """Logs them once: MLflow refuses to change a value, so a resumed run keeps its first ones."""
         if not self.experiment.get_run(self.run_id).data.params:
             super().log_hyperparams(params)
 
+    def location(self) -> str:
+        store = str(self._tracking_uri)
+        if store.startswith(("http://", "https://")):
+            return f"{store.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        if store.startswith("sqlite:///"):
+            store = f"sqlite:///{relative_path(Path(store.removeprefix('sqlite:///')))}"
+        return f"mlflow ui --backend-store-uri {store}"
+
+    def upload_artifacts(self, run_dir: Path) -> None:
+        """Logs the results that are not metrics yet, then uploads the files."""
+        client, run_id = self.experiment, self.run_id
+        results = read_json(run_dir / "results.json")
+        logged = client.get_run(run_id).data.metrics
+        for key, value in results.items():
+            if isinstance(value, int | float) and key not in logged:
+                client.log_metric(run_id, key, value)
+        client.set_tag(run_id, "status", str(results.get("status", "")))
+        for name in dict.fromkeys(FILES[artifact] for artifact in self.artifacts):
+            path = run_dir / name
+            if path.exists():
+                (client.log_artifacts if path.is_dir() else client.log_artifact)(run_id, str(path))
+        if "mistakes" in self.artifacts:
+            for number, (image, caption) in enumerate(error_images(run_dir)):
+                client.log_image(run_id, image, f"mistakes/{number:02}_{'_'.join(filter(str.isalnum, caption.split()))}.png")
+
     def end(self, status: str) -> None:
-        """Says how the run ended."""
-        self.experiment.set_terminated(self.run_id, ENDS.get(status, "FAILED"))
+        self.experiment.set_terminated(self.run_id, STATUSES.get(status, "FAILED"))
 
 
-def start_run(folder: Path, *, name: str, group: str, experiment: str, uri: str | None, after_step: int) -> tuple[str, str]:
-    """Id and store of the MLflow run of this folder: a new one, or that which the folder's run was recorded in before."""
+def start_run(run_dir: Path, *, name: str, group: str, experiment: str, uri: str | None, after_step: int) -> tuple[str, str]:
+    """Returns id and store of the run's MLflow run: a new one, or for a resumed run the one it was recorded in before."""
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    # it shows a traceback of what the guard tells in a line
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a traceback of what is logged in one line
     store = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.absolute()}"
     if store == f"sqlite:///{STORE.absolute()}":
         STORE.parent.mkdir(parents=True, exist_ok=True)
-    with patience(AT_START):
+    with client_limits(AT_START):
         client = MlflowClient(store)
         found = client.get_experiment_by_name(experiment)
-        run_id = id_of(folder, "mlflow") if after_step else None
+        run_id = read_id(run_dir, "mlflow") if after_step else None
         if run_id is not None:
             try:
                 client.update_run(run_id, status="RUNNING")
                 return run_id, store
             except MlflowException as error:
-                log.warning("MLflow: run %s cannot go on (%s); a new one takes its place", run_id, first_line(error))
-        place = None if "://" in store and not store.startswith("sqlite") else place_of_artifacts()
-        experiment_id = found.experiment_id if found else client.create_experiment(experiment, artifact_location=place)
-        tags = {"mlflow.runName": name, "group": group, "folder": str(folder)}
+                log.warning("MLflow: cannot resume run %s (%s); creating a new one", run_id, first_line(error))
+        is_local = "://" not in store or store.startswith("sqlite")
+        beside_store = (STORE.parent / "mlflow-artifacts").absolute().as_uri() if is_local else None
+        experiment_id = found.experiment_id if found else client.create_experiment(experiment, artifact_location=beside_store)
+        tags = {"mlflow.runName": name, "group": group, "folder": str(run_dir)}
         run_id = str(client.create_run(experiment_id, tags=tags).info.run_id)
-    keep_id(folder, "mlflow", run_id)
+    write_id(run_dir, "mlflow", run_id)
     return run_id, store
 
 
-def place_of_artifacts() -> str:
-    """The folder beside the SQLite file, as a URI."""
-    return (STORE.parent / "mlflow-artifacts").absolute().as_uri()
-
-
 @contextmanager
-def patience(limits: dict[str, str]) -> Iterator[None]:
-    """Inside, the client waits for a server by these limits, unless the user has set others."""
-    given = {key: value for key, value in limits.items() if key not in os.environ}
-    os.environ.update(given)
+def client_limits(limits: Mapping[str, str]) -> Iterator[None]:
+    """Context manager that sets timeout and retries of MLflow's client, where the user has not set them."""
+    added = {key: value for key, value in limits.items() if key not in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:
-        for key in given:
+        for key in added:
             os.environ.pop(key, None)
-
-
-def patience_kept(limits: dict[str, str]) -> None:
-    """From here on the client waits by these limits, unless the user has set others."""
-    for key, value in limits.items():
-        os.environ.setdefault(key, value)

@@ -1,4 +1,4 @@
-"""What a run is called in trackers, under which ids it goes on there after a resume, and what they are told of it."""
+"""What a run is called in loggers, under which ids it resumes there, and the metadata it sends them."""
 
 from __future__ import annotations
 
@@ -11,52 +11,47 @@ from typing import Any
 from arclight.config.compose import overrides_of
 from arclight.distributed.environment import is_main_process
 
-LONGEST_NAME = 120  # characters
-WITHOUT_MEANING = ("logger", "experiment", "data", "model", "name", "hydra", "hardware", "debug", "local")
+MAX_NAME_LENGTH = 120  # characters
 IDS = "trackers.json"
-SWEEP = "WANDB_SWEEP_ID"  # the variable by which `wandb agent` tells a run which sweep it belongs to
+SWEEP = "WANDB_SWEEP_ID"  # set by `wandb agent`
+# overrides that say nothing of what is trained
+UNNAMED = ("logger", "experiment", "data", "model", "name", "hydra", "hardware", "debug", "local")
+UNNAMED_PREFIXES = ("logger.", "hydra.", "hardware.", "checkpoint.", "data.root")
 
 
-def name_of(folder: Path, name: str) -> str:
-    """What a run is called in lists of runs: data and model, and the settings that it was started with."""
-    told = []
-    for override in overrides_of(folder):
+def run_name(run_dir: Path, name: str) -> str:
+    """Returns data and model, and the settings that the run was started with."""
+    parts = [name]
+    for override in overrides_of(run_dir):
         key, equals, value = override.lstrip("+~").partition("=")
-        if (
-            equals
-            and key not in WITHOUT_MEANING
-            and not key.startswith(("logger.", "hydra.", "hardware.", "checkpoint.", "data.root"))
-        ):
-            told.append(f"{key.rpartition('.')[2]}={value}")
-    return " ".join([name, *told])[:LONGEST_NAME]
+        if equals and key not in UNNAMED and not key.startswith(UNNAMED_PREFIXES):
+            parts.append(f"{key.rpartition('.')[2]}={value}")
+    return " ".join(parts)[:MAX_NAME_LENGTH]
 
 
-def group_of(folder: Path, name: str) -> str:
-    """What stands together there: the runs of a sweep or a grid, else those of the same data and model."""
+def run_group(run_dir: Path, name: str) -> str:
+    """Returns the sweep or multirun that the run belongs to, else data and model."""
     if sweep := os.environ.get(SWEEP):
         return f"sweep {sweep}"
-    in_multirun = folder.absolute().parent.parent.name in ("multirun", "grid")  # grid: up to version 0.1
-    return f"multirun {folder.absolute().parent.name}" if in_multirun else name
+    in_multirun = run_dir.absolute().parent.parent.name in ("multirun", "grid")  # grid: up to version 0.1
+    return f"multirun {run_dir.absolute().parent.name}" if in_multirun else name
 
 
-def id_of(folder: Path, tracker: str) -> str | None:
-    """The id under which a tracker knows the run of this folder; None where it does not."""
-    value = _ids(folder).get(tracker)
+def read_id(run_dir: Path, logger: str) -> str | None:
+    """Returns the id of the run in a logger; None where it has none."""
+    value = read_json(run_dir / IDS).get(logger)
     return value if isinstance(value, str) and value else None
 
 
-def keep_id(folder: Path, tracker: str, value: str) -> None:
-    """Writes the id down, for the run that goes on in this folder."""
+def write_id(run_dir: Path, logger: str, value: str) -> None:
+    """Stores the id for a run that resumes in this directory."""
     if is_main_process():
-        (folder / IDS).write_text(json.dumps({**_ids(folder), tracker: value}, indent=2) + "\n", encoding="utf-8")
+        ids = {**read_json(run_dir / IDS), logger: value}
+        (run_dir / IDS).write_text(json.dumps(ids, indent=2) + "\n", encoding="utf-8")
 
 
-def _ids(folder: Path) -> dict[str, Any]:
-    return read_object(folder / IDS)
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing of one that is not there, broken, or holds something else."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file; an empty one when the file is missing, damaged or holds something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -64,11 +59,11 @@ def read_object(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def facts_of(folder: Path) -> dict[str, Any]:
-    """Overrides, git state, hardware and versions of a run, from its folder; of uncommitted changes only that there are."""
-    environment = read_object(folder / "environment.json")
+def run_metadata(run_dir: Path) -> dict[str, Any]:
+    """Returns overrides, git commit, hardware and versions of a run; of uncommitted changes only whether there are any."""
+    environment = read_json(run_dir / "environment.json")
     git = environment.get("git")
-    facts: dict[str, Any] = {"overrides": " ".join(overrides_of(folder)), "folder": str(folder)}
+    metadata: dict[str, Any] = {"overrides": " ".join(overrides_of(run_dir)), "folder": str(run_dir)}
     if isinstance(git, Mapping):
-        facts["git"] = {"commit": git.get("commit", ""), "has_uncommitted_changes": bool(git.get("diff"))}
-    return facts | {key: environment[key] for key in ("system", "python", "packages", "hardware") if key in environment}
+        metadata["git"] = {"commit": git.get("commit", ""), "has_uncommitted_changes": bool(git.get("diff"))}
+    return metadata | {key: environment[key] for key in ("system", "python", "packages", "hardware") if key in environment}

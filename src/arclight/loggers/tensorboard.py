@@ -1,4 +1,4 @@
-"""A run of TensorBoard: curves, what the run was made with, how it ended; nothing stands twice when it goes on."""
+"""A run of TensorBoard: curves, config and final status; a resumed run records no step twice."""
 
 from __future__ import annotations
 
@@ -13,59 +13,70 @@ from typing import Any, Literal
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from arclight.config.compose import flatten
-
-Images = Literal["mistakes"]  # of the artifacts, what TensorBoard shows
+from arclight.console.terminal import relative_path
+from arclight.loggers.artifacts import error_images
+from arclight.loggers.run_ids import read_json
 
 
 class ResumableTensorBoardLogger(TensorBoardLogger):
-    """Lightning's logger with the config as a text, and at the end as a row of the page HPARAMS with the scores beside it.
+    """Lightning's logger, with the config as a text and at the end as a row of the HPARAMS page with the scores.
 
     Args:
-        folder: of the run; the event files lie in `tensorboard/` below.
-        artifacts: handed over at the end.
-        after_step: of a run that goes on, the optimizer steps that it has behind it; what was recorded later is purged.
+        run_dir: of the run; event files are written to `tensorboard/` in it.
+        artifacts: uploaded at the end.
+        after_step: optimizer steps that a resumed run has done; what was recorded later is purged.
     """
 
-    def __init__(self, folder: Path, *, artifacts: Sequence[Images], after_step: int) -> None:
+    def __init__(self, run_dir: Path, *, artifacts: Sequence[Literal["mistakes"]], after_step: int) -> None:
         purge_step = after_step + 1 if after_step else None
-        super().__init__(folder, name="tensorboard", version="", default_hp_metric=False, purge_step=purge_step)
+        super().__init__(run_dir, name="tensorboard", version="", default_hp_metric=False, purge_step=purge_step)
         self.artifacts = tuple(artifacts)
-        quiet_writers()
+        silence_writer_threads()
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, metrics: Any = None, step: int | None = None) -> None:
         super().log_hyperparams(params, metrics, step)
-        facts = params if isinstance(params, Mapping) else vars(params)
-        self.experiment.add_text("run", "```\n" + json.dumps(facts, indent=2, default=str) + "\n```")
+        values = params if isinstance(params, Mapping) else vars(params)
+        self.experiment.add_text("run", "```\n" + json.dumps(values, indent=2, default=str) + "\n```")
+
+    def location(self) -> str:
+        return f"tensorboard --logdir {relative_path(Path(self.save_dir).parent)}"
 
     def finalize(self, status: str) -> None:
         super().finalize(status)
         self._kwargs["purge_step"] = None  # Lightning opens a new file for the test, which must purge nothing
 
-    def describe_end(self, results: Mapping[str, Any]) -> None:
-        """Status and scores beside the settings: a row of HPARAMS."""
+    def upload_artifacts(self, run_dir: Path) -> None:
+        """Writes status and scores, as a row of HPARAMS too, and the most confident errors that have an image."""
+        import numpy as np
         from torch.utils.tensorboard.summary import hparams
 
-        self.experiment.add_text("status", str(results.get("status", "")))
+        results = read_json(run_dir / "results.json")
+        status, step = str(results.get("status", "")), int(results.get("steps") or 0)
+        self.experiment.add_text("status", status)
         settings = {key: plain(value) for key, value in flatten(self.hparams) if not key.startswith(("hardware", "packages"))}
         scores = {key: value for key, value in results.items() if key.startswith(("val/", "test/")) and value is not None}
-        for summary in hparams({**settings, "status": str(results.get("status", ""))}, scores):
+        for summary in hparams({**settings, "status": status}, scores):
             self.experiment.file_writer.add_summary(summary)
         for key, value in scores.items():
-            self.experiment.add_scalar(key, value, int(results.get("steps") or 0))
+            self.experiment.add_scalar(key, value, step)
+        for number, (image, caption) in enumerate(error_images(run_dir) if "mistakes" in self.artifacts else ()):
+            pixels = np.asarray(image.convert("RGB"))
+            self.experiment.add_image(f"mistakes/{number:02} {caption}", pixels, step, dataformats="HWC")
+        self.experiment.flush()
 
 
 @functools.cache
-def quiet_writers() -> None:
-    """TensorBoard's writer keeps its error for the next record, where the guard tells it; its thread shows no traceback."""
+def silence_writer_threads() -> None:
+    """Drops tracebacks of TensorBoard's writer threads: the writer raises the same error at the next record."""
     before = threading.excepthook
 
-    def told(args: threading.ExceptHookArgs) -> None:
+    def report_others(args: threading.ExceptHookArgs) -> None:
         if not type(args.thread).__module__.startswith("tensorboard."):
             before(args)
 
-    threading.excepthook = told
+    threading.excepthook = report_others
 
 
 def plain(value: Any) -> Any:
-    """As HPARAMS takes it."""
+    """Returns a value that HPARAMS accepts."""
     return value if isinstance(value, bool | int | float | str) else str(value)

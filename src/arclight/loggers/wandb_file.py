@@ -1,6 +1,6 @@
-"""What W&B has kept of a run on this disk: a `.wandb` file, records in the layout of LevelDB's log.
+"""Reads the `.wandb` file of a run: records in the layout of LevelDB's log.
 
-Source: https://github.com/google/leveldb/blob/main/doc/log_format.md; W&B puts a header of its own before it.
+Source: https://github.com/google/leveldb/blob/main/doc/log_format.md; W&B writes a header of its own first.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any
 
 BLOCK = 32768  # bytes; no piece of a record lies across the end of one
 HEADER = 7  # bytes of W&B before the first piece, and of LevelDB (checksum, length, kind) before each
-WHOLE, FIRST, LAST = 1, 2, 4  # kinds of pieces
+FULL, FIRST, LAST = 1, 2, 4  # kinds of pieces
 POLL_S = 0.02
 
 
 def records(path: Path, *, only_last: bool = False) -> Iterator[Any]:
-    """W&B's `Record`s in their order, as far as they are whole.
+    """Yields W&B's `Record`s in order, up to the first incomplete one.
 
     Args:
         path: of the file.
-        only_last: whether to read no more than its last 32 to 64 KiB.
+        only_last: whether to read only its last 32 to 64 KiB.
 
     Raises:
-        OSError: where it cannot be read.
+        OSError: when it cannot be read.
     """
     from google.protobuf.message import DecodeError
-    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made of a .proto
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # generated
 
     for content in contents(path, only_last=only_last):
         try:
@@ -38,7 +38,7 @@ def records(path: Path, *, only_last: bool = False) -> Iterator[Any]:
 
 
 def contents(path: Path, *, only_last: bool) -> Iterator[bytes]:
-    """What each record holds, put together from its pieces; the file may end within one, as it does after a kill."""
+    """Yields the content of each record, joined from its pieces; after a kill the file ends within one."""
     with path.open("rb") as file:
         num_blocks = file.seek(0, 2) // BLOCK
         begin = max(0, num_blocks - 1) * BLOCK if only_last else 0
@@ -55,25 +55,25 @@ def contents(path: Path, *, only_last: bool) -> Iterator[bytes]:
         place += HEADER + length
         if place > len(log):
             return
-        if kind in (WHOLE, FIRST):
+        if kind in (FULL, FIRST):
             parts = []
         if parts is not None:
             parts.append(log[place - length : place])
-            if kind in (WHOLE, LAST):
+            if kind in (FULL, LAST):
                 yield b"".join(parts)
                 parts = None
 
 
-def has_end(path: Path, longest_s: float) -> bool:
-    """Whether a run's end stands in its file, which W&B's process may write shortly after it has said that it is done.
+def has_end(path: Path, timeout_s: float) -> bool:
+    """Returns whether the file holds the end of its run, which W&B's process may write shortly after `finish` returns.
 
-    W&B writes the end last, and nothing at all after a write that has failed, of which it tells nobody.
+    W&B writes the end last, and nothing at all after a failed write, which it does not report.
 
     Args:
         path: of the file; one that cannot be read has no end.
-        longest_s: to wait for it.
+        timeout_s: to wait for it.
     """
-    until = time.monotonic() + longest_s
+    until = time.monotonic() + timeout_s
     while True:
         try:
             if any(record.WhichOneof("record_type") == "exit" for record in records(path, only_last=True)):

@@ -193,7 +193,7 @@ def tracker_errors(path: str, chosen: Any) -> list[str]:
     """What is wrong with a tracker's arguments."""
     if not isinstance(chosen, Mapping):
         return [f"{path}={chosen!r} must hold a _target_ and its arguments; logger=none tracks nothing"]
-    return find_errors(chosen, path, dict.fromkeys(("folder", "name", "after_step")))
+    return find_errors(chosen, path, dict.fromkeys(("run_dir", "name", "after_step")))
 
 
 def hardware_errors(settings: Mapping[str, Any], hardware_info: hardware.HardwareInfo) -> list[str]:

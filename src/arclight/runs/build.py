@@ -25,7 +25,7 @@ from arclight.config.instantiate import build, find_target, parameters_of
 from arclight.data.datamodule import DataModule
 from arclight.distributed.signals import Interruption, take_over_signals
 from arclight.interfaces import monitor_of
-from arclight.loggers.factory import build_loggers, record_facts
+from arclight.loggers.factory import build_loggers, log_metadata
 from arclight.modules.supervised import SupervisedModule
 
 Decisions = dict[str, hardware.Decision]
@@ -72,7 +72,7 @@ def build_components(
     if mode := decisions["compile"].value:
         module.compile_loss("default" if mode is True else mode)
     loggers += build_loggers(settings["logger"], run_config.folder, settings["name"], after_step=steps_done(ckpt_path))
-    record_facts(loggers, {**settings, "parameters": num_parameters})
+    log_metadata(loggers, {**settings, "parameters": num_parameters})
     throughput, epochs = Throughput(run_config.started), EpochScores(monitor_of(module))
     given = {"folder": run_config.folder / "checkpoints", "interruption": interruption}
     last: LastCheckpoint = build(settings["checkpoint"], "checkpoint", given)

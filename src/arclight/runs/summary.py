@@ -16,7 +16,7 @@ from rich.text import Text
 from arclight.config.compose import RunConfig
 from arclight.console.terminal import columns, print_lines, print_pairs, print_tables, relative_path
 from arclight.interfaces import monitor_of
-from arclight.loggers.links import links
+from arclight.loggers.fault_tolerant import locations
 from arclight.metrics.tables import Table
 from arclight.modules.supervised import Scores
 from arclight.report.page import duration, shown
@@ -70,7 +70,7 @@ def summarize(components: RunComponents, run_config: RunConfig) -> list[tuple[st
         ("batch", batch),
         ("lr", module.learning_rate(data.batch_size)),
         ("steps", describe_steps(trainer, data.steps_per_epoch)),
-        *links(trainer.loggers),
+        *locations(trainer.loggers),
         ("run dir", relative_path(run_config.folder)),
     ]
 

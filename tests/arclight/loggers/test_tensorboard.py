@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from arclight.loggers.factory import build_loggers, close_loggers, record_facts
+from arclight.loggers.factory import build_loggers, close_loggers, log_metadata
 
 SETTINGS = {"tensorboard": {"_target_": "arclight.loggers.factory.tensorboard", "artifacts": ["mistakes"]}}
 
 
-@pytest.mark.filterwarnings("ignore:Experiment logs directory")  # run_folder.HARMLESS, as in a run
-def test_a_run_goes_on_with_no_step_twice_and_says_how_it_ended(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:Experiment logs directory")  # run_directory.HARMLESS, as in a run
+def test_a_resumed_run_records_no_step_twice_and_its_status(tmp_path: Path) -> None:
     for status, steps, after_step in (("failed", (1, 2, 3, 4), 0), ("finished", (3, 4, 5), 2)):
         loggers = build_loggers(SETTINGS, tmp_path, "name", after_step=after_step)
-        record_facts(loggers, {"optimizer": {"lr": 0.5}, "parameters": 7, "api_key": "Ab1"})
+        log_metadata(loggers, {"optimizer": {"lr": 0.5}, "parameters": 7, "api_key": "Ab1"})
         for step in steps:
             loggers[1].log_metrics({"train/loss": step + after_step, "val/loss": float("nan")}, step=step)
         loggers[1].finalize("success")  # as Lightning does after the fit
@@ -26,10 +26,10 @@ def test_a_run_goes_on_with_no_step_twice_and_says_how_it_ended(tmp_path: Path) 
         assert not loggers[1].is_broken  # type: ignore[attr-defined]
     recorded = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     assert [(event.step, event.value) for event in recorded.Scalars("train/loss")] == [(1, 1), (2, 2), (3, 5), (4, 6), (5, 7)]
-    said = {tag: recorded.Tensors(tag)[-1].tensor_proto.string_val[0].decode() for tag in recorded.Tags()["tensors"]}
-    assert said["status/text_summary"] == "finished"
-    assert '"lr": 0.5' in said["run/text_summary"]
-    assert "Ab1" not in str(said)
+    texts = {tag: recorded.Tensors(tag)[-1].tensor_proto.string_val[0].decode() for tag in recorded.Tags()["tensors"]}
+    assert texts["status/text_summary"] == "finished"
+    assert '"lr": 0.5' in texts["run/text_summary"]
+    assert "Ab1" not in str(texts)
     assert (
         "_hparams_/session_end_info" in recorded.SummaryMetadata("_hparams_/session_end_info").plugin_data.plugin_name or True
     )

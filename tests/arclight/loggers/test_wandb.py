@@ -1,4 +1,4 @@
-"""W&B with and without an account, a network, a server that answers; its client is replaced at its own edge, no deeper."""
+"""W&B with and without an account, a network and a server that answers; its `login` and `init` are replaced."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -22,7 +23,7 @@ DESCRIBED = {"name": "n", "group": "g", "project": "p", "entity": "e"}
 
 
 class Run:
-    """What `wandb.init` gives, as far as it is asked."""
+    """The part of a W&B run that the logger uses."""
 
     def __init__(self, given: dict[str, Any], recorded: int = 0) -> None:
         self.given = given
@@ -42,7 +43,7 @@ class Run:
 
 
 class Client:
-    """W&B's login and init, recorded; `answers` is what login gives or raises, `refuses` what init raises online."""
+    """Records calls of login and init; `answers` is what login returns or raises, `refuses` what init raises online."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, answers: Any, refuses: Exception | None = None, recorded: int = 0
@@ -72,7 +73,7 @@ class Client:
 
 @pytest.mark.parametrize("mode", ["auto", "online"])
 @pytest.mark.parametrize(
-    ("answers", "refuses", "modes", "told"),
+    ("answers", "refuses", "modes", "message"),
     [
         (True, None, ["online"], ""),
         (
@@ -81,16 +82,21 @@ class Client:
             ["offline"],
             "cannot log in (API key",
         ),
-        (OSError("no network"), None, ["offline"], "cannot log in (no network): the run is recorded offline"),
-        (True, wandb.errors.CommError("timed out\nmore"), ["online", "offline"], "does not start online (timed out): the run"),
+        (OSError("no network"), None, ["offline"], "cannot log in (no network): recording offline"),
+        (
+            True,
+            wandb.errors.CommError("timed out\nmore"),
+            ["online", "offline"],
+            "start online (timed out): recording offline",
+        ),
     ],
 )
-def test_what_the_server_says_costs_no_record_and_is_told_once(
+def test_server_errors_are_logged_once_and_the_run_is_recorded(
     mode: Any,
     answers: Any,
     refuses: Exception | None,
     modes: list[str],
-    told: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -98,8 +104,8 @@ def test_what_the_server_says_costs_no_record_and_is_told_once(
     client = Client(monkeypatch, answers, refuses)
     assert start_run(tmp_path, DESCRIBED, mode=mode) is not None
     assert client.modes == modes
-    assert told in caplog.text
-    assert len(caplog.records) == (told != "")
+    assert message in caplog.text
+    assert len(caplog.records) == (message != "")
     first = client.asked[0]
     assert {key: first[key] for key in DESCRIBED} == DESCRIBED
     assert all(given["id"] == first["id"] for given in client.asked)
@@ -118,7 +124,7 @@ def test_without_an_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
         start_run(tmp_path, DESCRIBED, mode="online")
 
 
-def test_what_the_environment_says_of_the_mode_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_mode_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(monkeypatch, True)
     for mode in ("disabled", "offline"):
         monkeypatch.setenv("WANDB_MODE", mode)
@@ -126,7 +132,7 @@ def test_what_the_environment_says_of_the_mode_holds(tmp_path: Path, monkeypatch
     assert client.modes == ["disabled", "offline"]
 
 
-def test_a_run_of_a_sweep_takes_what_the_agent_has_given_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_sets_id_project_and_entity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(monkeypatch, True)
     monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
     start_run(tmp_path, DESCRIBED, mode="auto")
@@ -134,7 +140,7 @@ def test_a_run_of_a_sweep_takes_what_the_agent_has_given_it(tmp_path: Path, monk
     assert json.loads((tmp_path / "trackers.json").read_text()) == {"wandb": "of the sweep"}
 
 
-def test_a_run_online_goes_on_with_what_the_server_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_online_run_sends_the_missing_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "trackers.json").write_text('{"wandb": "known"}')
     (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss\n1,0.5,\n2,0.4,\n3,,0.3\n4,nan,\n5,0.1,\n")
     client = Client(monkeypatch, True, recorded=2)
@@ -158,14 +164,14 @@ def test_every_process_records_its_system_metrics(rank: int, tmp_path: Path, mon
     assert (tmp_path / "trackers.json").exists() == (rank == 0)
 
 
-def test_without_the_wish_only_the_first_process_has_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_default_only_the_main_process_has_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(monkeypatch, True)
     monkeypatch.setattr(wandb_logger, "is_main_process", lambda: False)
     assert start_run(tmp_path, DESCRIBED, mode="auto") is None
     assert client.asked == []
 
 
-def test_processes_do_not_come_together_offline(
+def test_processes_share_a_run_only_online(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = Client(monkeypatch, False)
@@ -173,11 +179,11 @@ def test_processes_do_not_come_together_offline(
         start_run(tmp_path, DESCRIBED, mode="offline", all_processes=True)
     assert start_run(tmp_path, DESCRIBED, mode="auto", all_processes=True) is not None
     assert client.modes == ["offline"]
-    assert "all_processes=true has no effect offline: the first process alone is recorded" in caplog.text
+    assert "all_processes=true has no effect offline: only the main process is recorded" in caplog.text
 
 
 @pytest.mark.processes
-def test_a_process_of_wandb_that_is_killed_costs_its_records_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_killed_wandb_process_costs_only_its_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     loggers = build_loggers({"wandb": WANDB}, tmp_path, "name")
     started = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
@@ -192,23 +198,23 @@ def test_a_process_of_wandb_that_is_killed_costs_its_records_only(tmp_path: Path
     for step in range(2, 1000):
         loggers[1].log_metrics({"train/loss": 1.0}, step=step)
     close_loggers(loggers, status="finished")
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("arclight")]
-    assert len(told) == 1
-    assert told[0].startswith("wandb has failed (Conn")
-    assert "it records nothing from here on; the run goes on" in told[0]
-    again = build_loggers({"wandb": WANDB}, tmp_path, "name")  # the next run of this Python has a new process
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("arclight")]
+    assert len(messages) == 1
+    assert messages[0].startswith("wandb failed (Conn")
+    assert "it records nothing from here on; the run continues" in messages[0]
+    again = build_loggers({"wandb": WANDB}, tmp_path, "name")  # the next run in this process gets a new W&B process
     assert len(again) == 2
     close_loggers(again, status="finished")
     assert not again[1].is_broken  # type: ignore[attr-defined]
 
 
-@pytest.mark.filterwarnings("ignore:Experiment logs directory")  # run_folder.HARMLESS, as in a run
-@pytest.mark.parametrize("left", [b"", b":W&B\xee\xbe\x00"], ids=["nothing", "its first bytes"])
-def test_a_killed_run_goes_on_offline_with_all_its_rows(left: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """W&B's process buffers: of a run killed in its first seconds there is a file without a row."""
+@pytest.mark.filterwarnings("ignore:Experiment logs directory")  # run_directory.HARMLESS, as in a run
+@pytest.mark.parametrize("content", [b"", b":W&B\xee\xbe\x00"], ids=["nothing", "its first bytes"])
+def test_a_resumed_offline_run_has_all_its_rows(content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """W&B buffers: the file of a run killed in its first seconds has no row."""
     killed = tmp_path / "wandb" / "offline-run-20260131_120000-known"
     killed.mkdir(parents=True)
-    (killed / "run-known.wandb").write_bytes(left)
+    (killed / "run-known.wandb").write_bytes(content)
     (tmp_path / "trackers.json").write_text('{"wandb": "known"}')
     (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss\n5,0.5,\n10,0.4,\n11,,0.3\n")
     loggers = build_loggers({"wandb": WANDB}, tmp_path, "name", after_step=12)
@@ -218,3 +224,12 @@ def test_a_killed_run_goes_on_offline_with_all_its_rows(left: bytes, tmp_path: P
     found = records(folder)
     assert [row["trainer/global_step"] for row in history(found)] == [5, 10, 11, 15]
     assert [record.exit.exit_code for record in found if record.WhichOneof("record_type") == "exit"] == [1]
+
+
+def test_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    logger = object.__new__(wandb_logger.ResumableWandbLogger)
+    logger._save_dir = "run"
+    for offline, location in ((True, "wandb leet run/wandb"), (False, "https://wandb.ai/x/y/runs/1")):
+        logger._experiment = SimpleNamespace(offline=offline, url="https://wandb.ai/x/y/runs/1")
+        assert logger.location() == location

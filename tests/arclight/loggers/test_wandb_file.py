@@ -1,4 +1,4 @@
-"""What W&B has left on the disk is read as far as it is whole, and a run without an end is told from one that has it."""
+"""The file of a W&B run is read up to its first incomplete record; a run without an end is recognized."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from wandb.proto.wandb_internal_pb2 import HistoryItem, HistoryRecord, Record, RunExitRecord
 
-from arclight.loggers.wandb import tell_loss
+from arclight.loggers.wandb import warn_if_incomplete
 from arclight.loggers.wandb_file import BLOCK, HEADER, has_end, records
 
 END = Record(exit=RunExitRecord(exit_code=1)).SerializeToString()
@@ -21,7 +21,7 @@ def row(step: int, length: int = 1) -> bytes:
 
 
 def written(contents: list[bytes]) -> bytes:
-    """The records laid out as LevelDB does, checksums left out."""
+    """Returns records in LevelDB's layout, without checksums."""
     log = b":W&B\xee\xbe\x00"
     for content in contents:
         place, kinds = 0, []
@@ -44,7 +44,7 @@ def steps(path: Path, *, only_last: bool = False) -> list[int]:
 
 
 @pytest.mark.parametrize("length", [1, 700, BLOCK - 40, BLOCK, 3 * BLOCK])
-def test_records_are_put_together_from_their_pieces(length: int, tmp_path: Path) -> None:
+def test_records_are_joined_from_their_pieces(length: int, tmp_path: Path) -> None:
     path = tmp_path / "run.wandb"
     path.write_bytes(written([row(step, length) for step in range(40)]))
     assert steps(path) == list(range(40))
@@ -53,7 +53,7 @@ def test_records_are_put_together_from_their_pieces(length: int, tmp_path: Path)
     assert len(last) < 40 or length < 1000  # all fit into the last blocks
 
 
-def test_a_file_that_was_cut_is_read_as_far_as_it_is_whole(tmp_path: Path) -> None:
+def test_a_truncated_file_is_read_up_to_the_cut(tmp_path: Path) -> None:
     path, log = tmp_path / "run.wandb", written([row(step, 700) for step in range(100)])
     seen = set()
     for size in range(0, len(log), 997):
@@ -65,12 +65,12 @@ def test_a_file_that_was_cut_is_read_as_far_as_it_is_whole(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("length", [1, 700, BLOCK - 30, 3 * BLOCK])
-def test_an_end_is_found_and_its_lack_is_told(length: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_end_is_found(length: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "run.wandb"
     log = written([*(row(step, length) for step in range(20)), END])
     path.write_bytes(log)
     assert has_end(path, 0)
-    tell_loss(path)
+    warn_if_incomplete(path)
     assert not caplog.records
     for cut in (1, len(END), len(log)):
         path.write_bytes(log[:-cut])
@@ -78,11 +78,11 @@ def test_an_end_is_found_and_its_lack_is_told(length: int, tmp_path: Path, caplo
     assert not has_end(tmp_path / "nowhere", 0)
 
 
-def test_what_is_lost_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_end_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("arclight.loggers.wandb.WRITE_S", 0.0)
     path = tmp_path / "run.wandb"
     path.write_bytes(written([row(1)]))
     with caplog.at_level(logging.WARNING):
-        tell_loss(path)
-    assert "W&B has not written all of the run to" in caplog.text
-    assert "MB are free there" in caplog.text
+        warn_if_incomplete(path)
+    assert "W&B did not write the whole run to" in caplog.text
+    assert "MB free there" in caplog.text

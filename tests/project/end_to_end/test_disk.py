@@ -64,7 +64,7 @@ def test_optional_files_are_reported_and_left_out(
     assert run.results["status"] == "finished"
     assert run.results["test/accuracy"] == whole.results["test/accuracy"]
     for message in (
-        "csv has failed (OSError: [Errno 28] No space left on device): it records nothing from here on; the run goes on",
+        "csv failed (OSError: [Errno 28] No space left on device): it records nothing from here on; the run continues",
         f"{folder / 'mistakes.json'} could not be written (No space left on device; ",
         f"{folder / 'report.html'} could not be written (Is a directory; ",
         f"To write the report later: python -m arclight report {folder}",

@@ -1,4 +1,4 @@
-"""Trackers record a run without an account, a network or a question, and never cost it anything."""
+"""Loggers record a run without an account, a network or a prompt, and never stop it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 import arclight
 from arclight.errors import InputError
 from arclight.loggers import wandb_file
-from arclight.loggers.factory import build_loggers, close_loggers, mlflow, record_facts
+from arclight.loggers.factory import build_loggers, close_loggers, log_metadata, mlflow
 from arclight.loggers.fault_tolerant import FaultTolerantLogger
 from arclight.loggers.wandb_file import has_end
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
@@ -23,7 +23,7 @@ SCORES = {"confusion": {"labels": ["a", "b"], "counts": [[3, 1], [0, 2]]}}
 
 
 def records(folder: Path) -> list[Any]:
-    """What an offline run of W&B that has ended has written."""
+    """Returns the records of an offline W&B run that has ended."""
     (path,) = folder.glob("*.wandb")
     assert has_end(path, 10)
     return list(wandb_file.records(path))
@@ -34,7 +34,7 @@ def history(found: list[Any]) -> list[dict[str, Any]]:
     return [{item.key or item.nested_key[0]: json.loads(item.value_json) for item in row.item} for row in rows]
 
 
-def write_inputs(folder: Path) -> None:
+def write_run_dir(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "overrides.txt").write_text("experiment=demo\noptimizer.lr=0.5\nseed=3\nlogger=csv\n")
     git = {"commit": "21bbb85", "diff": "+password"}
@@ -46,7 +46,7 @@ def write_inputs(folder: Path) -> None:
     (folder / "checkpoints" / "best.ckpt").write_text("weights")
 
 
-def test_nothing_chosen_is_nothing_tracked(tmp_path: Path) -> None:
+def test_no_logger(tmp_path: Path) -> None:
     assert build_loggers({}, tmp_path, "name") == []
 
 
@@ -60,27 +60,27 @@ def test_metrics_csv_is_written_along_with_any_other(key: str, tmp_path: Path) -
     assert bool(list(tmp_path.glob("tensorboard/events*"))) == (key == "tensorboard")
 
 
-def test_a_csv_file_that_cannot_be_written_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "run").write_text("a file where the folder should be")
+def test_an_unwritable_csv_file_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "run").write_text("a file instead of a directory")
     assert build_loggers({"csv": {}}, tmp_path / "run", "name") == []
     assert "csv cannot be started ([Errno 17] File exists" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
-        (7, "logger.wandb=7 must hold a _target_ and its arguments; logger=none tracks nothing"),
+        (7, "logger.wandb=7 must hold a _target_ and its arguments; logger=none logs nothing"),
         ({**WANDB, "mode": "maybe"}, "logger.wandb.mode='maybe' must be auto or online or offline"),
         ({**WANDB, "artifacts": ["reprot"]}, "logger.wandb.artifacts="),
         ({**WANDB, "projekt": "x"}, r"Did you mean 'project'\?"),
     ],
 )
-def test_a_mistake_is_told(settings: Any, told: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=told):
+def test_config_errors_are_raised(settings: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
         build_loggers({"wandb": settings}, tmp_path, "name")
 
 
-def test_all_trackers_record_a_run_offline_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_loggers_record_a_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
@@ -99,9 +99,9 @@ def test_all_trackers_record_a_run_offline_and_say_so(tmp_path: Path, monkeypatc
     assert max(row["trainer/global_step"] for row in history(found)) == run.results["steps"] == 4
 
 
-def test_a_wandb_run_goes_on_under_its_id_with_steps_unbroken(tmp_path: Path) -> None:
+def test_a_resumed_wandb_run_keeps_its_id_and_steps(tmp_path: Path) -> None:
     folder = tmp_path / "multirun" / "2026-01-31" / "0-synthetic_images-cnn"
-    write_inputs(folder)
+    write_run_dir(folder)
     for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
         loggers = build_loggers(
             {"wandb": {**WANDB, "artifacts": ["report", "checkpoint", "confusion", "classes"]}},
@@ -109,7 +109,7 @@ def test_a_wandb_run_goes_on_under_its_id_with_steps_unbroken(tmp_path: Path) ->
             "synthetic_images-cnn",
             after_step=after_step,
         )
-        record_facts(loggers, {"optimizer": {"lr": 0.5}, "parameters": 7, "api_key": "Ab1"})
+        log_metadata(loggers, {"optimizer": {"lr": 0.5}, "parameters": 7, "api_key": "Ab1"})
         for step in steps:
             loggers[1].log_metrics({"train/loss": 1 / step}, step=step)
             loggers[1].log_metrics({"val/loss": (float("nan"), float("inf"))[step % 2]}, step=step)
@@ -137,7 +137,7 @@ def test_a_wandb_run_goes_on_under_its_id_with_steps_unbroken(tmp_path: Path) ->
     assert artifacts >= {"report", "model"}
 
 
-def test_a_tracker_that_cannot_be_started_is_told_and_left_out(
+def test_a_logger_that_cannot_be_started_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import wandb as client
@@ -148,43 +148,43 @@ def test_a_tracker_that_cannot_be_started_is_told_and_left_out(
     monkeypatch.setattr(client, "init", refuse)
     loggers = build_loggers({"wandb": WANDB}, tmp_path, "name")
     assert [logger.logger_name for logger in loggers if isinstance(logger, FaultTolerantLogger)] == ["csv"]
-    assert "wandb cannot be started (no server): it records nothing; the run goes on" in caplog.text
+    assert "wandb cannot be started (no server): it records nothing; the run continues" in caplog.text
 
 
-def test_processes_that_are_not_the_first_close_what_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("factory", "fault_tolerant", "wandb"):
+def test_other_processes_close_their_loggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("csv", "fault_tolerant", "wandb", "run_ids"):
         monkeypatch.setattr(f"arclight.loggers.{module}.is_main_process", lambda: False)
     loggers = build_loggers({"wandb": WANDB}, tmp_path, "name")
-    loggers.append(FaultTolerantLogger(DummyLogger(), "mlflow", tmp_path, in_background=True))  # type: ignore[arg-type]
+    loggers.append(FaultTolerantLogger(DummyLogger(), "mlflow", tmp_path))  # type: ignore[arg-type]
     loggers[1].log_metrics({"a": 1.0}, step=1)
     close_loggers(loggers, status="finished")
     assert not any(logger.is_broken for logger in loggers)  # type: ignore[attr-defined]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mlflow_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"MLflow is not installed; pip install 'arclight\[mlflow\]', or take another tracker"):
+    with pytest.raises(InputError, match=r"MLflow is not installed. Try: pip install 'arclight\[mlflow\]', or another logger"):
         mlflow(tmp_path, name="name")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
-def test_an_mlflow_run_goes_on_under_its_id(
+def test_a_resumed_mlflow_run_keeps_its_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracking = pytest.importorskip("mlflow.tracking")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for limit in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
-        monkeypatch.setenv(limit, "5")  # what a run sets stays set
+        monkeypatch.setenv(limit, "5")  # the logger sets them for the whole process
     folder = tmp_path / "outputs" / "synthetic_images-cnn" / "2026"
-    write_inputs(folder)
+    write_run_dir(folder)
     settings = {"_target_": "arclight.loggers.factory.mlflow", "artifacts": ["report", "checkpoint", "confusion"]}
     client = tracking.MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
     statuses = []
     for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
         loggers = build_loggers({"mlflow": settings}, folder, "synthetic_images-cnn", after_step=after_step)
-        record_facts(loggers, {"optimizer": {"lr": 0.5 + after_step}, "parameters": 7})
+        log_metadata(loggers, {"optimizer": {"lr": 0.5 + after_step}, "parameters": 7})
         for step in steps:
             loggers[1].log_metrics({"train/loss": 1 / step, "val/loss": (float("nan"), float("inf"))[step % 2]}, step=step)
         close_loggers(loggers, status=status)
@@ -195,7 +195,7 @@ def test_an_mlflow_run_goes_on_under_its_id(
     (folder / "trackers.json").write_text('{"mlflow": "of another store"}')
     other = build_loggers({"mlflow": settings}, folder, "synthetic_images-cnn", after_step=5)
     close_loggers(other, status="failed")
-    assert "MLflow: run of another store cannot go on (" in caplog.text
+    assert "MLflow: cannot resume run of another store (" in caplog.text
     other_id = json.loads((folder / "trackers.json").read_text())["mlflow"]
     assert client.get_run(other_id).info.status == "FAILED"
     client.delete_run(other_id)
@@ -208,7 +208,9 @@ def test_an_mlflow_run_goes_on_under_its_id(
     assert {file.path for file in client.list_artifacts(run_id)} == {"report.html", "best.ckpt", "scores.json"}
 
 
-def test_a_run_survives_its_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_survives_a_failing_logger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     from lightning.pytorch.loggers import CSVLogger
 
     monkeypatch.chdir(tmp_path)
@@ -220,5 +222,5 @@ def test_a_run_survives_its_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with caplog.at_level(logging.WARNING):
         run = arclight.run([*TINY_IMAGES, "logger=csv", "trainer.max_epochs=1", "precision=fp32"])
     assert run.results["status"] == "finished"
-    told = "csv has failed (OSError: [Errno 28] No space left on device): it records nothing from here on; the run goes on"
-    assert (run.folder / "train.log").read_text().count(told) == 1
+    message = "csv failed (OSError: [Errno 28] No space left on device): it records nothing from here on; the run continues"
+    assert (run.folder / "train.log").read_text().count(message) == 1
