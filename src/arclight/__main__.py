@@ -57,7 +57,7 @@ def evaluate(options: argparse.Namespace) -> None:
     scores = experiment.evaluate(options.run, overrides, split=options.split)
     console = open_console()
     print_tables(console, [table.to_rich() for table in scores.tables])
-    print_lines(console, ["", *(f"{options.split}/{name:20}{value:.4f}" for name, value in scores.numbers.items())])
+    print_lines(console, ["", *(f"{options.split}/{name:20}{value:.4f}" for name, value in scores.metrics.items())])
 
 
 def report(options: argparse.Namespace) -> None:

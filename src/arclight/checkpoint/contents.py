@@ -19,6 +19,7 @@ from arclight.data.info import from_plain, to_plain
 from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError, first_line, nearest
 from arclight.interfaces import DataInfo
+from arclight.optim.schedulers import build_scheduler
 
 VERSION, FIRST_VERSION = 2, 1  # the first is that of arclight 0.1
 KEYS = ("settings", "options", "data_info", "blueprint")  # of the metadata, besides the version
@@ -83,7 +84,7 @@ def build_module(
         "data_info": data_info,
         "net": build(net, "model", accepted(net, "model", {"data_info": data_info})),
         "make_optimizer": build(settings["optimizer"], "optimizer"),
-        "scheduler": build(settings["scheduler"], "scheduler"),
+        "scheduler": build_scheduler(settings["scheduler"]),
         "channels_last": channels_last,
     }
     return build(settings["module"], "module", accepted(settings["module"], "module", offers))

@@ -1,4 +1,4 @@
-"""Dropout that draws its mask four numbers at a time, on CPUs, where torch draws one after the other."""
+"""Faster dropout on CPUs: draws mask values four at a time, where torch draws one after the other."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from torch import Tensor, nn
 
 from arclight.errors import InputError
 
-LEVELS = 1 << 16  # of the numbers that are drawn
+LEVELS = 1 << 16  # of the random numbers
 
 
 class Dropout(nn.Dropout):
-    """As torch's, with the share that is dropped rounded to 1/65,536, and scaled by what is kept of it.
+    """As torch's, with the dropped fraction rounded to 1/65,536, and the rest scaled accordingly.
 
-    Without MKL, which torch takes on Intel's CPUs alone, torch draws double-precision numbers in one thread: a seventh of a
-    training step of a small encoder. Every CPU draws the same here; not measured on Intel's. On other devices, and when it is
+    Without MKL, which torch uses on Intel CPUs only, torch draws double-precision numbers in one thread: a seventh of a
+    training step of a small encoder. Every CPU draws the same here; not measured on Intel CPUs. On other devices, and when
     compiled, this is torch's own.
 
     Source: bernoulli_scalar_kernel in torch's aten/src/ATen/native/cpu/DistributionKernels.cpp.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """The same shape and dtype, float; a share `p` of it 0 in training, the rest divided by 1 - p."""
+        """Returns floats of the same shape and dtype; in training a fraction `p` is 0, the rest divided by 1 - p."""
         dropped = round(self.p * LEVELS)
         if not self.training or input.device.type != "cpu" or not 0 < dropped < LEVELS or torch.compiler.is_compiling():
             return super().forward(input)
@@ -31,21 +31,21 @@ class Dropout(nn.Dropout):
 
 
 def scaled_mask(like: Tensor, dropped: int) -> Tensor:
-    """0 for `dropped` of 65,536 places at random, and what makes up for it in the others; of this shape and dtype."""
+    """Returns a mask of this shape and dtype: 0 with probability `dropped` / 65,536, else the inverse of the kept fraction."""
     numbers = torch.empty((like.numel() + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)
     kept = numbers.view(torch.int16)[: like.numel()] >= dropped - LEVELS // 2
     return kept.to(like.dtype).mul_(LEVELS / (LEVELS - dropped)).view(like.shape)
 
 
-def check_dropout(shares: Mapping[str, float | None]) -> None:
-    """Raises InputError for a share that is dropped in training and is none, by the name of its setting of the model."""
-    for name, share in shares.items():
-        if share is not None and not 0 <= share < 1:
-            raise InputError(f"model.{name}={share} must be at least 0 and below 1")
+def check_dropout(fractions: Mapping[str, float | None]) -> None:
+    """Raises InputError for a dropout fraction of a model that is out of range, by the name of its setting."""
+    for name, fraction in fractions.items():
+        if fraction is not None and not 0 <= fraction < 1:
+            raise InputError(f"model.{name}={fraction} must be at least 0 and below 1")
 
 
 def replace_dropout(net: nn.Module) -> None:
-    """Puts this dropout in the place of torch's wherever it stands below `net`; weights and their names stay."""
+    """Replaces every torch dropout below `net` by this one; weights and their names stay."""
     for module in net.modules():
         for name, child in module.named_children():
             if type(child) is nn.Dropout:

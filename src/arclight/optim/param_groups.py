@@ -1,45 +1,40 @@
-"""Parameter groups and the optimizer over them."""
+"""Builds parameter groups and the optimizer over them."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import math
-from collections.abc import Callable
 from typing import Any, Literal
 
 from lightning.pytorch import LightningModule
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from arclight.errors import InputError
-from arclight.optim.schedulers import count_steps
+from arclight.interfaces import monitor_of
+from arclight.optim.schedulers import Scheduler, count_steps, scheduler_config
 
 LrRule = Literal["none", "linear", "sqrt"]
-# A callable that still wants the parameters, and one that still wants (step, total_steps)
-MakeOptimizer = functools.partial[Optimizer]
-LRSchedule = Callable[[int, int], float]
+MakeOptimizer = functools.partial[Optimizer]  # called with the parameter groups
 
 
 def parameter_groups(net: nn.Module, *, lr: float, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-    """Groups for an optimizer: no decay on norms and biases, and a smaller learning rate the deeper a layer lies.
+    """Returns groups for an optimizer: no decay on norms and biases, and a smaller learning rate the deeper a layer lies.
 
     A parameter with fewer than two dimensions is a norm's or a bias and is not decayed. With `layer_decay` d, a layer that has
-    k layers above it learns with lr * d**k; the net tells its layers by `depth(parameter name)` and `num_layers`.
+    k layers above it learns with lr * d**k; the net offers `depth(parameter name)` and `num_layers`.
 
     Raises:
-        InputError: when `layer_decay` is outside 0..1, or not 1 for a net that does not tell its layers.
+        InputError: when `layer_decay` is outside 0..1, or not 1 for a net without numbered layers.
 
     Source: layer-wise decay as in Clark et al. 2020, ELECTRA, appendix B.
     """
     check_layer_decay(layer_decay, type(net))
-    depth = getattr(net, "depth", None)
-    num_layers = getattr(net, "num_layers", 0)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
-            above = 0 if depth is None or layer_decay == 1 else num_layers + 1 - depth(name)
+            above = 0 if layer_decay == 1 else net.num_layers + 1 - net.depth(name)  # type: ignore[operator]
             key = (lr * layer_decay**above, weight_decay if parameter.ndim >= 2 else 0.0)
             groups.setdefault(key, []).append(parameter)
     return [
@@ -49,45 +44,45 @@ def parameter_groups(net: nn.Module, *, lr: float, weight_decay: float, layer_de
 
 
 def check_layer_decay(layer_decay: float, net: Any) -> None:
-    """Raises InputError for a decay outside 0..1, or one that is not 1 with a kind of net that does not tell its layers."""
+    """Raises InputError for a decay outside 0..1, or not 1 for a class of nets without numbered layers."""
     if not 0 < layer_decay <= 1:
-        raise InputError(f"module.layer_decay={layer_decay} must lie above 0 and at most be 1 (1: all layers alike)")
+        raise InputError(f"module.layer_decay={layer_decay} must be above 0 and at most 1 (1: all layers alike)")
     if layer_decay != 1 and not hasattr(net, "depth"):
-        raise InputError(f"module.layer_decay={layer_decay} wants a net with numbered layers; {net.__name__} has none")
+        raise InputError(f"module.layer_decay={layer_decay} needs a net with numbered layers; {net.__name__} has none")
 
 
 def lr_factor(rule: LrRule, batch_size: int, lr_batch_size: int | None) -> float:
-    """What a learning rate that was chosen for batches of `lr_batch_size` is multiplied by for batches of `batch_size`.
+    """Returns the factor on a learning rate that was chosen for batches of `lr_batch_size`, for batches of `batch_size`.
 
-    Both are global batches, over all processes and accumulated parts. No rule looks at the number of devices: the global batch
-    does not change with it (data.batch_size), so neither may the learning rate.
+    Both are global batch sizes. No rule depends on the number of devices: the global batch does not change with it, so neither
+    may the learning rate. Warm-up is left to the scheduler.
 
     Args:
-        rule: "none" is 1, "linear" the quotient of the batches, "sqrt" its root.
+        rule: "none" is 1, "linear" the quotient of the batch sizes, "sqrt" its square root.
         batch_size: samples of each optimizer step.
         lr_batch_size: samples of each optimizer step for which the learning rate was chosen.
 
     Raises:
-        InputError: when a rule lacks the batch that it starts from, or that is no batch.
+        InputError: when `lr_batch_size` is missing or below 1.
 
-    Source: linear as in Goyal et al. 2017, Accurate, Large Minibatch SGD; root as in Krizhevsky 2014, One weird trick. Goyal's
-    warm-up is the schedule's affair.
+    Source: linear as in Goyal et al. 2017, Accurate, Large Minibatch SGD; root as in Krizhevsky 2014, One weird trick.
     """
+    meaning = "the global batch size that optimizer.lr was chosen for"
     if lr_batch_size is not None and lr_batch_size < 1:
-        raise InputError(f"module.lr_batch_size={lr_batch_size} must be 1 or more: the batch that optimizer.lr was chosen for")
+        raise InputError(f"module.lr_batch_size={lr_batch_size} must be 1 or more: {meaning}")
     if rule == "none":
         return 1.0
     if lr_batch_size is None:
-        raise InputError(f"module.lr_rule={rule} wants module.lr_batch_size: the global batch that optimizer.lr was chosen for")
+        raise InputError(f"module.lr_rule={rule} needs module.lr_batch_size: {meaning}")
     quotient = batch_size / lr_batch_size
     return math.sqrt(quotient) if rule == "sqrt" else quotient
 
 
 def read_rates(make_optimizer: MakeOptimizer) -> tuple[float, float]:
-    """The learning rate and the weight decay that the settings give, or else the optimizer's own.
+    """Returns the learning rate and the weight decay of the config, or else the optimizer's defaults.
 
     Raises:
-        InputError: for one that is no finite number of 0 or more.
+        InputError: when one is negative or not finite.
     """
     defaults = inspect.signature(make_optimizer.func).parameters
     rates = {key: make_optimizer.keywords.get(key, defaults[key].default) for key in ("lr", "weight_decay")}
@@ -101,17 +96,15 @@ def configure(
     module: LightningModule,
     net: nn.Module,
     make_optimizer: MakeOptimizer,
-    scheduler: LRSchedule,
+    scheduler: Scheduler,
     *,
     layer_decay: float = 1.0,
     factor: float = 1.0,
 ) -> Any:
-    """What a LightningModule's `configure_optimizers` returns: the optimizer, its schedule counted in optimizer steps.
-
-    `factor` is that of the learning-rate rule, on the rate of every group.
+    """Returns what `configure_optimizers` returns: optimizer and scheduler; `factor` multiplies every group's learning rate.
 
     Raises:
-        InputError: for a learning rate or weight decay that is no finite number of 0 or more.
+        InputError: when learning rate or weight decay is negative or not finite.
     """
     lr, weight_decay = read_rates(make_optimizer)
     given: dict[str, Any] = {}
@@ -121,6 +114,6 @@ def configure(
         given["fused"] = True
     groups = parameter_groups(net, lr=lr * factor, weight_decay=weight_decay, layer_decay=layer_decay)
     optimizer = make_optimizer(groups, **given)
-    total_steps = count_steps(module.trainer, module.trainer.datamodule.steps_per_epoch)  # type: ignore[attr-defined]
-    lambda_lr = LambdaLR(optimizer, lambda step: scheduler(step, total_steps))
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lambda_lr, "interval": "step"}}
+    steps, epochs = count_steps(module.trainer, module.trainer.datamodule.steps_per_epoch)  # type: ignore[attr-defined]
+    entry = scheduler_config(scheduler, optimizer, total_steps=steps, total_epochs=epochs, monitor=monitor_of(module))
+    return {"optimizer": optimizer, "lr_scheduler": entry}

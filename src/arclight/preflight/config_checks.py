@@ -21,6 +21,7 @@ from arclight.interfaces import DataInfo
 from arclight.modules.dropout import check_dropout
 from arclight.optim.muon import Muon
 from arclight.optim.param_groups import check_layer_decay, read_rates
+from arclight.optim.schedulers import try_scheduler, without_interval
 from arclight.preflight.ranges import trainer_errors
 from arclight.text.info import TokenInfo
 from arclight.text.random_encoder import check_bert_sizes
@@ -57,7 +58,8 @@ def check_config(settings: Mapping[str, Any], hardware_info: hardware.HardwareIn
         if value is not None and (key not in FOR_TRAINER or isinstance(value, Mapping))
     }
     looked_at = {**settings, "trainer": trainer}
-    wrong = {group: find_errors(looked_at[group], group, dict.fromkeys(given)) for group, given in GIVEN.items()}
+    plain = {**looked_at, "scheduler": without_interval(settings["scheduler"])}
+    wrong = {group: find_errors(plain[group], group, dict.fromkeys(given)) for group, given in GIVEN.items()}
     errors += kinds_that_differ(settings)
     for group, found in wrong.items():
         errors += found or list(try_instantiate(group, looked_at))
@@ -101,7 +103,7 @@ def try_instantiate(group: str, settings: Mapping[str, Any]) -> Iterator[str]:
     elif group == "optimizer":
         yield from collect_errors(group, lambda: try_optimizer(chosen))
     elif group == "scheduler":
-        yield from collect_errors(group, lambda: build(chosen, group)(0, 100))
+        yield from collect_errors(group, lambda: try_scheduler(chosen))
     elif group == "checkpoint" and str(chosen["_target_"]).startswith(("arclight.", "project.")):
         yield from collect_errors(group, lambda: build(chosen, group, {"folder": Path(), "interruption": None}))
 
@@ -162,7 +164,7 @@ def scores_of(settings: Mapping[str, Any]) -> list[str]:
             warnings.simplefilter("ignore")
             bare = {"_target_": settings["module"]["_target_"]}  # what is wrong with its settings is told elsewhere
             module = stand_in_task({**settings, "module": bare})
-            return [] if module is None else [f"val/{name}" for name in module.score().numbers]
+            return [] if module is None else [f"val/{name}" for name in module.compute_metrics().metrics]
     except Exception:  # of a task of the user's own, which need not score nothing
         return []
 

@@ -140,7 +140,7 @@ def try_all(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interru
         trainer.test(module, datamodule=data, verbose=False)
         assert module.scores is not None
         name = metric.rpartition("/")[2]
-        outcome.append(f"test/{name} {module.scores.numbers[name]:.4f}")
+        outcome.append(f"test/{name} {module.scores.metrics[name]:.4f}")
     with dry_run.step("predict") as outcome:
         outcome.append(predict(components, restored))
 

@@ -179,7 +179,7 @@ def test(components: RunComponents, results: dict[str, Any], folder: Path) -> Sc
     components.trainer.test(module, datamodule=data, verbose=False)
     scores = module.scores
     assert scores is not None
-    results |= {f"test/{name}": value for name, value in scores.numbers.items()}
+    results |= {f"test/{name}": value for name, value in scores.metrics.items()}
     results |= {f"test/f1/{name}": value for name, value in scores.per_class.items()}
     write_json(folder / "scores.json", scores.to_plain())
     assert module.predictions is not None

@@ -16,7 +16,7 @@ from arclight.optim.schedulers import warmup_linear
 
 
 class Layered(nn.Module):
-    """An embedding, two layers, a head; as deep as the tagger tells it."""
+    """An embedding, two layers, a head; numbered as the tagger does."""
 
     num_layers = 2
 
@@ -56,13 +56,13 @@ def test_each_layer_learns_slower_than_the_one_above() -> None:
 
 
 @pytest.mark.parametrize("layer_decay", [0.0, -1.0, 1.5])
-def test_a_layer_decay_out_of_range_is_told(layer_decay: float) -> None:
-    with pytest.raises(InputError, match=f"module.layer_decay={layer_decay} must lie above 0 and at most be 1"):
+def test_a_layer_decay_out_of_range_is_an_error(layer_decay: float) -> None:
+    with pytest.raises(InputError, match=f"module.layer_decay={layer_decay} must be above 0 and at most 1"):
         parameter_groups(Layered(), lr=1.0, weight_decay=0.0, layer_decay=layer_decay)
 
 
-def test_layer_decay_wants_layers() -> None:
-    with pytest.raises(InputError, match="wants a net with numbered layers; Linear has none"):
+def test_layer_decay_needs_numbered_layers() -> None:
+    with pytest.raises(InputError, match="needs a net with numbered layers; Linear has none"):
         parameter_groups(nn.Linear(2, 2), lr=1.0, weight_decay=0.0, layer_decay=0.9)
 
 
@@ -79,7 +79,7 @@ def module(*, precision: str = "32-true") -> Any:
     return SimpleNamespace(trainer=trainer)
 
 
-def test_the_rate_of_every_step_is_the_schedules() -> None:
+def test_every_step_has_the_rate_of_the_scheduler() -> None:
     net = nn.Linear(2, 2)
     made = configure(
         module(), net, functools.partial(torch.optim.SGD, lr=2.0), functools.partial(warmup_linear, warmup_fraction=0.1)
@@ -104,7 +104,7 @@ def test_the_update_is_one_kernel_except_under_a_scaler() -> None:
 
 
 @pytest.mark.parametrize(("key", "value"), [("lr", -1.0), ("lr", float("nan")), ("weight_decay", float("inf"))])
-def test_a_rate_that_is_none_is_told(key: str, value: float) -> None:
+def test_a_negative_or_infinite_rate_is_an_error(key: str, value: float) -> None:
     make = functools.partial(torch.optim.AdamW, **{key: value})
     with pytest.raises(InputError, match=f"optimizer.{key}={value} must be a finite number of 0 or more"):
         configure(module(), nn.Linear(2, 2), make, lambda step, total: 1.0)
@@ -122,14 +122,14 @@ def test_the_rate_follows_the_batch(rule: Any, batch_size: int, lr_batch_size: i
 
 
 @pytest.mark.parametrize("rule", ["linear", "sqrt"])
-def test_a_rule_wants_the_batch_that_it_starts_from(rule: Any) -> None:
-    with pytest.raises(InputError, match=f"module.lr_rule={rule} wants module.lr_batch_size: the global batch"):
+def test_a_rule_needs_the_batch_size_that_it_starts_from(rule: Any) -> None:
+    with pytest.raises(InputError, match=f"module.lr_rule={rule} needs module.lr_batch_size: the global batch size"):
         lr_factor(rule, 64, None)
     with pytest.raises(InputError, match="module.lr_batch_size=0 must be 1 or more"):
         lr_factor(rule, 64, 0)
 
 
-def test_the_factor_is_on_every_group() -> None:
+def test_the_factor_applies_to_every_group() -> None:
     make = functools.partial(torch.optim.AdamW, lr=0.1)
     made = configure(module(), Layered(), make, lambda step, total: 1.0, layer_decay=0.5, factor=4.0)
     rates = sorted({group["lr"] for group in made["optimizer"].param_groups})

@@ -115,7 +115,7 @@ def test_a_run_from_another_machine_can_be_evaluated(caplog: pytest.LogCaptureFi
     contents["arclight"]["settings"]["trainer"]["accelerator"] = "cuda"
     torch.save(contents, best)
     scores = experiment.evaluate(str(run.folder), {})
-    assert scores.numbers["accuracy"] == run.results["test/accuracy"]
+    assert scores.metrics["accuracy"] == run.results["test/accuracy"]
     assert "torch finds no GPU on this machine. Try: trainer=cpu; evaluated with what this machine has" in caplog.text
 
 

@@ -40,7 +40,7 @@ def tags_of(folder: Path) -> tuple[list[list[str]], list[list[str]], TokenTagger
                 kept = [(g, p) for g, p in zip(true, row, strict=True) if g != IGNORE_INDEX]
                 gold.append([labels[g] for g, _ in kept])
                 predicted.append([labels[p] for _, p in kept])
-            restored.module.count(batch)
+            restored.module.update_metrics(batch)
     return gold, predicted, restored.module
 
 
@@ -59,7 +59,7 @@ def assert_reports_are_equal(folder: Path) -> None:
         from seqeval.scheme import IOB2
 
         gold, predicted, module = tags_of(folder)
-        entities, strict, tags = module.score().tables
+        entities, strict, tags = module.compute_metrics().tables
         settings = {"output_dict": True, "zero_division": 0}
         assert_equal(entities, entity_report(gold, predicted, **settings))
         assert_equal(strict, entity_report(gold, predicted, mode="strict", scheme=IOB2, **settings))

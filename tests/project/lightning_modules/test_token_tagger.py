@@ -113,7 +113,7 @@ def test_a_net_need_not_know_of_boundaries(data: SyntheticText, subwords: Subwor
     net = (Knowing if takes_them else Plain)(1, len(data.data_info.labels))
     module = TokenTagger(data.data_info, net=net, make_optimizer=SGD, scheduler=constant)
     module.training_step(subwords.batch(WHOLE, tokens_per_row=64))
-    module.count(subwords.batch(WHOLE, tokens_per_row=64))
+    module.update_metrics(subwords.batch(WHOLE, tokens_per_row=64))
     assert given == [3 + takes_them] * 2
 
 
@@ -156,13 +156,13 @@ def test_packed_rows_are_scored_as_padded_ones(tagger: TokenTagger, subwords: Su
     for batch in (subwords.batch(WHOLE), subwords.batch(WHOLE, tokens_per_row=64)):
         collector = PredictionCollector(tagger.labels, tagger.record_type)
         with torch.no_grad():
-            tagger.count(batch, collector)
-        scores.append(tagger.score())
+            tagger.update_metrics(batch, collector)
+        scores.append(tagger.compute_metrics())
         predictions.append(list(collector.gather(None)))
         for metric in (tagger.entities, tagger.confusion, tagger.loss_sum, tagger.num_losses):
             metric.reset()
     assert scores[1].counts == scores[0].counts
-    assert scores[1].numbers == pytest.approx(scores[0].numbers, abs=1e-5)
+    assert scores[1].metrics == pytest.approx(scores[0].metrics, abs=1e-5)
     assert [(one.index, one.labels, one.predicted) for one in predictions[1]] == [
         (one.index, one.labels, one.predicted) for one in predictions[0]
     ]

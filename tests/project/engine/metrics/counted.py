@@ -85,15 +85,15 @@ def count(kind: str, num_samples: int, shard: Shard, collector: PredictionCollec
     """Returns the module after all batches of this process."""
     counted = module(kind)
     for batch in batches(kind, num_samples, shard):
-        counted.count(batch, collector)
+        counted.update_metrics(batch, collector)
     return counted
 
 
 def found(counted: SupervisedModule, predictions: Predictions) -> dict[str, Any]:
     """Returns what must not depend on the number of processes."""
-    scores = counted.score()
+    scores = counted.compute_metrics()
     rows = [dataclasses.asdict(prediction) for prediction in predictions]
-    return json.loads(json.dumps({"counts": scores.counts, "numbers": scores.numbers, "predictions": rows}))
+    return json.loads(json.dumps({"counts": scores.counts, "numbers": scores.metrics, "predictions": rows}))
 
 
 def main(rank: int, world_size: int, folder: Path) -> None:

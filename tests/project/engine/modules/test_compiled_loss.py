@@ -1,4 +1,4 @@
-"""A compiled loss: tried out without a trace, given up when it fails, its steps told to the graphs."""
+"""A compiled loss: its trial, its fallback, its steps with CUDA graphs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 import arclight
 from arclight.modules import compiled_loss as module
-from arclight.modules.compiled_loss import LONGEST, CompiledLoss, agree, captures, reason
+from arclight.modules.compiled_loss import MAX_REASON_LENGTH, CompiledLoss, captures_graphs, first_problem, reason
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
 IMAGES, LABELS = torch.rand(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 1, 0])
 
 
 class Net(nn.Module):
-    """Has what a trial could leave a trace in: statistics of batches, dropout, weights."""
+    """Has all that a trial could change: batch statistics, dropout, weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,11 +34,11 @@ class Net(nn.Module):
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """As on a GPU: the steps that its graphs were told of."""
-    begun: list[int] = []
-    monkeypatch.setattr(module, "captures", lambda mode, device: captures(mode, torch.device("cuda")))
-    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: begun.append(1))
-    return begun
+    """Pretends to be a GPU; returns the steps that were marked for its graphs."""
+    marked: list[int] = []
+    monkeypatch.setattr(module, "captures_graphs", lambda mode, device: captures_graphs(mode, torch.device("cuda")))
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marked.append(1))
+    return marked
 
 
 def made() -> tuple[Net, Callable[..., Tensor]]:
@@ -71,7 +71,7 @@ def test_a_trial_leaves_no_trace(monkeypatch: pytest.MonkeyPatch, steps: list[in
         torch.manual_seed(1)
         torch.testing.assert_close(value, compiled((IMAGES,), LABELS), rtol=0, atol=0)
         plain((IMAGES,), LABELS)
-        assert value.item() != expected.item()  # each draws on from where the other stopped
+        assert value.item() != expected.item()  # each continues the random numbers of the other
     assert modes == [mode]
     assert len(calls) == num_trials + 6
     assert len(steps) == (0 if mode == "default" else 9)
@@ -82,7 +82,7 @@ def test_a_trial_leaves_no_trace(monkeypatch: pytest.MonkeyPatch, steps: list[in
 
 @pytest.mark.parametrize("when", ["compile", "forward", "backward", "replay"])
 @pytest.mark.usefixtures("steps")
-def test_what_fails_is_told_and_given_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str) -> None:
+def test_a_failing_trial_falls_back(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str) -> None:
     calls: list[int] = []
 
     def fail(*given: Any) -> Any:
@@ -114,7 +114,7 @@ def test_what_fails_is_told_and_given_up(monkeypatch: pytest.MonkeyPatch, caplog
         assert torch.equal(value, plain((IMAGES,), LABELS))
         value.backward()
     assert torch.equal(net.layers[0].running_mean, other.layers[0].running_mean)
-    told = "hardware.compile=reduce-overhead failed, and the run goes on without it: RuntimeError: no kernel for this"
+    told = "hardware.compile=reduce-overhead failed, and training continues without it: RuntimeError: no kernel for this"
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [told]
     assert compiled.outcome == "not compiled: RuntimeError: no kernel for this"
     assert len(calls) == {"compile": 0, "forward": 1, "backward": 1, "replay": 3}[when]
@@ -137,25 +137,23 @@ def test_a_loss_outlives_the_next_step(monkeypatch: pytest.MonkeyPatch, steps: l
 
 
 def test_only_gpus_have_graphs() -> None:
-    assert captures("reduce-overhead", torch.device("cuda"))
-    assert not captures("reduce-overhead", torch.device("cpu"))
-    assert not captures("max-autotune-no-cudagraphs", torch.device("cuda"))
+    assert captures_graphs("reduce-overhead", torch.device("cuda"))
+    assert not captures_graphs("reduce-overhead", torch.device("cpu"))
+    assert not captures_graphs("max-autotune-no-cudagraphs", torch.device("cuda"))
 
 
-def test_a_copy_of_a_task_is_not_compiled() -> None:
+def test_a_copy_of_a_module_is_not_compiled() -> None:
     assert copy.deepcopy({"loss": CompiledLoss(*made(), "default")}) == {"loss": None}
 
 
 def backend(monkeypatch: pytest.MonkeyPatch, compile_graph: Callable[..., Any]) -> None:
-    """Inductor's place taken by this."""
+    """Replaces Inductor."""
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function, mode: compile_(function, backend=compile_graph))
     torch._dynamo.reset()
 
 
-def test_what_fails_only_for_a_later_shape_is_given_up_then(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_later_shape_that_fails_falls_back_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     graphs: list[Any] = []
 
     def once(graph: Any, inputs: Any) -> Any:
@@ -177,7 +175,7 @@ def test_what_fails_only_for_a_later_shape_is_given_up_then(
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
 
 
-def test_memory_that_is_not_there_is_no_fault_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_not_blamed_on_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*given: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -193,35 +191,25 @@ def test_a_reason_is_the_innermost_one_in_a_line() -> None:
     outer.inner_exception = ValueError("\n  C++ compile error\nCommand: g++")  # type: ignore[attr-defined]
     assert reason(outer) == "ValueError: C++ compile error"
     assert reason(KeyError()) == "KeyError"
-    assert len(reason(RuntimeError("x" * 1000))) == LONGEST
+    assert len(reason(RuntimeError("x" * 1000))) == MAX_REASON_LENGTH
 
 
-@pytest.mark.parametrize(("problems", "agreed"), [(["", ""], ""), (["", "Ä: b"], "Ä: b"), (["a", "b"], "a")])
-def test_processes_agree_on_the_first_problem_of_any(problems: list[str], agreed: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[Tensor] = []
-
-    def gather(heard: list[Tensor], own: Tensor) -> None:
-        said.append(own.clone())
-        for place, one in zip(heard, said, strict=False):
-            place.copy_(one)
-        for place in heard[len(said) :]:
-            place.zero_()
-
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(torch.distributed, "all_gather", gather)
-    assert [agree(problem, torch.device("cpu")) for problem in problems][-1] == agreed
+@pytest.mark.parametrize(("problems", "first"), [(["", ""], ""), (["", "Ä: b"], "Ä: b"), (["a", "b"], "a")])
+def test_processes_agree_on_the_first_problem_of_any(problems: list[str], first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [torch.tensor([*problem.encode()], dtype=torch.uint8) for problem in problems]
+    monkeypatch.setattr(module, "all_gather", lambda own: texts)
+    assert first_problem(problems[0]) == first
 
 
 def test_another_process_s_problem_ends_compiling_here(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled_as(monkeypatch, lambda function: function)
-    monkeypatch.setattr(module, "agree", lambda problem, device: "no compiler there")
+    monkeypatch.setattr(module, "first_problem", lambda problem: "no compiler there")
     compiled = CompiledLoss(*made(), "default")
     compiled((IMAGES,), LABELS)
     assert compiled.outcome == "not compiled: no compiler there"
 
 
-def test_a_run_whose_compile_fails_ends_well_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_finishes_although_compiling_fails_and_reports_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(graph: Any, inputs: Any) -> Any:
         raise RuntimeError("no compiler")
 
@@ -230,4 +218,4 @@ def test_a_run_whose_compile_fails_ends_well_and_says_so(tmp_path: Path, monkeyp
     fallen = arclight.run([*TINY_IMAGES, "precision=fp32", "trainer.max_epochs=1", "hardware.compile=true"])
     assert fallen.results["status"] == "finished"
     assert fallen.results["compile"] == "not compiled: RuntimeError: no compiler"
-    assert "failed, and the run goes on without it: RuntimeError: no compiler" in (fallen.folder / "train.log").read_text()
+    assert "failed, and training continues without it: RuntimeError: no compiler" in (fallen.folder / "train.log").read_text()

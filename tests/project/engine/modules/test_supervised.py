@@ -1,4 +1,4 @@
-"""What the two LightningModules compute, against what is counted by hand."""
+"""What the two LightningModules compute, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ADAM: Any = functools.partial(torch.optim.Adam, lr=0.1)
 
 
 class FirstPixels(nn.Module):
-    """Logits that are the first three numbers of the normalised image."""
+    """Logits are the first three values of the normalised image."""
 
     def forward(self, images: Tensor) -> Tensor:
         self.seen = images
@@ -32,7 +32,7 @@ class FirstPixels(nn.Module):
 
 
 class Table(nn.Module):
-    """Logits (B, T, 3) that say label i for token i, i < 3."""
+    """Logits (B, T, 3) that predict label i for token i, i < 3."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,46 +83,46 @@ def test_the_layout_changes_no_result(channels_last: bool) -> None:
     torch.testing.assert_close(logits, net((images / 255 - mean) / std), rtol=1e-4, atol=1e-5)
 
 
-def test_rows_that_fill_up_count_in_no_score() -> None:
+def test_padding_rows_count_in_no_metric() -> None:
     model = classifier()
     images = torch.randint(0, 256, (4, 3, 2, 2), dtype=torch.uint8)
     predicted = model(images).argmax(dim=1)
     labels = torch.tensor([int(predicted[0]), int(predicted[1] + 1) % 3, IGNORE_INDEX, IGNORE_INDEX])
-    model.count(ImageBatch(images, labels, torch.tensor([0, 1, -1, -1])))
-    scores = model.score()
+    model.update_metrics(ImageBatch(images, labels, torch.tensor([0, 1, -1, -1])))
+    scores = model.compute_metrics()
     assert sum(map(sum, scores.counts)) == 2
-    assert scores.numbers["accuracy"] == 0.5
+    assert scores.metrics["accuracy"] == 0.5
     expected = nn.functional.cross_entropy(model(images[:2]), labels[:2])
-    assert scores.numbers["loss"] == pytest.approx(float(expected))
+    assert scores.metrics["loss"] == pytest.approx(float(expected))
 
 
-def test_scores_do_not_depend_on_the_cut_into_batches() -> None:
+def test_metrics_do_not_depend_on_the_division_into_batches() -> None:
     images = torch.randint(0, 256, (7, 3, 2, 2), dtype=torch.uint8)
     labels, indices = torch.randint(0, 3, (7,)), torch.arange(7)
     whole, cut = classifier(), classifier()
-    whole.count(ImageBatch(images, labels, indices))
+    whole.update_metrics(ImageBatch(images, labels, indices))
     for rows in indices.split([1, 4, 2]):
-        cut.count(ImageBatch(images[rows], labels[rows], rows))
-    assert cut.score().numbers == pytest.approx(whole.score().numbers)
-    assert cut.score().counts == whole.score().counts
+        cut.update_metrics(ImageBatch(images[rows], labels[rows], rows))
+    assert cut.compute_metrics().metrics == pytest.approx(whole.compute_metrics().metrics)
+    assert cut.compute_metrics().counts == whole.compute_metrics().counts
 
 
 def test_entities_are_scored_on_whole_spans() -> None:
     model = tagger().eval()
     # gold PER 0-1 and PER 3-3; predicted PER 0-0 and PER 3-3
-    model.count(tokens([[1, 0, 0, 1]], [[1, 2, 0, 1]]))
-    numbers = model.score().numbers
-    assert (numbers["precision"], numbers["recall"], numbers["f1"]) == (0.5, 0.5, 0.5)
-    assert numbers["accuracy"] == 0.75
-    assert model.score().per_class == {"PER": 0.5}
+    model.update_metrics(tokens([[1, 0, 0, 1]], [[1, 2, 0, 1]]))
+    metrics = model.compute_metrics().metrics
+    assert (metrics["precision"], metrics["recall"], metrics["f1"]) == (0.5, 0.5, 0.5)
+    assert metrics["accuracy"] == 0.75
+    assert model.compute_metrics().per_class == {"PER": 0.5}
 
 
 def test_a_word_that_was_cut_off_counts_as_predicted_outside() -> None:
     model = tagger().eval()
-    model.count(tokens([[1, 2]], [[1, 2, 1]], starts=[[0, 1, -1]]))
-    numbers = model.score().numbers
-    assert (numbers["precision"], numbers["recall"]) == (1.0, 0.5)
-    assert model.score().counts == [[0, 0, 0], [1, 1, 0], [0, 0, 1]]
+    model.update_metrics(tokens([[1, 2]], [[1, 2, 1]], starts=[[0, 1, -1]]))
+    metrics = model.compute_metrics().metrics
+    assert (metrics["precision"], metrics["recall"]) == (1.0, 0.5)
+    assert model.compute_metrics().counts == [[0, 0, 0], [1, 1, 0], [0, 0, 1]]
 
 
 def test_the_loss_is_a_mean_over_labelled_words() -> None:
@@ -135,7 +135,7 @@ def test_the_loss_is_a_mean_over_labelled_words() -> None:
     torch.testing.assert_close(model.training_step(batch._replace(num_labelled=1.0)), expected * 2)
 
 
-def test_dropout_is_on_in_training_and_off_in_scoring() -> None:
+def test_dropout_is_on_in_training_only() -> None:
     model = tagger()
     batch = tokens([[1, 0, 0, 2] * 8], [[1, 2, 0, 1] * 8])
     assert len({float(model.train().training_step(batch)) for _ in range(4)}) > 1
@@ -143,22 +143,22 @@ def test_dropout_is_on_in_training_and_off_in_scoring() -> None:
 
 
 @pytest.mark.parametrize("make", [classifier, tagger])
-def test_a_smoothing_out_of_range_is_told(make: Any) -> None:
+def test_label_smoothing_out_of_range_is_an_error(make: Any) -> None:
     with pytest.raises(InputError, match="module.label_smoothing=1.0 must be 0 or more and below 1"):
         make(label_smoothing=1.0)
 
 
 @pytest.mark.parametrize("make", [classifier, tagger])
-def test_the_learning_rate_is_told_with_its_rule(make: Any) -> None:
-    assert make().learning_rate(256) == "0.1 (as you said; no rule for the batch)"
+def test_the_learning_rate_is_described_with_its_rule(make: Any) -> None:
+    assert make().learning_rate(256) == "0.1 (from config; not scaled with batch size)"
     assert make(lr_rule="linear", lr_batch_size=64).learning_rate(256) == "0.4 (0.1 x 4, linear: batch 256, chosen for 64)"
     assert make(lr_rule="sqrt", lr_batch_size=64).learning_rate(256) == "0.2 (0.1 x 2, sqrt: batch 256, chosen for 64)"
-    with pytest.raises(InputError, match="module.lr_rule=sqrt wants module.lr_batch_size"):
+    with pytest.raises(InputError, match="module.lr_rule=sqrt needs module.lr_batch_size"):
         make(lr_rule="sqrt")
 
 
 class Fitted(nn.Module):
-    """Keeps the images that its first layer was computed from; the logits are the first numbers of the image."""
+    """Records the images that its first layer was computed from; the logits are the first values of the image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ def test_a_test_takes_the_mean_over_the_views(views: Any, places: list[tuple[int
     torch.testing.assert_close(model.mean_over_views(images), expected)
 
 
-def test_shifted_views_weigh_as_much_as_the_two_in_place() -> None:
+def test_shifted_views_weigh_as_much_as_the_unshifted_two() -> None:
     model = classifier(test_time_augmentation="flip_and_shift")
     image = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8).expand(1, 3, 2, 2)
     down, up = (torch.tensor(pixels, dtype=torch.uint8).expand(1, 3, 2, 2) for pixels in ([[1, 1], [1, 1]], [[4, 4], [4, 4]]))
@@ -210,5 +210,33 @@ def test_validation_takes_the_image_alone() -> None:
     model = classifier(test_time_augmentation="flip")
     images = torch.tensor([[250, 0], [0, 0]], dtype=torch.uint8).expand(1, 3, 2, 2)
     batch = ImageBatch(images, torch.tensor([0]), torch.tensor([0]))
-    model.count(batch)
+    model.update_metrics(batch)
     torch.testing.assert_close(model.mean_loss(), float(nn.functional.cross_entropy(model(images), batch.labels)))
+
+
+class Squared(ImageClassifier):
+    """A classifier with a loss of its own."""
+
+    def loss(self, logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
+        losses = (logits - nn.functional.one_hot(labels, 3)).square().sum(1)
+        return losses.mean() if reduction == "mean" else losses.sum()
+
+
+def test_one_override_changes_the_loss_of_training_and_validation() -> None:
+    images = torch.randint(0, 256, (5, 3, 2, 2), dtype=torch.uint8)
+    batch = ImageBatch(images, torch.randint(0, 3, (5,)), torch.arange(5))
+    model = Squared(IMAGES, net=FirstPixels(), make_optimizer=ADAM, scheduler=constant)
+    model.update_metrics(batch)
+    expected = float((model(images) - nn.functional.one_hot(batch.labels, 3)).square().sum(1).mean())
+    assert float(model.training_step(batch)) == pytest.approx(expected)
+    assert model.compute_metrics().metrics["loss"] == pytest.approx(expected)
+
+
+def test_labels_are_smoothed_in_training_only() -> None:
+    images = torch.randint(0, 256, (5, 3, 2, 2), dtype=torch.uint8)
+    batch = ImageBatch(images, torch.randint(0, 3, (5,)), torch.arange(5))
+    model = classifier(label_smoothing=0.5)
+    smoothed = nn.functional.cross_entropy(model(images), batch.labels, label_smoothing=0.5)
+    assert float(model.train().training_step(batch)) == pytest.approx(float(smoothed))
+    model.eval().update_metrics(batch)
+    assert model.mean_loss() == pytest.approx(float(nn.functional.cross_entropy(model(images), batch.labels)))

@@ -132,10 +132,10 @@ def test_the_test_split_is_not_touched_by_fit(monkeypatch: pytest.MonkeyPatch) -
 def test_a_run_is_evaluated_again_to_the_same_scores() -> None:
     run = train(*TINY_IMAGES)
     scores = experiment.evaluate(str(run.folder), {})
-    assert {f"test/{name}": value for name, value in scores.numbers.items()} == pytest.approx(
+    assert {f"test/{name}": value for name, value in scores.metrics.items()} == pytest.approx(
         {name: value for name, value in run.results.items() if name.startswith("test/") and name.count("/") == 1}
     )
-    assert experiment.evaluate(str(run.folder), {}, split="val").numbers["accuracy"] == pytest.approx(
+    assert experiment.evaluate(str(run.folder), {}, split="val").metrics["accuracy"] == pytest.approx(
         run.results["val/accuracy"]
     )
 
@@ -147,7 +147,7 @@ def test_a_run_of_many_processes_is_evaluated_in_one(strategy: str) -> None:
     contents = torch.load(best, weights_only=True)
     contents["arclight"]["settings"]["trainer"] |= {"strategy": strategy, "devices": 2, "num_nodes": 2}
     torch.save(contents, best)
-    assert experiment.evaluate(str(run.folder), {}).numbers["accuracy"] == run.results["test/accuracy"]
+    assert experiment.evaluate(str(run.folder), {}).metrics["accuracy"] == run.results["test/accuracy"]
 
 
 def test_other_data_can_be_evaluated() -> None:
