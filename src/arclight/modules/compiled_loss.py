@@ -92,7 +92,7 @@ class CompiledLoss:
 
     def _fall_back(self, problem: str) -> Loss:
         self.problem = problem
-        log.warning("hardware.compile=%s failed, training continues without it: %s", self.mode, problem)
+        log.warning("hardware.compile=%s failed, and training continues without it: %s", self.mode, problem)
         torch.compiler.reset()
         return self._loss
 

@@ -1,4 +1,4 @@
-"""Muon for convolutional nets: the update of each filter bank is made orthogonal; all else learns by plain SGD."""
+"""Muon for convolutional nets: orthogonalized updates for filter banks, plain SGD for all other parameters."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from torch.optim import Optimizer
 
 from arclight.errors import InputError
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steepest at 0, so that few rounds lift even small singular values to near 1
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steepest at 0, so that few steps lift even small singular values to near 1
 EPSILON = 1e-7
 
 
 class Muon(Optimizer):
-    """Momentum made orthogonal for filters (3 or more dimensions), SGD with Nesterov's momentum for everything else.
+    """Orthogonalized momentum for filters (3 or more dimensions), SGD with Nesterov momentum for everything else.
 
-    A filter bank (out, in, h, w) counts as a matrix of `out` rows. Its update has singular values near 1 in place of the
-    gradient's, so every direction of the bank learns equally fast, whatever the loss's scale is. One object for both, because
-    Lightning steps one optimizer by itself.
+    A filter bank (out, in, h, w) counts as a matrix of `out` rows. The singular values of its update are near 1 whatever those
+    of the gradient are, so every direction of the bank learns equally fast, independent of the scale of the loss. One optimizer
+    for both, because Lightning steps one optimizer by itself.
 
     Args:
         params: parameters, or groups of them with an `lr` and `weight_decay` of their own.
         lr: of the filters; one step moves each bank by about lr in every direction.
         momentum: of the filters, 0 to below 1.
         weight_decay: of the filters: each step shrinks them by lr * weight_decay. Not with `normalize`, which undoes it.
-        normalize: brings each bank to the norm sqrt(out) before every step. For filters followed by a normalisation, whose
-            scale acts on nothing but the pace of learning.
-        ns_steps: of the iteration that makes updates orthogonal; 3 do for training, 5 come closer.
+        normalize: scales each bank to the norm sqrt(out) before every step. For filters followed by a normalisation layer, where
+            their scale changes only the effective learning rate.
+        ns_steps: of the Newton-Schulz iteration; 3 are enough for training, 5 are more exact.
         sgd_lr: of everything else. A group whose `lr` differs from that above has it multiplied alike.
         sgd_momentum: of everything else, 0 to below 1.
         sgd_weight_decay: of everything else, added to the gradient; not on norms and biases.
 
     Raises:
-        InputError: when a setting is out of its range, `normalize` meets a weight decay, or weights are spread over processes.
+        InputError: when a setting is out of range, `normalize` is combined with a weight decay, or weights are sharded.
 
     Source:
         Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", https://kellerjordan.github.io/posts/muon/,
-        and airbench94_muon.py of https://github.com/KellerJordan/cifar10-airbench. What differs: banks of one shape go through
-        the iteration together (as in https://github.com/hiverge/cifar10-speedrun), in float32 where there is no GPU.
+        and airbench94_muon.py of https://github.com/KellerJordan/cifar10-airbench. Different here: banks of one shape are
+        iterated together (as in https://github.com/hiverge/cifar10-speedrun), and in float32 on CPUs.
     """
 
     def __init__(
@@ -58,38 +58,36 @@ class Muon(Optimizer):
         sgd_momentum: float = 0.85,
         sgd_weight_decay: float = 0.0,
     ) -> None:
-        for name, value in {
-            "lr": lr,
-            "weight_decay": weight_decay,
-            "sgd_lr": sgd_lr,
-            "sgd_weight_decay": sgd_weight_decay,
-        }.items():
-            if not 0 <= value < float("inf"):
-                raise InputError(f"optimizer.{name}={value} must be a finite number of 0 or more")
-        for name, value in {"momentum": momentum, "sgd_momentum": sgd_momentum}.items():
-            if not 0 <= value < 1:
-                raise InputError(f"optimizer.{name}={value} must be 0 or more and below 1")
+        rates = {"lr": lr, "weight_decay": weight_decay, "sgd_lr": sgd_lr, "sgd_weight_decay": sgd_weight_decay}
+        momenta = {"momentum": momentum, "sgd_momentum": sgd_momentum}
+        for names, end, meaning in (
+            (rates, float("inf"), "a finite number of 0 or more"),
+            (momenta, 1, "0 or more and below 1"),
+        ):
+            for name, value in names.items():
+                if not 0 <= value < end:
+                    raise InputError(f"optimizer.{name}={value} must be {meaning}")
         if ns_steps < 1:
             raise InputError(f"optimizer.ns_steps={ns_steps} must be 1 or more")
         if normalize and weight_decay:
             raise InputError(
-                f"optimizer.weight_decay={weight_decay} has no effect with optimizer.normalize=true, which sets the norm of "
-                "each filter bank anew; leave one of the two out"
+                f"optimizer.weight_decay={weight_decay} has no effect with optimizer.normalize=true, which sets the norm of each "
+                "filter bank before every step; leave one of the two out"
             )
         groups: list[dict[str, Any]] = []
-        for parameters, factor in by_factor(params, lr):
-            rest = {"lr": sgd_lr * factor, "momentum": sgd_momentum, "orthogonal": False}
+        for parameters, factor in group_by_factor(params, lr):
+            sgd = {"lr": sgd_lr * factor, "momentum": sgd_momentum, "orthogonal": False}
             filters = {"lr": lr * factor, "momentum": momentum, "weight_decay": weight_decay, "orthogonal": True}
             groups += [
-                {"params": [one for one in parameters if one.ndim < 2], **rest, "weight_decay": 0.0},
-                {"params": [one for one in parameters if one.ndim == 2], **rest, "weight_decay": sgd_weight_decay},
+                {"params": [one for one in parameters if one.ndim < 2], **sgd, "weight_decay": 0.0},
+                {"params": [one for one in parameters if one.ndim == 2], **sgd, "weight_decay": sgd_weight_decay},
                 {"params": [one for one in parameters if one.ndim > 2], **filters},
             ]
         super().__init__([group for group in groups if group["params"]], {"normalize": normalize, "ns_steps": ns_steps})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update of all parameters that have a gradient; the closure's value."""
+        """Updates all parameters that have a gradient; returns the value of the closure."""
         value = None
         if closure is not None:
             with torch.enable_grad():
@@ -106,7 +104,7 @@ class Muon(Optimizer):
         return value
 
     def _directions(self, parameters: list[Tensor], momentum: float, decay: float) -> list[Tensor]:
-        """Gradients with Nesterov's momentum; the states hold the running sums."""
+        """Returns gradients with Nesterov momentum; the optimizer's state holds the running sums."""
         gradients: list[Tensor] = [parameter.grad for parameter in parameters]  # type: ignore[misc]  # none is None
         if decay:
             gradients = list(torch._foreach_add(gradients, parameters, alpha=decay))
@@ -136,10 +134,10 @@ class Muon(Optimizer):
 
 
 def orthogonalize(matrices: Tensor, ns_steps: int) -> Tensor:
-    """Matrices (N, rows, columns) with the same singular vectors and all singular values near 1.
+    """Returns matrices (N, rows, columns) with the same singular vectors and all singular values near 1.
 
-    A polynomial of odd powers, applied `ns_steps` times, moves every singular value into about 0.7 to 1.2; from where the
-    largest is 1 and the smallest a hundredth, five rounds do that.
+    An odd polynomial, applied `ns_steps` times, moves every singular value into about 0.7 to 1.2; five steps are enough if the
+    smallest is a hundredth of the largest.
 
     Source: Newton-Schulz iteration with the coefficients of Jordan et al. 2024 (see Muon).
     """
@@ -155,11 +153,11 @@ def orthogonalize(matrices: Tensor, ns_steps: int) -> Tensor:
     return x.mT if is_tall else x
 
 
-def by_factor(params: Iterable[Any], lr: float) -> list[tuple[list[Tensor], float]]:
-    """Parameters, and what the learning rate of their group is to `lr`; groups of one factor become one.
+def group_by_factor(params: Iterable[Any], lr: float) -> list[tuple[list[Tensor], float]]:
+    """Returns parameters and the quotient of their group's learning rate and `lr`; groups with equal factors are merged.
 
     Raises:
-        InputError: when weights are spread over processes.
+        InputError: when weights are sharded.
     """
     given = list(params)
     groups: list[dict[str, Any]] = given if given and isinstance(given[0], dict) else [{"params": given}]
@@ -169,7 +167,7 @@ def by_factor(params: Iterable[Any], lr: float) -> list[tuple[list[Tensor], floa
         parameters.setdefault(factor, []).extend(group["params"])
     if any(isinstance(one, DTensor) for some in parameters.values() for one in some):
         raise InputError(
-            "optimizer=muon wants whole filters on every process, and strategy=fsdp spreads them; take strategy=ddp, or "
+            "optimizer=muon needs whole filters on every process, and strategy=fsdp shards them; use strategy=ddp or "
             "optimizer=sgd"
         )
     return [(some, factor) for factor, some in parameters.items()]

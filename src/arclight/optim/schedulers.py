@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 Recipe = Callable[[int, int], float]
+Interval = Literal["step", "epoch"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class TorchScheduler:
     """A scheduler of torch that is created with the optimizer; `interval` is how often it steps."""
 
     make: functools.partial[LRScheduler]
-    interval: Literal["step", "epoch"]
+    interval: Interval
 
 
 Scheduler = Recipe | TorchScheduler
@@ -46,14 +47,14 @@ def build_scheduler(config: Mapping[str, Any]) -> Scheduler:
     Raises:
         InputError: when the target, an argument or the interval is wrong.
     """
-    interval = config.get("interval")
-    scheduler = build(without_interval(config), "scheduler")
+    interval: Any = config.get("interval")
+    scheduler: Any = build(without_interval(config), "scheduler")
     target = getattr(scheduler, "func", None)
     if not (inspect.isclass(target) and issubclass(target, LRScheduler)):
         if interval not in (None, "step"):
             raise InputError(f"scheduler.interval={interval} applies to schedulers of torch; the recipes count steps")
-        return scheduler  # type: ignore[no-any-return]
-    allowed = ("epoch",) if target is ReduceLROnPlateau else ("step", "epoch")
+        return scheduler
+    allowed: tuple[Interval, ...] = ("epoch",) if target is ReduceLROnPlateau else ("step", "epoch")
     interval = interval or allowed[0]
     if interval not in allowed:
         raise InputError(f"scheduler.interval={interval} must be {' or '.join(allowed)} for {target.__name__}")

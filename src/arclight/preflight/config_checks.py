@@ -229,7 +229,7 @@ def contradictions(settings: Mapping[str, Any], decisions: Mapping[str, hardware
     optimizer = str(settings["optimizer"].get("_target_"))
     if sharded and optimizer == f"{Muon.__module__}.{Muon.__name__}":
         yield (
-            "optimizer=muon wants whole filters on every process, and strategy=fsdp spreads them; take strategy=ddp, or "
+            "optimizer=muon needs whole filters on every process, and strategy=fsdp shards them; use strategy=ddp or "
             "optimizer=sgd"
         )
     is_fp16 = decisions["precision"].value in ("16-mixed", "16-true")

@@ -182,11 +182,11 @@ def test(components: RunComponents, results: dict[str, Any], folder: Path) -> Sc
     results |= {f"test/{name}": value for name, value in scores.metrics.items()}
     results |= {f"test/f1/{name}": value for name, value in scores.per_class.items()}
     write_json(folder / "scores.json", scores.to_plain())
-    assert module.predictions is not None
-    if is_main_process():
+    predictions: Predictions | None = getattr(module, "predictions", None)
+    if predictions is not None and is_main_process():
         with explain_write_errors(folder / "predictions.jsonl"):
-            module.predictions.write(folder / "predictions.jsonl")
-        write_examples(data, module.predictions, folder)
+            predictions.write(folder / "predictions.jsonl")
+        write_examples(data, predictions, folder)
     return scores
 
 

@@ -166,8 +166,8 @@ def process_group() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("process_group")
-def test_weights_that_are_spread_over_processes_are_refused() -> None:
+def test_sharded_weights_are_refused() -> None:
     mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
-    spread = nn.Parameter(distribute_tensor(torch.ones(2, 2), mesh, [Replicate()]))
-    with pytest.raises(InputError, match="optimizer=muon wants whole filters on every process, and strategy=fsdp spreads them"):
-        Muon([spread])
+    sharded = nn.Parameter(distribute_tensor(torch.ones(2, 2), mesh, [Replicate()]))
+    with pytest.raises(InputError, match="optimizer=muon needs whole filters on every process, and strategy=fsdp shards them"):
+        Muon([sharded])

@@ -34,7 +34,7 @@ def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (["trainer.devices=999999"], "trainer.devices=999999: .* cores would carry 999999 processes"),
         (["trainer.sync_batchnorm=true"], "trainer.sync_batchnorm=true: torch has it for GPUs"),
         (["hardware.threads=0"], "hardware.threads=0 must be a whole number of 1 or more, or auto"),
-        (["module.lr_rule=linear"], "module.lr_rule=linear wants module.lr_batch_size"),
+        (["module.lr_rule=linear"], "module.lr_rule=linear needs module.lr_batch_size"),
         (["module.lr_rule=cubic"], "module.lr_rule='cubic' must be none or linear or sqrt"),
         (
             ["+module.channels_last=true"],

@@ -88,7 +88,7 @@ VALUES = [
     (["model=cnn", "model.dropout=1.5"], ["model.dropout=1.5", "below 1"]),
     (["module.label_smoothing=1.5"], ["module.label_smoothing=1.5", "below 1"]),
     (["module.lr_rule=linnear"], ["module.lr_rule='linnear'", "Did you mean 'linear'?"]),
-    (["module.lr_rule=linear"], ["module.lr_rule=linear", "wants module.lr_batch_size"]),
+    (["module.lr_rule=linear"], ["module.lr_rule=linear", "needs module.lr_batch_size"]),
     (["module.test_time_augmentation=flop"], ["module.test_time_augmentation='flop'", "Did you mean 'flip'?"]),
     (["trainer.max_epochs=-3"], ["trainer.max_epochs=-3", "-1 or more"]),
     (["trainer.max_epochs=-1"], ["trainer.max_epochs=-1", "needs to know the end"]),

@@ -61,7 +61,7 @@ def test_a_net_without_layers_has_no_decay_by_layers() -> None:
     settings["module"]["layer_decay"] = 0.9
     assert check_config(settings, CPU) == []
     settings["model"]["_target_"] = "torch.nn.Linear"
-    assert any("wants a net with numbered layers; Linear has none" in told for told in check_config(settings, CPU))
+    assert any("needs a net with numbered layers; Linear has none" in told for told in check_config(settings, CPU))
 
 
 def test_a_net_is_looked_at_without_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
