@@ -29,8 +29,8 @@ class Muon(Optimizer):
         lr: of the filters; one step moves each bank by about lr in every direction.
         momentum: of the filters, 0 to below 1.
         weight_decay: of the filters: each step shrinks them by lr * weight_decay. Not with `normalize`, which undoes it.
-        normalize: scales each bank to the norm sqrt(out) before every step. For filters followed by a normalisation layer, where
-            their scale changes only the effective learning rate.
+        normalize: scales each bank to the norm sqrt(out) before every step. For filters followed by a normalisation layer,
+            where their scale changes only the effective learning rate.
         ns_steps: of the Newton-Schulz iteration; 3 are enough for training, 5 are more exact.
         sgd_lr: of everything else. A group whose `lr` differs from that above has it multiplied alike.
         sgd_momentum: of everything else, 0 to below 1.
