@@ -71,8 +71,8 @@ class Muon(Optimizer):
             raise InputError(f"optimizer.ns_steps={ns_steps} must be 1 or more")
         if normalize and weight_decay:
             raise InputError(
-                f"optimizer.weight_decay={weight_decay} has no effect with optimizer.normalize=true, which sets the norm of each "
-                "filter bank before every step; leave one of the two out"
+                f"optimizer.weight_decay={weight_decay} has no effect with optimizer.normalize=true, which sets the norm of "
+                "each filter bank before every step; leave one of the two out"
             )
         groups: list[dict[str, Any]] = []
         for parameters, factor in group_by_factor(params, lr):
