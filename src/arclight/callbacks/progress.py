@@ -85,29 +85,20 @@ class ProgressBar(EpochLines):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if self._is_due():
+        if self._is_due() and trainer.testing:
+            self._draw(completed=sum(trainer.num_test_batches[:dataloader_idx]) + batch_idx + 1)
+        elif self._is_due():
             self._draw(f"validating, batch {batch_idx + 1} of {trainer.num_val_batches[dataloader_idx]}")
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._hide()
+    on_test_batch_end = on_validation_batch_end
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._show("testing", sum(trainer.num_test_batches))
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if self._is_due():
-            self._draw(completed=sum(trainer.num_test_batches[:dataloader_idx]) + batch_idx + 1)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._hide()
+
+    on_test_end = on_train_end
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._hide()

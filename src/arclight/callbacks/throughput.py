@@ -67,14 +67,17 @@ class Throughput(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._last_hook_s = time.perf_counter()
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._synchronize(pl_module.device)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._last_hook_s = time.perf_counter()
+    on_validation_end = on_train_epoch_start
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._synchronize(pl_module.device)
+        """Waits for the device and counts that as training."""
+        if pl_module.device.type == "cuda" and self._last_hook_s:
+            torch.cuda.synchronize(pl_module.device)
+            now = time.perf_counter()
+            self.window.seconds["forward_backward"] += now - self._last_hook_s
+            self._last_hook_s = now
+
+    on_validation_start = on_train_epoch_end
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self.end_phase("data_wait")
@@ -169,14 +172,6 @@ class Throughput(Callback):
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-
-    def _synchronize(self, device: torch.device) -> None:
-        """Waits for the device and counts that as training."""
-        if device.type == "cuda" and self._last_hook_s:
-            torch.cuda.synchronize(device)
-            now = time.perf_counter()
-            self.window.seconds["forward_backward"] += now - self._last_hook_s
-            self._last_hook_s = now
 
 
 def peak_of(trainer: Trainer) -> float | None:
