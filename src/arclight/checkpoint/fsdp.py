@@ -73,7 +73,7 @@ class ShardedStrategy(ModelParallelStrategy):
         self.accelerator.setup(trainer)
         if direct := [name for name, _ in self.model.named_parameters(recurse=False)]:
             raise InputError(
-                f"strategy=fsdp shards submodules; put {type(self.model).__name__}.{direct[0]} into one, or use ddp"
+                f"strategy=fsdp: put {type(self.model).__name__}.{direct[0]} into a submodule, or take strategy=ddp"
             )
         self.precision_plugin.convert_module(self.model)  # in place
         for net in self._nets():

@@ -8,9 +8,20 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 
 import arclight
-from arclight.checkpoint.contents import build_module, check_fits, find_checkpoint, newest_intact, restore, steps_done
+from arclight.checkpoint.contents import (
+    CheckpointContents,
+    accepted,
+    build_module,
+    check_fits,
+    find_checkpoint,
+    metadata_of,
+    newest_intact,
+    restore,
+    steps_done,
+)
 from arclight.errors import InputError
 
 TINY_IMAGES = [
@@ -206,3 +217,15 @@ def test_weights_of_a_different_net_are_reported(run: Any, tmp_path: Path) -> No
     torch.save(other, tmp_path / "other.ckpt")
     with pytest.raises(InputError, match=rf"(?s)holds weights of a different net, 1 of .* differ .*{name}: \(1, 2\) -> "):
         check_fits(made.model, tmp_path / "other.ckpt")
+
+
+def test_any_lightning_module_can_be_saved() -> None:
+    checkpoint: dict[str, Any] = {}
+    CheckpointContents({"seed": 1}, "data", "model").on_save_checkpoint(None, LightningModule(), checkpoint)  # type: ignore[arg-type]
+    metadata = metadata_of(checkpoint, Path("last.ckpt"))
+    assert (metadata["data_info"], metadata["blueprint"], metadata["settings"]) == (None, {}, {"seed": 1})
+
+
+def test_constructors_get_the_objects_that_they_accept() -> None:
+    offers = {"in_features": 3, "bias": None, "data_info": "unknown to it"}
+    assert accepted({"_target_": "torch.nn.Linear"}, "model", offers) == {"in_features": 3}
