@@ -35,12 +35,9 @@ def write(file: Path, save: Callable[[Path], Any], *, num_bytes: int, before_rep
 
     Args:
         file: to write.
-        save: writes the content to the path it is given.
-        num_bytes: expected size.
+        save: writes the content to the path it is given; NotWrittenError is raised when the disk refuses it.
+        num_bytes: expected size; NotWrittenError is raised when less is free.
         before_replace: called once the content is on the disk, before the rename.
-
-    Raises:
-        NotWrittenError: when the disk has no space for it or refuses it.
     """
     part = file.with_name(f"{file.name}.part")
     problem = f"{file} could not be written"
@@ -162,11 +159,7 @@ def count_bytes(node: Any) -> int:
 
 
 def check(file: Path) -> None:
-    """Verifies the checksums of a file that torch wrote.
-
-    Raises:
-        InputError: when it is missing, empty or truncated, or any of its content has changed.
-    """
+    """Verifies the checksums of a file that torch wrote; raises InputError if it is missing, empty, truncated or changed."""
     try:
         problem = _find_damage(file, *_stamp(file))
     except OSError as error:  # another process has renamed it

@@ -69,13 +69,10 @@ def build_module(
     """Returns the LightningModule of a config. Net and module get those of our objects that their constructors accept.
 
     Args:
-        settings: the whole config.
+        settings: the whole config; InputError is raised for a wrong setting.
         data_info: of the data module.
         blueprint: overrides of the net's settings when its weights come from a checkpoint.
         channels_last: memory format chosen by the hardware plan; None leaves it to the module.
-
-    Raises:
-        InputError: when a setting is wrong.
     """
     if channels_last is not None and "channels_last" in settings["module"]:
         raise InputError("module.channels_last is set by the hardware plan; set hardware.channels_last instead")
@@ -99,11 +96,7 @@ def accepted(settings: Mapping[str, Any], path: str, offers: dict[str, Any]) -> 
 
 
 def restore(run: str | Path) -> Restored:
-    """Returns the model of a run directory, a checkpoint (file or directory), or `latest`.
-
-    Raises:
-        InputError: when there is no such checkpoint, or it is damaged or was not written by arclight.
-    """
+    """Returns the model of a run directory, a checkpoint, or `latest`; raises InputError if there is none or it is damaged."""
     path = find_checkpoint(run)
     contents = load_checkpoint(path)
     metadata = metadata_of(contents, path)
@@ -139,11 +132,7 @@ def load_weights(module: LightningModule, path: Path) -> None:
 
 
 def metadata_of(contents: Any, path: Path, *, is_resumed: bool = False) -> dict[str, Any]:
-    """Returns what `CheckpointContents` added to a checkpoint; that of arclight 0.1 with the present names.
-
-    Raises:
-        InputError: when it is not a checkpoint of arclight, or has another version.
-    """
+    """Returns what `CheckpointContents` added to a checkpoint, with present names; raises InputError if that cannot be used."""
     metadata = contents.get("arclight") if isinstance(contents, dict) else None
     if not isinstance(metadata, dict) or "version" not in metadata:
         raise InputError(f"{path} is not a checkpoint of arclight: it holds no config and no data info")
@@ -172,10 +161,7 @@ def last_checkpoint(run_dir: Path) -> Path:
 def newest_intact(run_dir: Path) -> Path | None:
     """Returns the newest undamaged checkpoint to resume a run from, None for a new run.
 
-    Logs damaged ones and renames them, so that they do not replace an intact one.
-
-    Raises:
-        InputError: as `find_intact`.
+    Logs damaged ones and renames them, so that they do not replace an intact one. Raises as `find_intact`.
     """
     path, problems = find_intact(run_dir)
     for damaged, problem in problems.items():
@@ -216,11 +202,7 @@ def steps_done(path: Path | None) -> int:
 
 
 def check_fits(module: LightningModule, path: Path) -> None:
-    """Verifies that the weights of a checkpoint have the names and shapes of the module's.
-
-    Raises:
-        InputError: naming the first weights that differ.
-    """
+    """Raises InputError, naming the first weights that differ in name or shape, if a checkpoint does not fit the module."""
     saved, current = (
         {name: tuple(value.shape) for name, value in state.items()}
         for state in (load_checkpoint(path)["state_dict"], module.state_dict())
@@ -235,11 +217,7 @@ def check_fits(module: LightningModule, path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> Any:
-    """Returns the contents of a checkpoint on the CPU; sharded optimizer states stay meta tensors.
-
-    Raises:
-        InputError: when it is damaged or incomplete.
-    """
+    """Returns the contents on the CPU, sharded optimizer states as meta tensors; raises InputError if damaged or incomplete."""
     if path.is_dir():
         sharded.check_sharded(path)
         return sharded.load_sharded(path, skip=("optimizer_states", "current_model_state"))
@@ -256,11 +234,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def find_checkpoint(run: str | Path, outputs: Path = Path("outputs")) -> Path:
-    """Returns the checkpoint for RUN: itself, the best (else the last) of a run directory, or of the latest run.
-
-    Raises:
-        InputError: when there is none; names what is there.
-    """
+    """Returns the checkpoint for RUN: itself, or the best, else the last of a run directory; raises InputError if none."""
     if str(run) == "latest":
         run = latest_run(outputs)
     path = Path(run)

@@ -184,11 +184,7 @@ class ShardedStrategy(ModelParallelStrategy):
         return {name: checksum for name, checksum, _ in outcomes}, problems[0] if problems else ""
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """Returns the contents with this process's rows; loads single-file checkpoints, too, always with `weights_only=True`.
-
-        Raises:
-            InputError: when the checkpoint is damaged.
-        """
+        """Returns the contents with this process's rows, from single-file checkpoints, too; raises InputError if damaged."""
         path = Path(self.broadcast(str(checkpoint_path)))
         assert self.lightning_module is not None
         if path.is_dir():

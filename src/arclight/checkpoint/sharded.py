@@ -56,16 +56,13 @@ def rows_of_rank(num_rows: int, rank: int, world_size: int) -> tuple[int, int]:
 
 
 def write_contents(directory: Path, contents: dict[str, Any], files: Mapping[str, str], *, keep: int = 1) -> None:
-    """Makes the files the checkpoint of the directory, atomically, and removes those of the previous one.
+    """Makes the files the checkpoint of the directory, atomically, and removes those of the previous one; raises as `write`.
 
     Args:
         directory: holds the files.
         contents: the checkpoint, with a meta tensor in place of each sharded one.
         files: file names in the order of their rows -> SHA-256.
         keep: number of last checkpoints to keep.
-
-    Raises:
-        NotWrittenError: when the disk refuses; the directory still holds the previous checkpoint.
     """
     before = None
     if directory.name == LAST and (directory / CONTENTS).exists():
@@ -78,11 +75,7 @@ def write_contents(directory: Path, contents: dict[str, Any], files: Mapping[str
 
 
 def check_sharded(directory: Path) -> None:
-    """Verifies all files of a sharded checkpoint.
-
-    Raises:
-        InputError: naming a file that is missing or has changed since it was written.
-    """
+    """Verifies all files of a sharded checkpoint; raises InputError naming one that is missing or has changed."""
     if (directory / CONTENTS).is_file():  # else the reader reports it
         atomic_write.check(directory / CONTENTS)
     for name, written in ShardedReader(directory).checksums.items():
@@ -91,11 +84,7 @@ def check_sharded(directory: Path) -> None:
 
 
 class ShardedReader:
-    """The open files of a sharded checkpoint.
-
-    Raises:
-        InputError: when a file is missing or damaged, or the version is unknown.
-    """
+    """The open files of a sharded checkpoint; raises InputError for missing or damaged ones, or an unknown version."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -154,15 +143,12 @@ def load_sharded(
     load_tensor: Callable[[ShardedReader, str, Tensor], Tensor] = ShardedReader.rows,
     skip: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Returns the dictionary that a single-file checkpoint would hold.
+    """Returns the dictionary that a single-file checkpoint would hold; raises InputError naming a missing or damaged file.
 
     Args:
         directory: the checkpoint.
         load_tensor: (reader, path, meta tensor) -> the tensor for a sharded one; by default all its rows.
         skip: keys whose sharded tensors are not needed: they stay meta tensors.
-
-    Raises:
-        InputError: naming the file that is missing or damaged.
     """
     reader = ShardedReader(directory)
 

@@ -29,22 +29,16 @@ log = logging.getLogger(__name__)
 
 
 def handle_not_written(path: Path, problem: str) -> None:
-    """Logs a warning for the last checkpoint, whose previous content stays; any other ends the run.
-
-    Raises:
-        InputError: for the best checkpoint, whose weights would be lost.
-    """
+    """Logs a warning for the last checkpoint, which has a previous one; raises InputError for others, lost otherwise."""
     if path.name != LAST:
         raise InputError(f"{problem}; free some space, then resume with resume=auto")
     log.warning("%s; the previous one stays, and the next save tries again", problem)
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Checkpoint IO of every strategy but fsdp: atomic writes, `weights_only=True`; loads checkpoints of fsdp, too.
+    """Checkpoint IO of every strategy but fsdp: atomic writes, `weights_only=True`; loads sharded checkpoints, too.
 
-    Args:
-        keep: number of last checkpoints to keep.
-        safetensors: also writes the weights of the best checkpoint to `best.safetensors`.
+    Keeps `keep` last checkpoints; with `safetensors` writes the weights of the best one to `best.safetensors`, too.
     """
 
     def __init__(self, *, keep: int = 1, safetensors: bool = False) -> None:

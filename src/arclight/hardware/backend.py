@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from arclight.errors import InputError
 from arclight.hardware.decision import Decision, Target, user_bool, user_count, user_decision, user_value
 from arclight.hardware.hardware_info import VOLTA
-from arclight.hardware.precision import uses_tensor_cores
+from arclight.hardware.precision import precision_name
 
 GRAPH_MODES = ("reduce-overhead", "max-autotune")  # modes of torch.compile that capture CUDA graphs
 COMPILE_MODES = ("default", *GRAPH_MODES, "max-autotune-no-cudagraphs")
@@ -74,10 +74,11 @@ def choose_channels_last(target: Target, precision: str, matmul_precision: str) 
         return user_decision(value)
     if target.accelerator == "cpu":
         return Decision(True, "faster convolutions on CPUs")
-    if uses_tensor_cores(target.gpus, precision, matmul_precision):
-        return Decision(True, "tensor cores read this format")
     if any(gpu.architecture for gpu in target.gpus):
         return Decision(False, "ROCm needs PYTORCH_MIOPEN_SUGGEST_NHWC=1 for it")
+    is_plain = precision_name(precision) in ("32-true", "64-true") and matmul_precision == "highest"
+    if target.gpus and not is_plain and all(gpu.capability >= VOLTA for gpu in target.gpus):
+        return Decision(True, "tensor cores read this format")
     return Decision(False, "no tensor cores in use" if target.gpus else "no gain on this device")
 
 

@@ -48,11 +48,7 @@ def user_decision(value: Any, remark: str = "") -> Decision:
 
 
 def user_bool(requested: Mapping[str, Any], name: str) -> bool | None:
-    """Returns a switch that the user set, None for auto.
-
-    Raises:
-        InputError: for anything but true, false and auto.
-    """
+    """Returns a switch that the user set, None for auto; raises InputError for anything but true, false and auto."""
     value = user_value(requested, name)
     if value is not None and not isinstance(value, bool):
         raise InputError(f"hardware.{name}={value} must be true, false or auto")
@@ -60,11 +56,7 @@ def user_bool(requested: Mapping[str, Any], name: str) -> bool | None:
 
 
 def user_count(requested: Mapping[str, Any], name: str, group: str = "hardware") -> int | None:
-    """Returns a number that the user set, None for auto.
-
-    Raises:
-        InputError: for anything but a whole number of 1 or more and auto.
-    """
+    """Returns a count that the user set, None for auto; raises InputError for anything but whole numbers of 1 or more."""
     value = user_value(requested, name)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise InputError(f"{group}.{name}={value} must be a whole number of 1 or more, or auto")

@@ -113,11 +113,7 @@ def gpu_indices(accelerator: str, devices: Any) -> list[int]:
 
 
 def count_devices(devices: Any) -> int:
-    """Returns the number of devices in Lightning's `devices` setting: a number, a list of indices, or "0,1".
-
-    Raises:
-        InputError: for anything else.
-    """
+    """Returns the number of devices in Lightning's `devices`: a number, a list of indices, or "0,1"; else InputError."""
     if indices := device_indices(devices):
         return len(indices)
     try:

@@ -34,11 +34,7 @@ class Findings:
 
 
 def examine(environment: Mapping[str, str] = os.environ) -> Findings:
-    """Returns the findings, after a few seconds of self-tests.
-
-    Raises:
-        InputError: when a variable of the launcher is not a number.
-    """
+    """Returns the findings, after a few seconds of self-tests; raises as `probe`."""
     hardware_info = hardware.probe(environment)
     missing = list(find_missing(hardware_info, environment))
     decisions: dict[str, hardware.Decision] = {}

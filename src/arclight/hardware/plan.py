@@ -105,11 +105,7 @@ def requested_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Validates the names in the `hardware` group, and those settings that are not decisions of the plan.
-
-    Raises:
-        InputError: for an unknown name, or a value out of range.
-    """
+    """Raises InputError for an unknown name in the `hardware` group, or a value out of range that is not planned here."""
     known = (*FOR_SPEED, "timeout_s", "max_restarts")
     for name in settings:
         if name not in known:

@@ -6,7 +6,7 @@ from typing import Any
 
 from arclight.errors import InputError, nearest
 from arclight.hardware.decision import Decision, Target, user_decision, user_value
-from arclight.hardware.hardware_info import VOLTA, Gpu
+from arclight.hardware.hardware_info import Gpu
 
 # Lightning's names and their short forms
 PRECISIONS = {
@@ -101,10 +101,3 @@ def choose_matmul_precision(target: Target, precision: str) -> Decision:
             "Try: precision=fp32 or precision=auto"
         )
     return user_decision(value)
-
-
-def uses_tensor_cores(gpus: tuple[Gpu, ...], precision: str, matmul_precision: str) -> bool:
-    """Returns whether products in this precision run on tensor cores of NVIDIA GPUs."""
-    if not gpus or any(gpu.architecture or gpu.capability < VOLTA for gpu in gpus):
-        return False
-    return precision_name(precision) not in ("32-true", "64-true") or matmul_precision != "highest"

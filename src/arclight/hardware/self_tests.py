@@ -44,14 +44,19 @@ def run_self_tests(hardware_info: HardwareInfo, accelerator: str) -> list[SelfTe
 
 
 def check_product(precision: str, device: str) -> SelfTest:
-    """Checks that a small product of matrices is right, and measures the speed of large ones."""
+    """Checks that a small product of matrices is right, and measures the speed of products that are large enough to time."""
+    import torch
+
+    from arclight.hardware.peak_measurement import product_flops
+
     name = f"matrix product in {precision}, {device}"
     try:
         error = product_error(precision, device)
         if not error <= TOLERANCES[precision]:
             problem = f"the product is wrong: relative error {error:.2g}, at most {TOLERANCES[precision]:.0g} is right"
             return SelfTest(name, passed=False, problem=problem)
-        return SelfTest(name, passed=True, value=product_speed(precision, device) / 1e9, unit="GFLOP/s")
+        flops = product_flops(torch.device(device), precision, smallest=SIZE, only_last=True)
+        return SelfTest(name, passed=True, value=flops / 1e9, unit="GFLOP/s")
     except Exception as error:  # each device has its own errors for a precision that it does not support
         return SelfTest(name, passed=False, problem=first_line(error) or type(error).__name__)
 
@@ -69,15 +74,6 @@ def product_error(precision: str, device: str) -> float:
     with float32_precision(allow_tf32=has_tf32):
         product = (left.to(dtype).to(device) @ right.to(dtype).to(device)).cpu().double()
     return float(((product - expected) / expected).abs().max())
-
-
-def product_speed(precision: str, device: str) -> float:
-    """Returns the FLOP/s of products of matrices that are just large enough to time; quick in emulated precisions, too."""
-    import torch
-
-    from arclight.hardware.peak_measurement import product_flops
-
-    return product_flops(torch.device(device), precision, smallest=SIZE, only_last=True)
 
 
 def check_all_reduce(backend: str) -> SelfTest:
