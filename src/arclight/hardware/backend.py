@@ -67,11 +67,14 @@ def choose_cudnn_benchmark(target: Target) -> Decision:
     return Decision(False, "batches differ in shape, and each new shape needs a search")
 
 
-def choose_channels_last(target: Target, precision: str, matmul_precision: str) -> Decision:
+def choose_channels_last(target: Target, precision: str, matmul_precision: str, *, is_sharded: bool) -> Decision:
     """Chooses whether images are stored channels-last; no effect on text."""
     value = user_bool(target.requested, "channels_last")
     if value is not None:
         return user_decision(value)
+    if target.accelerator == "cpu" and is_sharded:
+        # torch 2.13's oneDNN corrupts memory in the backward pass of channels-last images with contiguous filters
+        return Decision(False, "fsdp stores filters in the contiguous format")
     if target.accelerator == "cpu":
         return Decision(True, "faster convolutions on CPUs")
     if any(gpu.architecture for gpu in target.gpus):

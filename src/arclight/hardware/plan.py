@@ -82,7 +82,9 @@ def plan(
         "strategy": strategy,
         "matmul_precision": matmul_precision,
         "cudnn_benchmark": choose_cudnn_benchmark(target),
-        "channels_last": choose_channels_last(target, str(precision.value), matmul_precision.value),
+        "channels_last": choose_channels_last(
+            target, str(precision.value), matmul_precision.value, is_sharded=is_sharded(strategy.value)
+        ),
         "compile": choose_compile(target),
         "retain_heap": choose_retain_heap(target),
         "threads": choose_threads(target),

@@ -99,7 +99,7 @@ def train(
     data = build(settings["data"], "data", {"seed": settings["seed"]})
     data.prepare_data()
     data.setup("fit")
-    module = build_module(settings, data.data_info)
+    module = build_module(settings, data.data_info, channels_last=not fsdp)  # as the plan has it
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,

@@ -143,6 +143,12 @@ def test_strategies_pass_through() -> None:
     assert plan(CPU, {"strategy": "fsdp"})["devices"].value == 1  # fsdp with one process is allowed
 
 
+def test_fsdp_on_cpus_has_contiguous_images() -> None:
+    assert plan(CPU, {"devices": 2, "strategy": "fsdp"})["channels_last"].value is False
+    assert plan(CPU, {"strategy": "fsdp", "channels_last": True})["channels_last"].value is True
+    assert plan(A100, {"strategy": "fsdp"})["channels_last"].value is True
+
+
 SHARDED = {"_target_": "lightning.pytorch.strategies.ModelParallelStrategy"}
 BAD: list[tuple[HardwareInfo, dict[str, Any], str]] = [
     (CPU, {"accelerator": "gpu"}, "trainer.accelerator=gpu: torch finds no GPU on this machine. Try: trainer=cpu"),
