@@ -44,9 +44,6 @@ class Run:
         if model is not None:
             self.model = model
 
-    def __repr__(self) -> str:
-        return f"Run({str(self.folder)!r})"
-
     @functools.cached_property
     def results(self) -> dict[str, Any]:
         """The content of results.json: status, scores, speed; empty where there is no such file."""
@@ -77,11 +74,7 @@ class Run:
 
     @functools.cached_property
     def metrics(self) -> dict[str, Column]:
-        """The columns of metrics.csv, float64 (rows,), nan in empty cells; pass them to `pandas.DataFrame(run.metrics)`.
-
-        Raises:
-            InputError: when there is no such file.
-        """
+        """The columns of metrics.csv, float64 (rows,), nan in empty cells, as `pandas.DataFrame(run.metrics)` takes them."""
         import numpy as np
 
         path = self.folder / "metrics.csv"
@@ -94,11 +87,7 @@ class Run:
         return {name: np.array([to_float(row[name]) for row in rows]) for name in names}
 
     def curve(self, metric: str) -> tuple[Column, Column]:
-        """Returns the steps and the values of a logged metric, ready to plot.
-
-        Raises:
-            InputError: when no metric of this name was logged.
-        """
+        """Returns the steps and the values of a metric, to plot; raises InputError when it was not logged."""
         if metric not in self.metrics:
             raise InputError(f"{metric} was not logged. {nearest(metric, self.metrics)}")
         values = self.metrics[metric]
@@ -119,11 +108,7 @@ class Run:
 
     @functools.cached_property
     def predictions(self) -> list[Prediction]:
-        """The prediction for each test sample, in the order of the split.
-
-        Raises:
-            InputError: when the run has not been tested.
-        """
+        """The prediction for each test sample, in the order of the split; raises InputError when the run was not tested."""
         from arclight.metrics.records import read_predictions
 
         return read_predictions(self.folder / "predictions.jsonl")
@@ -136,7 +121,7 @@ class Run:
 
     @functools.cached_property
     def pictured_errors(self) -> list[dict[str, Any]]:
-        """The most confident errors in mistakes.json, each with its image (PNG in base64) or words; empty without the file."""
+        """The most confident errors in mistakes.json, each with its preview; empty without the file."""
         try:
             errors = json.loads((self.folder / "mistakes.json").read_text(encoding="utf-8"))["mistakes"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -145,11 +130,7 @@ class Run:
 
 
 def load_run(run: str | Path) -> Run:
-    """Returns the run of a run directory, of a checkpoint file in one, or `latest`.
-
-    Raises:
-        InputError: when there is no such run.
-    """
+    """Returns the run of a run directory, of a checkpoint file in one, or `latest`; raises InputError when there is none."""
     path = Path(run)
     return Run(find_run(str(run)), path if path.suffix == ".ckpt" else None)
 

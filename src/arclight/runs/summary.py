@@ -132,7 +132,8 @@ def times(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         parts += [f"{name} {duration(results[key])}" for key, name in names.items() if key in results]
         lines.append(("time", ", ".join(parts)))
     if "train/step_ms" in results:
-        unit = "tokens" if "train/tokens_per_s" in results else "samples"
+        units = [key[len("train/") : -len("_per_s")] for key in results if key.startswith("train/") and key.endswith("_per_s")]
+        unit = next((unit for unit in units if unit != "samples"), "samples")
         speed = f"{shown(results[f'train/{unit}_per_s'], unit)}/s, {shown(results['train/step_ms'], 'ms')} per step"
         lines.append(("speed", speed))
         if fractions := [f"{results[key]:.0%} {name}" for key, name in STEP_FRACTIONS.items() if key in results]:
