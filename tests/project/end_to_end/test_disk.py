@@ -74,7 +74,7 @@ def test_optional_files_are_reported_and_left_out(
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize(("step", "name"), [("test", "predictions.jsonl"), ("leave_results", "results.json")])
+@pytest.mark.parametrize(("step", "name"), [("test", "predictions.jsonl"), ("write_results", "results.json")])
 def test_required_files_end_the_run_which_resumes(
     step: str, name: str, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

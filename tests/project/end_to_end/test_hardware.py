@@ -31,8 +31,8 @@ def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         (["precision=tf32"], "hardware.matmul_precision=high: TF32 needs an NVIDIA Ampere or newer GPU"),
         (["precision=fp16"], "trainer.precision=16-mixed: CPUs do not train in fp16"),
-        (["trainer.devices=999999"], "trainer.devices=999999: .* cores would carry 999999 processes"),
-        (["trainer.sync_batchnorm=true"], "trainer.sync_batchnorm=true: torch has it for GPUs"),
+        (["trainer.devices=999999"], "trainer.devices=999999: too many processes for .* cores"),
+        (["trainer.sync_batchnorm=true"], "trainer.sync_batchnorm=true needs NVIDIA GPUs"),
         (["hardware.threads=0"], "hardware.threads=0 must be a whole number of 1 or more, or auto"),
         (["module.lr_rule=linear"], "module.lr_rule=linear needs module.lr_batch_size"),
         (["module.lr_rule=cubic"], "module.lr_rule='cubic' must be none or linear or sqrt"),
