@@ -17,7 +17,7 @@ from arclight.distributed.environment import Launch
 from arclight.hardware import Decision, HardwareInfo, doctor
 from arclight.hardware.doctor import Findings, describe, examine, find_missing, is_logged_in_to_wandb, to_json, to_text
 from arclight.hardware.self_tests import SelfTest
-from tests.project.engine.hardware.test_plan import A100, CPU, MAC, RTX_3090, TORCHRUN
+from tests.arclight.hardware.test_plan import A100, CPU, MAC, RTX_3090, TORCHRUN
 
 FINDINGS = Findings(CPU, {"devices": Decision(1, "alone")}, (SelfTest("product", passed=True, value=2.0, unit="GFLOP/s"),), ())
 

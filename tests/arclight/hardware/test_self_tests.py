@@ -12,7 +12,7 @@ import torch
 
 from arclight.hardware import peak_measurement, self_tests
 from arclight.hardware.self_tests import SelfTest, check_all_reduce, check_product, run_self_tests
-from tests.project.engine.hardware.test_plan import A100, CPU, MI300
+from tests.arclight.hardware.test_plan import A100, CPU, MI300
 
 
 @pytest.fixture(autouse=True)

@@ -48,7 +48,7 @@ WORKER = "import sys; from tests.project.engine.checkpoint.test_fsdp import work
 
 
 class EveryEpoch(Callback):
-    """Keeps `0.ckpt` and `1.ckpt`."""
+    """Saves `0.ckpt` and `1.ckpt`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -92,7 +92,7 @@ def train(
     resume: Path | None = None,
     also: tuple[Callback, ...] = (),
 ) -> dict[str, Any]:
-    """What two epochs end with; a run that is resumed is not tested."""
+    """Returns the state after two epochs; a resumed run is not tested."""
     run_config = compose([*CASES[case], "precision=fp32"])
     settings = run_config.settings
     seed_everything(settings["seed"], verbose=False)
@@ -146,7 +146,7 @@ def whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def work(place: str) -> None:
-    """What one of two processes does: every case, and every case again from its first epoch on."""
+    """Runs every case in one of two processes, and again resumed from its first epoch."""
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     warnings.filterwarnings("ignore", message="The dirpath has changed")
@@ -180,7 +180,7 @@ def one(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def two(folder: Path, one: dict[str, Any]) -> list[dict[str, Any]]:
-    """What each of two processes found; they are started once for all tests."""
+    """Returns the results of two processes, started once for all tests."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -197,18 +197,18 @@ def two(folder: Path, one: dict[str, Any]) -> list[dict[str, Any]]:
         for rank in range(2)
     ]
     try:
-        said = [process.communicate(timeout=240)[0] for process in processes]
+        outputs = [process.communicate(timeout=240)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    print(*said, sep="\n")
+    print(*outputs, sep="\n")
     assert [process.returncode for process in processes] == [0, 0]
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.fixture
 def _connected(tmp_path: Path) -> Iterator[None]:
-    """This process as the only one of its group."""
+    """A process group of this process alone."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
     yield
     torch.distributed.destroy_process_group()
@@ -217,7 +217,7 @@ def _connected(tmp_path: Path) -> Iterator[None]:
 def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda told, name=name: f"{name}: {told}")
+        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -242,7 +242,7 @@ def test_resumed_equals_uninterrupted(case: str, two: list[dict[str, Any]]) -> N
             assert_equal(found[f"{case} resumed"][part], found[case][part])
 
 
-def test_the_means_of_batch_norm_are_the_same_everywhere(two: list[dict[str, Any]], folder: Path) -> None:
+def test_batch_norm_statistics_agree(two: list[dict[str, Any]], folder: Path) -> None:
     assert any("running_mean" in name for name in two[0]["norms"]["weights"])
     assert_equal(two[1]["norms"]["weights"], two[0]["norms"]["weights"])
     assert_equal(restore(folder / "two" / "norms" / "1.ckpt").module.state_dict(), two[0]["norms"]["weights"])
@@ -256,7 +256,7 @@ def test_two_processes_go_on_with_the_file_of_one(case: str, one: dict[str, Any]
 
 @pytest.mark.parametrize("case", LIKE_ONE)
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-def test_one_process_goes_on_with_the_folder_of_two(
+def test_one_process_resumes_from_the_directory_of_two(
     case: str, one: dict[str, Any], two: list[dict[str, Any]], folder: Path, tmp_path: Path
 ) -> None:
     found = train(case, tmp_path, resume=folder / "two" / case / "0.ckpt")
@@ -276,20 +276,20 @@ def test_it_joins_a_group_and_goes_on_with_another_number_of_processes(
 
 
 @pytest.mark.parametrize("case", ["images", "text"])
-def test_the_model_is_rebuilt_from_the_folder_alone(case: str, two: list[dict[str, Any]], folder: Path) -> None:
+def test_the_model_is_rebuilt_from_the_directory_alone(case: str, two: list[dict[str, Any]], folder: Path) -> None:
     restored = restore(folder / "two" / case / "best.ckpt")
     assert_equal(restored.module.state_dict(), two[0][case]["best"])
 
 
 @pytest.mark.parametrize("name", ["best", "last", "0"])
-def test_a_folder_holds_one_checkpoint_and_no_code(name: str, two: list[dict[str, Any]], folder: Path) -> None:
+def test_a_directory_holds_one_checkpoint_and_no_code(name: str, two: list[dict[str, Any]], folder: Path) -> None:
     checkpoint = folder / "two" / "text" / f"{name}.ckpt"
     files = torch.load(checkpoint / "contents.pt", weights_only=True)["files"]
     assert {path.name for path in checkpoint.iterdir()} == {"contents.pt", *files}
     assert [file[8:] for file in files] == [f"-{rank:05}-of-00002.safetensors" for rank in range(2)]
 
 
-def test_the_one_before_is_kept_and_taken_where_the_last_is_damaged(
+def test_a_damaged_last_checkpoint_falls_back_to_the_previous_one(
     two: list[dict[str, Any]], folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(folder / "two" / "images", tmp_path / "checkpoints")
@@ -307,8 +307,8 @@ def test_the_one_before_is_kept_and_taken_where_the_last_is_damaged(
     assert_equal(restore(previous).module.state_dict(), first)
 
 
-def test_a_disk_that_is_full_for_one_process_keeps_the_last_checkpoint_of_all(two: list[dict[str, Any]], folder: Path) -> None:
-    """And training goes on."""
+def test_a_disk_full_for_one_process_keeps_the_previous_checkpoint(two: list[dict[str, Any]], folder: Path) -> None:
+    """Training continues."""
     assert_equal(
         restore(folder / "full" / "last.ckpt").module.state_dict(),
         restore(folder / "two" / "text" / "0.ckpt").module.state_dict(),

@@ -13,7 +13,7 @@ import torch
 
 from arclight.errors import InputError
 from arclight.hardware import Decision, HardwareInfo, apply_backend_settings, plan
-from tests.project.engine.hardware.test_plan import A100, CPU, CPU_BF16, GTX_1080, H100, MAC, MI300, TORCHRUN
+from tests.arclight.hardware.test_plan import A100, CPU, CPU_BF16, GTX_1080, H100, MAC, MI300, TORCHRUN
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import yaml
 
-from arclight.config.locations import CONF
 from arclight.distributed.environment import Launch
 from arclight.errors import InputError
 from arclight.hardware import Gpu, HardwareInfo, check_settings, count_devices, for_trainer, plan, probe
@@ -236,7 +234,3 @@ def test_devices_are_counted_in_each_notation_of_lightning() -> None:
 def test_wrong_hardware_settings_are_reported(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_settings(settings)
-
-
-def test_the_settings_of_the_hardware_in_conf_are_known() -> None:
-    check_settings(yaml.safe_load((CONF / "hardware" / "auto.yaml").read_text()))
