@@ -225,7 +225,7 @@ BOMB = "\n".join(["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] *
 CONFIGS = {
     "python": "x: !!python/object/apply:os.system ['touch bad']",
     "bomb": BOMB,
-    "nested": "x: " + "[" * 2_000,
+    "nested": "x: " + "[" * 700,
     "list": "[1, 2]",
     "key": "{[1]: 2}",
     "date": "x: 2001-99-99",
