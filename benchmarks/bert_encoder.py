@@ -1,10 +1,10 @@
-"""An encoder of BERT's size without a hub: random weights, and a vocabulary trained on the words of a data set on the spot.
+"""Writes an encoder of BERT's size without a hub: random weights, and a vocabulary trained on the words of a data set.
 
-    python benchmarks/bert_encoder.py FOLDER data=conll2003 data.root=CONLL
-    python benchmarks/bert_encoder.py FOLDER --layers 1 --width 32 data=synthetic_text
+    python -m benchmarks.bert_encoder DIRECTORY data=conll2003 data.root=CONLL
+    python -m benchmarks.bert_encoder DIRECTORY --layers 1 --width 32 data=synthetic_text
 
-FOLDER is then a `model.checkpoint`. Sizes are those of transformers' BertConfig(), which is bert-base, its table of 30,522
-words included, however few of them the data has. Speed is that of the real one; scores are not.
+DIRECTORY is then a `model.checkpoint`. Sizes are those of transformers' BertConfig(), which is bert-base, its table of 30,522
+words included, however few of them the data has. It is as fast as the real one; its scores mean nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from arclight.text.tokenizer import train_wordpiece
 
 
 def main() -> None:
-    """Writes the folder."""
+    """Writes the directory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--layers", type=int, default=12)

@@ -1,9 +1,9 @@
 """The plain loop of the tutorials, as a baseline: one PIL image at a time, DataLoader workers, Adam, float32, nothing tuned.
 
-    python benchmarks/dataloader_loop.py --steps 200 --workers 2 data=cifar10 data.root=FOLDER model=cnn
-    python benchmarks/dataloader_loop.py --only-load ...     # batches alone, nothing trained
+    python -m benchmarks.dataloader_loop --steps 200 --workers 2 data=cifar10 data.root=DIRECTORY model=cnn
+    python -m benchmarks.dataloader_loop --only-load ...     # batches alone, nothing trained
 
-The net, the data and the batch are those of the overrides; how they are trained is the tutorials' way. Prints one line of JSON.
+Net, data and batch size come from the overrides; the training is that of the tutorials. Prints one line of JSON.
 
 Source: the loop, the loss that is read in every step and the transforms (padded random crop, flip, tensor, normalisation) as in
 "Training a Classifier" of the PyTorch tutorials and the CIFAR-10 recipes built on it.
@@ -29,14 +29,14 @@ from arclight.config.instantiate import build
 from arclight.images.datamodule import ArrayDataModule, Arrays
 from arclight.images.info import ImageInfo
 
-NUM_FIRST = 10  # steps before the clock starts
+NUM_WARMUP = 10  # steps before the clock starts
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """Arrays as a data set of PIL images with per-sample transforms."""
+    """Data set of PIL images with per-sample transforms."""
 
     def __init__(self, arrays: Arrays, data_info: ImageInfo, *, crop: int, flip: bool) -> None:
-        self.images = arrays.images.permute(0, 2, 3, 1).numpy()  # (N, H, W, C), as files of images give them
+        self.images = arrays.images.permute(0, 2, 3, 1).numpy()  # (N, H, W, C), as image files give them
         self.labels = arrays.labels.tolist()
         self.crop, self.flip = crop, flip
         self.mean, self.std = (torch.tensor(values).view(-1, 1, 1) for values in (data_info.mean, data_info.std))
@@ -58,7 +58,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def main() -> None:
-    """Trains and prints samples a second in the steady state."""
+    """Trains and prints samples per second in the steady state."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
@@ -96,34 +96,34 @@ def main() -> None:
 def train(
     net: nn.Module, loader: Any, optimizer: torch.optim.Optimizer, num_steps: int, device: torch.device
 ) -> dict[str, float]:
-    """The loop itself."""
+    """Runs the loop and returns its speed."""
     criterion = nn.CrossEntropyLoss()
     net.train()
     began, step, running_loss, samples = 0.0, 0, 0.0, 0
-    while step < NUM_FIRST + num_steps:
+    while step < NUM_WARMUP + num_steps:
         for batch in loader:
             inputs, labels = (tensor.to(device) for tensor in batch)
-            if step == NUM_FIRST:
+            if step == NUM_WARMUP:
                 began = time.perf_counter()
             optimizer.zero_grad()
             loss = criterion(net(inputs), labels)
             loss.backward()
             optimizer.step()
             running_loss += loss.item()
-            samples += len(labels) if step >= NUM_FIRST else 0
+            samples += len(labels) if step >= NUM_WARMUP else 0
             step += 1
-            if step == NUM_FIRST + num_steps:
+            if step == NUM_WARMUP + num_steps:
                 break
     seconds = time.perf_counter() - began
     return {"train/samples_per_s": samples / seconds, "train/step_ms": 1000 * seconds / num_steps, "loss": running_loss / step}
 
 
 def load(loader: Iterable[Any], num_batches: int, device: torch.device) -> dict[str, float]:
-    """Takes batches to the device, epoch after epoch: how fast they come, in samples, real tokens and bytes."""
+    """Moves batches to the device, epoch after epoch, and returns batches, samples, tokens and bytes per second."""
     began, step, samples, tokens, size = 0.0, 0, 0, 0, 0
-    while step < NUM_FIRST + num_batches:
+    while step < NUM_WARMUP + num_batches:
         for batch in loader:
-            if step == NUM_FIRST:
+            if step == NUM_WARMUP:
                 began, samples, tokens, size = time.perf_counter(), 0, 0, 0
             named = dict(batch) if hasattr(batch, "keys") else dict(enumerate(batch))
             moved = [tensor.to(device) for tensor in named.values()]
@@ -131,7 +131,7 @@ def load(loader: Iterable[Any], num_batches: int, device: torch.device) -> dict[
             tokens += int(named["attention_mask"].sum()) if "attention_mask" in named else 0
             size += sum(tensor.nbytes for tensor in (moved if "attention_mask" in named else moved[:1]))
             step += 1
-            if step == NUM_FIRST + num_batches:
+            if step == NUM_WARMUP + num_batches:
                 break
     if device.type == "cuda":
         torch.cuda.synchronize()

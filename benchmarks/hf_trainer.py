@@ -1,13 +1,13 @@
 """transformers' Trainer on tagged sentences, as a baseline: set up as its run_ner.py example does, with the example's defaults.
 
-    python benchmarks/hf_trainer.py --steps 200 data=conll2003 data.root=FOLDER model=bert_tagger model.checkpoint=FOLDER
-    python benchmarks/hf_trainer.py --pad-to 128 ...     # the example's --pad_to_max_length with --max_seq_length 128
-    python benchmarks/hf_trainer.py --bf16 ...           # the example's --bf16
-    python benchmarks/hf_trainer.py --epochs 1 ...       # whole epochs, then the test split scored as `python train.py` does
+    python -m benchmarks.hf_trainer --steps 200 data=conll2003 data.root=DIRECTORY model=bert_tagger model.checkpoint=DIRECTORY
+    python -m benchmarks.hf_trainer --pad-to 128 ...     # the example's --pad_to_max_length with --max_seq_length 128
+    python -m benchmarks.hf_trainer --bf16 ...           # the example's --bf16
+    python -m benchmarks.hf_trainer --epochs 1 ...       # whole epochs, then scores the test split as `python train.py` does
 
-The encoder, the sentences and the batch are those of the overrides. Random batches padded to their longest sentence, labels on
-first subwords, float32 unless said, AdamW (Trainer's fused default), no workers, gradients clipped at norm 1. Prints one line
-of JSON; tokens are real ones. Wants `accelerate`, which Trainer asks for (benchmarks/requirements.txt).
+Encoder, sentences and batch size come from the overrides. Random batches padded to their longest sentence, labels on
+first subwords, float32 by default, AdamW (Trainer's fused default), no workers, gradients clipped at norm 1. Prints one line
+of JSON; tokens are counted without padding. Needs `accelerate` (benchmarks/requirements.txt).
 
 Source: examples/pytorch/token-classification/run_ner.py of transformers 5.23.
 """
@@ -21,6 +21,7 @@ import time
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -32,7 +33,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from arclight.benchmark.training_step import compose, on_device
+from arclight.benchmark.training_step import compose
 from arclight.checkpoint.contents import build_module
 from arclight.config.instantiate import build
 from arclight.interfaces import IGNORE_INDEX
@@ -41,7 +42,7 @@ from arclight.text.entities import EntityCounts, entity_table
 from arclight.text.info import TokenInfo
 from project.lightning_modules.token_tagger import TokenTagger
 
-NUM_FIRST = 10  # steps before the clock starts
+NUM_WARMUP = 10  # steps before the clock starts
 
 
 class Sentences(Dataset[dict[str, Any]]):
@@ -68,7 +69,7 @@ class Sentences(Dataset[dict[str, Any]]):
 
 
 class Tagger(nn.Module):
-    """The net of the overrides behind the interface that Trainer wants."""
+    """The net of the overrides with the interface of Trainer."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -81,7 +82,7 @@ class Tagger(nn.Module):
 
 
 class Counting:
-    """A collator that keeps how many samples and real tokens each batch has."""
+    """Collator that records how many samples and tokens each batch has."""
 
     def __init__(self, collate: Any) -> None:
         self.collate, self.batches = collate, list[tuple[int, int]]()
@@ -93,7 +94,7 @@ class Counting:
 
 
 class Clock(TrainerCallback):
-    """Notes when each step ended."""
+    """Records when each step ended."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -103,7 +104,7 @@ class Clock(TrainerCallback):
 
 
 def main() -> None:
-    """Trains and prints sentences and tokens a second in the steady state."""
+    """Trains and prints sentences and tokens per second in the steady state."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--pad-to", type=int)
@@ -117,10 +118,10 @@ def main() -> None:
     data.setup("fit")
     assert isinstance(data.data_info, TokenInfo)
     torch.manual_seed(settings["seed"])
-    task = build_module(settings, data.data_info)
-    assert isinstance(task, TokenTagger)
+    module = build_module(settings, data.data_info)
+    assert isinstance(module, TokenTagger)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(data.data_info.tokenizer), pad_token="[PAD]")
-    length = {"max_steps": NUM_FIRST + options.steps} if options.epochs is None else {"num_train_epochs": options.epochs}
+    length = {"max_steps": NUM_WARMUP + options.steps} if options.epochs is None else {"num_train_epochs": options.epochs}
     padding = {"padding": "max_length", "max_length": options.pad_to} if options.pad_to else {"padding": True}
     collate = Counting(DataCollatorForTokenClassification(tokenizer, **padding))
     clock = Clock()
@@ -137,7 +138,7 @@ def main() -> None:
             use_cpu=not torch.cuda.is_available(),
         )
         trainer = Trainer(
-            model=Tagger(task.net),
+            model=Tagger(module.net),
             args=arguments,
             train_dataset=Sentences(data, data.data_info),
             data_collator=collate,
@@ -147,24 +148,24 @@ def main() -> None:
         trainer.train()
         train_s = time.perf_counter() - began
     if options.epochs is not None:
-        print(json.dumps({"test/f1": entity_f1(task, data), "time/fit_s": train_s}))
+        print(json.dumps({"test/f1": entity_f1(module, data), "time/fit_s": train_s}))
         return
-    seconds = clock.ends[-1] - clock.ends[NUM_FIRST - 1]
-    samples, tokens = (sum(counts) for counts in zip(*collate.batches[NUM_FIRST : NUM_FIRST + options.steps], strict=True))
+    seconds = clock.ends[-1] - clock.ends[NUM_WARMUP - 1]
+    samples, tokens = (sum(counts) for counts in zip(*collate.batches[NUM_WARMUP : NUM_WARMUP + options.steps], strict=True))
     numbers = {"samples_per_s": samples / seconds, "tokens_per_s": tokens / seconds, "step_ms": 1000 * seconds / options.steps}
     print(json.dumps({f"train/{name}": value for name, value in numbers.items()}))
 
 
 @torch.no_grad()
-def entity_f1(task: TokenTagger, data: TokenDataModule) -> float:
-    """Micro F1 of the test split's entities, by the code that scores our own runs."""
+def entity_f1(module: TokenTagger, data: TokenDataModule) -> float:
+    """Returns the micro F1 of the entities of the test split, by the code that scores our own runs."""
     data.setup("test")
-    device = next(task.parameters()).device
-    task.eval()
-    counts = EntityCounts(task.labels).to(device)
+    device = next(module.parameters()).device
+    module.eval()
+    counts = EntityCounts(module.labels).to(device)
     for batch in data.test_dataloader():
-        moved = on_device(batch, device)
-        counts.update(task.predict_words(moved), moved.word_labels)
+        moved = move_data_to_device(batch, device)
+        counts.update(module.predict_words(moved), moved.word_labels)
     return entity_table(counts.compute().lenient, counts.types, title="").averages[0].f1
 
 

@@ -1,11 +1,11 @@
-"""Somebody else's training script for CIFAR-10, unchanged, on the data of a folder: what it prints becomes a result file.
+"""Runs somebody else's training script for CIFAR-10, unchanged, and writes the numbers that it prints to a result file.
 
-    python benchmarks/peer.py airbench94_muon.py --data FOLDER --runs 5 --limit 100 --output peer.json
+    python -m benchmarks.peer airbench94_muon.py --data DIRECTORY --runs 5 --limit 100 --output peer.json
 
-For scripts that read cifar10/train.pt and cifar10/test.pt where they are started, as KellerJordan/cifar10-airbench and
+For scripts that read cifar10/train.pt and cifar10/test.pt in their working directory, as KellerJordan/cifar10-airbench and
 hiverge/cifar10-speedrun do, and print a table with a row `eval` for each run that has the columns tta_val_acc and
-..._time_seconds. The files are made from FOLDER (which holds cifar-10-batches-bin) in a temporary folder, and the script is
-started there. Its first run is its warm-up and does not count. It is ended after --runs more, or after --limit seconds.
+..._time_seconds. The files are made from DIRECTORY (which holds cifar-10-batches-bin) in a temporary directory, where the
+script is started. Its first run is its warm-up and does not count. It is killed after --runs more, or after --limit seconds.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ import numpy as np
 import torch
 
 from arclight import hardware
-from arclight.benchmark.measurement import Case, Figure, Result, check_output, gather_facts, write_result
-from arclight.hardware.peak_measurement import MeasuredPeaks, choose_device, device_name
+from arclight.benchmark.command_line import new_file
+from arclight.benchmark.measurement import Case, Figure, make_result, write_result
+from benchmarks.tasks import unmeasured_peaks
 
 RECORD = 1 + 3 * 32 * 32  # bytes of an image in the binary files, its label first
 ACCURACY, SECONDS = "tta_val_acc", "time_seconds"
-NUM_TOLD = 3  # lines of its end, when it gave nothing
+NUM_SHOWN_LINES = 3  # of the end of its output, when no run ended
 
 
 def main() -> None:
-    """Runs the script and writes what it said of itself."""
+    """Runs the script and writes the result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("script", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="holds cifar-10-batches-bin, or is it")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--limit", type=float, default=100.0, help="seconds (%(default)s)")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=new_file, required=True)
     options = parser.parse_args()
-    check_output(options.output)
     with tempfile.TemporaryDirectory(prefix="arclight-peer-") as folder:
-        lay_out(options.data, Path(folder, "cifar10"))
+        write_data(options.data, Path(folder, "cifar10"))
         rows, lines = run(options.script.resolve(), Path(folder), options.runs, options.limit)
-    name, device = options.script.stem, choose_device("auto")
+    name = options.script.stem
     if rows:
         figures = {"test/accuracy": Figure(tuple(a for a, _ in rows), ""), "record_s": Figure(tuple(s for _, s in rows), "s")}
         case = Case(name, {"runs": len(rows)}, figures)
     else:
-        case = Case(name, {}, missing="no run ended; at last it said: " + " | ".join(lines[-NUM_TOLD:]))
-    machine = MeasuredPeaks(device.type, device_name(device), torch.get_num_threads(), {}, 0.0)
-    hardware_info = gather_facts(machine, hardware.plan(hardware.probe(), {}), {"script": name}, num_rounds=max(1, len(rows)))
-    print(write_result(Result(f"peer-{name}", hardware_info, (case,)), options.output))
+        case = Case(name, {}, missing="no run ended; the end of its output: " + " | ".join(lines[-NUM_SHOWN_LINES:]))
+    plan = hardware.plan(hardware.probe(), {})
+    result = make_result(f"peer-{name}", [case], unmeasured_peaks(), plan, {"script": name}, num_rounds=max(1, len(rows)))
+    print(write_result(result, options.output))
     sys.exit(0 if rows else f"{name}: {case.missing}")
 
 
-def lay_out(data: Path, folder: Path) -> None:
+def write_data(data: Path, folder: Path) -> None:
     """Writes train.pt and test.pt: images uint8 (N, 32, 32, 3), labels, names of the classes."""
     source = data if data.name == "cifar-10-batches-bin" else data / "cifar-10-batches-bin"
     folder.mkdir()
@@ -68,7 +68,7 @@ def lay_out(data: Path, folder: Path) -> None:
 
 
 def run(script: Path, folder: Path, num_runs: int, limit_s: float) -> tuple[list[tuple[float, float]], list[str]]:
-    """Accuracy and seconds of each run after the first, and all that was printed."""
+    """Returns accuracy and seconds of each run after the first, and the lines that were printed."""
     process = subprocess.Popen(
         [sys.executable, "-u", str(script)],
         cwd=folder,
@@ -78,26 +78,26 @@ def run(script: Path, folder: Path, num_runs: int, limit_s: float) -> tuple[list
         text=True,
         errors="replace",
     )
-    late = threading.Timer(limit_s, process.kill)
-    late.start()
+    timer = threading.Timer(limit_s, process.kill)
+    timer.start()
     rows: list[tuple[float, float]] = []
     lines: list[str] = []
     try:
         assert process.stdout is not None
-        for row in read_runs(kept(process.stdout, lines)):
+        for row in read_runs(recorded(process.stdout, lines)):
             rows.append(row)
             print(f"{script.stem}: accuracy {row[0]:.4f}, {row[1]:.3f} s", flush=True)
             if len(rows) == num_runs + 1:
                 break
     finally:
-        late.cancel()
+        timer.cancel()
         process.kill()
         process.wait()
     return rows[1:], lines
 
 
-def kept(lines: Iterable[str], seen: list[str]) -> Iterator[str]:
-    """The lines, each noted."""
+def recorded(lines: Iterable[str], seen: list[str]) -> Iterator[str]:
+    """Yields the lines and appends them to `seen`."""
     for line in lines:
         if line.strip():
             seen.append(line.strip())
@@ -105,7 +105,7 @@ def kept(lines: Iterable[str], seen: list[str]) -> Iterator[str]:
 
 
 def read_runs(lines: Iterable[str]) -> Iterator[tuple[float, float]]:
-    """Accuracy and seconds of each run of a table as these scripts print it."""
+    """Yields accuracy and seconds of each run in a table as these scripts print it."""
     headings: list[str] = []
     for line in lines:
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]

@@ -1,10 +1,10 @@
-"""The plain loop that trains a tagger in many projects, as a baseline: DataLoader, a collator that pads, AdamW, nothing tuned.
+"""The plain loop that trains a tagger in many projects, as a baseline: DataLoader, padding collator, AdamW, nothing tuned.
 
-    python benchmarks/tagger_loop.py --bf16 data=conll2003 data.root=FOLDER model=bert_tagger model.checkpoint=FOLDER
+    python -m benchmarks.tagger_loop --bf16 data=conll2003 data.root=DIRECTORY model=bert_tagger model.checkpoint=DIRECTORY
 
-The encoder, the sentences and the batch are those of the overrides. Random batches padded to their longest sentence, autocast
-with --bf16 and float32 otherwise, gradients clipped at norm 1, the loss read in every step as those loops do for their bar.
-Prints one line of JSON; tokens are real ones.
+Encoder, sentences and batch size come from the overrides. Random batches padded to their longest sentence, autocast with
+--bf16 and float32 otherwise, gradients clipped at norm 1, the loss read in every step as those loops do for their progress
+bar. Prints one line of JSON; tokens are counted without padding.
 
 Source: the loop of "Token classification" in the Hugging Face course, without its Accelerator.
 """
@@ -19,8 +19,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from dataloader_loop import load
-from hf_trainer import NUM_FIRST, Sentences, Tagger
 from tokenizers import Tokenizer
 from torch.utils.data import DataLoader
 from transformers import DataCollatorForTokenClassification, PreTrainedTokenizerFast
@@ -29,6 +27,8 @@ from arclight.benchmark.training_step import compose
 from arclight.config.instantiate import build
 from arclight.text.datamodule import TokenDataModule
 from arclight.text.info import TokenInfo
+from benchmarks.dataloader_loop import load
+from benchmarks.hf_trainer import NUM_WARMUP, Sentences, Tagger
 
 
 def main() -> None:
@@ -65,15 +65,15 @@ def main() -> None:
 
 
 def train(net: Tagger, loader: Iterable[Any], num_steps: int, device: torch.device, *, is_bf16: bool) -> dict[str, float]:
-    """The loop itself."""
+    """Runs the loop and returns its speed."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=5e-5)
     began, step, samples, tokens, running_loss = 0.0, 0, 0, 0, 0.0
-    while step < NUM_FIRST + num_steps:
+    while step < NUM_WARMUP + num_steps:
         for batch in loader:
-            if step == NUM_FIRST:  # the device has done all before: the loss was read
+            if step == NUM_WARMUP:  # the device has finished all before: the loss was read
                 began, samples, tokens = time.perf_counter(), 0, 0
             samples += len(batch["input_ids"])
-            tokens += int(batch["attention_mask"].sum())  # on the host still
+            tokens += int(batch["attention_mask"].sum())  # still on the host
             moved = {name: tensor.to(device) for name, tensor in batch.items()}
             with torch.autocast(device.type, dtype=torch.bfloat16) if is_bf16 else nullcontext():
                 loss = net(moved["input_ids"], moved["attention_mask"], moved["labels"])["loss"]
@@ -83,7 +83,7 @@ def train(net: Tagger, loader: Iterable[Any], num_steps: int, device: torch.devi
             optimizer.zero_grad()
             running_loss += loss.item()
             step += 1
-            if step == NUM_FIRST + num_steps:
+            if step == NUM_WARMUP + num_steps:
                 break
     if device.type == "cuda":
         torch.cuda.synchronize()

@@ -1,1 +1,1 @@
-"""How fast it is on this machine: measured side by side in one call, every raw value kept in benchmarks/results/."""
+"""Speed of the user's own config on this machine: interleaved rounds, medians with their spread, one result file for each."""

@@ -1,19 +1,9 @@
-"""What is measured and how it is kept: interleaved rounds, medians with their spread, one JSON file per benchmark.
+"""Measures cases in interleaved rounds and stores the values, one JSON file for each benchmark.
 
-A result file holds, under these keys:
-
-    benchmark     its name, such as "scaling"
-    command       what to type to get it again
-    date          when it ended, UTC, ISO 8601
-    num_rounds    how often each case was measured (n)
-    device        name of the processor or GPU
-    hardware      facts of the machine, as hardware.probe gives them
-    machine       what it can do at most, measured in the same call: threads, FLOP/s of its products by precision, bytes/s
-    plan          what `auto` takes on this machine: by setting, value and reason
-    python, system, packages, git       versions; commit, and whether files differed from it
-    settings      of the benchmark: overrides, sizes, FLOPs
-    cases         a list; each with a name, its settings, and figures by name: unit, values (one per round), median, low, high;
-                  a case that could not be measured has no figures and says why under `missing`
+Its keys: `benchmark`, `command` (repeats it), `date` (its end, UTC), `num_rounds`, `device`, `hardware` (hardware info),
+`machine` (measured peaks), `plan` (what `auto` chooses here, with reasons), `python`, `system`, `packages`, `git`, `settings`
+(of the benchmark) and `cases`: a list, each with `name`, `settings`, and `figures` by name with `unit`, `values` (one per
+round), `median`, `low`, `high`; a case that could not be measured has no figures and a reason under `missing`.
 """
 
 from __future__ import annotations
@@ -30,14 +20,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rich.table import Table
+from rich.text import Text
+
 from arclight import hardware
-from arclight.benchmark.options import check_counts
+from arclight.benchmark.command_line import Log
 from arclight.config.locations import CONF, alternatives
-from arclight.errors import InputError
 from arclight.hardware.peak_measurement import MeasuredPeaks
 from arclight.runs.run_directory import collect_environment, run_git
 
 RESULTS = CONF.parent / "benchmarks" / "results"
+# how figures are shown in tables
+FRACTIONS = ("data_wait", "mfu")
+WITHOUT_RANGE = ("step", "flops", "first_step")
 
 T = TypeVar("T")
 
@@ -51,28 +46,18 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """Median of the rounds."""
         return statistics.median(self.values)
 
-    @property
-    def low(self) -> float:
-        """The least."""
-        return min(self.values)
-
-    @property
-    def high(self) -> float:
-        """The greatest."""
-        return max(self.values)
-
     def to_text(self, digits: int = 3) -> str:
-        """The median and, where there are several values, what they lie between; at least so many significant digits."""
-        spread = f" ({significant(self.low, digits)} to {significant(self.high, digits)})" if len(self.values) > 1 else ""
-        return significant(self.median, digits) + spread
+        """Returns the median and, of several values, their range, with at least so many significant digits."""
+        low, middle, high = (significant(value, digits) for value in (min(self.values), self.median, max(self.values)))
+        return f"{middle} ({low} to {high})" if len(self.values) > 1 else middle
 
 
 @dataclass(frozen=True)
 class Case:
-    """One of the things compared: its settings and what was measured of it, or why nothing was."""
+    """One of the things compared: its settings and figures, or why it was not measured."""
 
     name: str
     settings: dict[str, Any]
@@ -82,72 +67,68 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What a benchmark found; `facts` is everything but the cases, as the docstring of this module lists it."""
+    """What a benchmark measured; `metadata` is everything in the file but the name and the cases."""
 
     benchmark: str
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     cases: tuple[Case, ...]
 
     def to_plain(self) -> dict[str, Any]:
-        """As the file holds it."""
-        return {"benchmark": self.benchmark, **self.facts, "cases": [case_to_plain(case) for case in self.cases]}
+        """Returns the content of the result file."""
+        cases = [asdict(case) for case in self.cases]
+        for case in cases:
+            if case["missing"] is None:
+                del case["missing"]
+            for figure in case["figures"].values():
+                values = figure["values"]
+                figure |= {"median": statistics.median(values), "low": min(values), "high": max(values)}
+        return {"benchmark": self.benchmark, **self.metadata, "cases": cases}
 
 
 def significant(value: float, digits: int) -> str:
-    """The value with so many significant digits, whole numbers never cut."""
+    """Returns the value with so many significant digits; digits before the point are never dropped."""
     decimals = max(0, digits - len(str(int(abs(value)))) + (1 if abs(value) < 1 else 0))
     return f"{value:,.{decimals}f}"
 
 
-def interleave(cases: Mapping[str, Callable[[], T]], num_rounds: int) -> dict[str, list[T]]:
-    """What each case gives in each round.
+def interleave(cases: Mapping[str, Callable[[], T]], num_rounds: int, log: Log = lambda line: None) -> dict[str, list[T]]:
+    """Calls each case once in each round, so that a machine that slows down slows all alike, and returns its values.
 
-    Every case is measured once in a round, so that a machine that slows down slows all alike; each round begins with another
-    one, so that none always comes first.
-
-    Raises:
-        InputError: for less than one round.
+    Each round begins with another case.
     """
-    check_counts({"--repeats": num_rounds})
     names = list(cases)
     measured: dict[str, list[T]] = {name: [] for name in names}
     for number in range(num_rounds):
         first = number % max(1, len(names))
         for name in names[first:] + names[:first]:
+            log(name)
             measured[name].append(cases[name]())
     return measured
 
 
 def ratio(over: Figure, under: Figure, *, factor: float = 1.0) -> Figure:
-    """Round by round `factor` * over / under: what drifts from round to round drops out."""
+    """Returns `factor` * over / under round by round, which cancels drift between rounds."""
     return Figure(tuple(factor * a / b for a, b in zip(over.values, under.values, strict=True)), "")
 
 
 def command_of(arguments: Sequence[str]) -> str:
-    """What to type in the checkout to measure it again: of a program's own arguments those that do not say where results go."""
-    program, root = Path(arguments[0]).resolve(), CONF.parent
-    named = [str(program.relative_to(root))] if program.is_relative_to(root / "benchmarks") else ["-m", "arclight"]
-    kept = [
+    """Returns the command that repeats a measurement in the checkout, without the option `--output`."""
+    program, programs = Path(arguments[0]).resolve(), CONF.parent / "benchmarks"
+    module = f"benchmarks.{program.stem}" if program.is_relative_to(programs) else "arclight"
+    repeated = [
         argument
         for before, argument in itertools.pairwise(arguments)
         if before != "--output" and argument != "--output" and not argument.startswith("--output=")
     ]
-    return shlex.join(["python", *named, *kept])
+    return shlex.join(["python", "-m", module, *repeated])
 
 
-def gather_facts(
-    machine: MeasuredPeaks, plan: Mapping[str, Any], settings: Mapping[str, Any], *, num_rounds: int
-) -> dict[str, Any]:
-    """Where, when and with what it was measured.
-
-    Args:
-        machine: what it can do at most.
-        plan: as hardware.plan gives it; whatever it holds is kept.
-        settings: of the benchmark.
-        num_rounds: how often each case was measured.
-    """
+def make_result(
+    name: str, cases: Sequence[Case], machine: MeasuredPeaks, plan: Mapping[str, Any], settings: Any, *, num_rounds: int
+) -> Result:
+    """Returns the cases with where, when and with what they were measured, as plain values; `settings` are the benchmark's."""
     known = collect_environment(hardware.probe())
-    facts = {
+    metadata = {
         "command": command_of(sys.argv),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "num_rounds": num_rounds,
@@ -161,68 +142,45 @@ def gather_facts(
         "git": {"commit": known["git"]["commit"], "is_clean": not run_git(["status", "--porcelain"])},
         "settings": dict(settings),
     }
-    plain: dict[str, Any] = json.loads(json.dumps(facts, default=str))  # as it will come back from the file
-    return plain
-
-
-def check_output(output: Path | None) -> None:
-    """Before minutes of measuring: whether there will be a place for the result.
-
-    Raises:
-        InputError: when `output` lies in no folder.
-    """
-    if output is not None and not output.parent.is_dir():
-        raise InputError(f"--output {output}: there is no folder {output.parent}; make it first")
+    # plain values, equal to those that are read back from the file
+    return Result(name, json.loads(json.dumps(metadata, default=str)), tuple(cases))
 
 
 def write_result(result: Result, output: Path | None) -> Path:
-    """Writes the file and says where: `output`, or `<benchmark>-<device>-<date>.json` in RESULTS, never over another one."""
+    """Writes the result to `output`, or to a new file `<benchmark>-<device>-<date>.json` in RESULTS, and returns its path."""
     if output is None:
         RESULTS.mkdir(parents=True, exist_ok=True)
-        name = f"{slug(result.benchmark)}-{slug(result.facts['device'])}-{result.facts['date'][:10]}"
+        described = f"{result.benchmark}-{result.metadata['device']}".lower()
+        name = f"{re.sub('[^a-z0-9]+', '-', described).strip('-')}-{result.metadata['date'][:10]}"
         files = (Path(f"{path}.json") for path in alternatives(RESULTS / name))
         output = next(file for file in files if not file.exists())
     output.write_text(json.dumps(result.to_plain(), indent=2, default=str) + "\n", encoding="utf-8")
     return output
 
 
-def read_result(path: Path) -> Result:
-    """The result that `write_result` wrote.
-
-    Raises:
-        InputError: when the file is not there or is none.
-    """
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-        cases = tuple(case_from_plain(case) for case in plain.pop("cases"))
-        return Result(plain.pop("benchmark"), plain, cases)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is no result of a benchmark: {error}") from error
-
-
-def case_to_plain(case: Case) -> dict[str, Any]:
-    """As the file holds it: figures with their median and spread spelled out."""
-    figures = {
-        name: {
-            "unit": figure.unit,
-            "median": figure.median,
-            "low": figure.low,
-            "high": figure.high,
-            "values": list(figure.values),
-        }
-        for name, figure in case.figures.items()
-    }
-    return {"name": case.name, "settings": case.settings, "figures": figures} | (
-        {} if case.missing is None else {"missing": case.missing}
-    )
+def to_table(result: Result, headings: Mapping[str, str], *, settings: Sequence[str] = (), notes: Sequence[str] = ()) -> Table:
+    """Returns a row for each measured case: `settings` of the case, then the figures of `headings` that any case has."""
+    metadata = result.metadata
+    missing = [f"{case.name}: {case.missing}" for case in result.cases if case.missing is not None]
+    table = Table(title_justify="left", caption_justify="left")
+    table.title = Text(f"{result.benchmark} on {metadata['device']}, n = {metadata['num_rounds']}")
+    flops = ", ".join(f"{name} {significant(value / 1e9, 3)}" for name, value in metadata["machine"]["flops"].items())
+    copied = significant(metadata["machine"]["copy_bytes_per_s"] / 1e9, 3)
+    table.caption = Text("\n".join([*notes, f"measured peaks, GFLOP/s: {flops}; copy {copied} GB/s", *missing]))
+    shown = {name: text for name, text in headings.items() if any(name in case.figures for case in result.cases)}
+    for heading in ("", *settings, *shown.values()):
+        table.add_column(heading, justify="right" if heading in shown.values() else "left")
+    for case in result.cases:
+        if case.missing is None:
+            known = [str(case.settings.get(name, "")) for name in settings]
+            table.add_row(Text(case.name), *known, *(cell(case.figures.get(name), name) for name in shown))
+    return table
 
 
-def case_from_plain(plain: Mapping[str, Any]) -> Case:
-    """The inverse of `case_to_plain`; medians and spread follow from the values."""
-    figures = {name: Figure(tuple(figure["values"]), figure["unit"]) for name, figure in plain["figures"].items()}
-    return Case(plain["name"], plain["settings"], figures, plain.get("missing"))
-
-
-def slug(name: str) -> str:
-    """The name in small letters, digits and single hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+def cell(figure: Figure | None, name: str) -> str:
+    """Returns the text of a figure by its name: a percentage of fractions of a whole, a median, or a median with its range."""
+    if figure is None:
+        return ""
+    if name in FRACTIONS or name.endswith("_share"):
+        return f"{figure.median:.0%}"
+    return significant(figure.median, 3) if name in WITHOUT_RANGE else figure.to_text()

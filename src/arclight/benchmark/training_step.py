@@ -1,47 +1,100 @@
-"""One training step of a real task on a real batch: forward, backward and update, and the arithmetic in it."""
+"""One training step of a config on a real batch, the FLOPs in it, and settings of torch that change its speed."""
 
 from __future__ import annotations
 
-import copy
 import inspect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import seed_everything
 from torch import Tensor
 
-from arclight.benchmark.backend import Backend, applied, autocast
-from arclight.callbacks.flops import count_flops
+from arclight.benchmark.command_line import Log
+from arclight.callbacks.flops import count_useful
 from arclight.checkpoint.contents import build_module
 from arclight.config.compose import compose_with_hydra, explain_config_errors, to_run_config
-from arclight.config.instantiate import build, find_target
+from arclight.config.instantiate import build, parameters_of
 from arclight.data.datamodule import DataModule
-from arclight.errors import InputError
-from arclight.images.info import ImageBatch, ImageInfo
-from arclight.interfaces import DataInfo
+from arclight.errors import InputError, first_line
+from arclight.hardware.peak_measurement import PRECISIONS, float32_precision, seconds_of
+from arclight.interfaces import DataInfo, loss_in, num_positions, num_samples, training_step_args, unit_counts, work_units
 from arclight.modules.supervised import SupervisedModule
-from arclight.text.info import TokenBatch
 
-# By the kind of data a model learns from: data made on the spot, and what else makes a net of a usual size without a download.
-MADE_IMAGES = {"data": "synthetic_images", "data.batch_size": "64"}
-MADE_TEXT = {
-    "data": "synthetic_text",
-    "data.batch_size": "16",
-    "optimizer": "adamw",
-    "model.checkpoint": "null",
-    "model.num_hidden_layers": "4",
-    "model.hidden_size": "256",
-    "model.num_attention_heads": "4",
-}
-NUM_BATCHES = 50  # of which the one of middle length is taken
+NUM_BATCHES = 50  # of which the one of median size is measured
+NUM_WARMUP = 3  # calls before anything is measured: compilers, allocators and cuDNN's search
+SWITCHES = ("cudnn_benchmark", "channels_last", "compile")
+
+Call = TypeVar("Call", bound=Callable[[], object])
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One combination of settings; the defaults are the plain one, which every device offers."""
+
+    precision: str = "fp32"  # of PRECISIONS; float32 throughout, while torch's own default lets convolutions use TF32
+    cudnn: bool = True
+    cudnn_benchmark: bool = False
+    channels_last: bool = False  # memory format of images and filters
+    compile: bool = False
+
+    @property
+    def name(self) -> str:
+        """What differs from the plain combination."""
+        differences = [self.precision] if self.precision != "fp32" else []
+        differences += ["cudnn off"] if not self.cudnn else []
+        differences += [switch.replace("_", " ") for switch in SWITCHES if getattr(self, switch)]
+        return " + ".join(differences) or "plain"
+
+
+@contextmanager
+def applied(backend: Backend) -> Iterator[None]:
+    """Context manager that sets the process-wide settings of the backend and restores them afterwards."""
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.enabled, cudnn.benchmark
+    cudnn.enabled, cudnn.benchmark = backend.cudnn, backend.cudnn_benchmark
+    try:
+        with float32_precision(allow_tf32=PRECISIONS[backend.precision].has_tf32):
+            yield
+    finally:
+        cudnn.enabled, cudnn.benchmark = before
+
+
+def autocast(backend: Backend, device: torch.device) -> AbstractContextManager[None]:
+    """Returns the context of the forward pass, as Lightning's mixed precision has it."""
+    dtype = PRECISIONS[backend.precision].dtype
+    if dtype == torch.float32:
+        return nullcontext()
+    context: AbstractContextManager[None] = torch.autocast(device.type, dtype=dtype, cache_enabled=False)
+    return context
+
+
+def warm_up(
+    makers: Mapping[str, Callable[[], Call]], device: torch.device, log: Log
+) -> tuple[dict[str, Call], dict[str, float], dict[str, str]]:
+    """Makes every call and calls it; returns calls, seconds of each first one, and errors of those that failed, by name."""
+    calls: dict[str, Call] = {}
+    first_s: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    for name, make in makers.items():
+        log(f"first calls: {name}")
+        try:
+            call = make()
+            first_s[name] = seconds_of(call, 1, device)
+            seconds_of(call, NUM_WARMUP - 1, device)
+            calls[name] = call
+        except Exception as error:  # whatever a compiler or a kernel raises: the others can still be measured
+            failed[name] = f"failed: {type(error).__name__}: {first_line(error)}"
+    return calls, first_s, failed
 
 
 class Work(NamedTuple):
-    """What is in a batch: samples, subwords that are no padding, positions with padding (both 0 for images)."""
+    """What a batch holds: samples, tokens without padding, positions with padding (both 0 where it does not say)."""
 
     samples: int
     tokens: int
@@ -50,126 +103,107 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """The config, the facts of its data, and one training batch of it; a float `flops` is one step's, forward and backward.
+    """A config, the metadata of its data, and one training batch of it.
 
-    FLOPs are those of matrix products and convolutions. Of text they are those of the real subwords: padding is no work.
+    `flops` are those of the matrix products and convolutions of one step, forward and backward, padding left out; None where
+    they cannot be counted.
     """
 
     overrides: tuple[str, ...]
     settings: dict[str, Any]
     data_info: DataInfo
-    batch: ImageBatch | TokenBatch
+    batch: Any
     work: Work
-    flops: float
+    flops: float | None
 
 
-def with_defaults(overrides: Sequence[str], defaults: dict[str, str]) -> list[str]:
-    """The overrides, after those defaults that they leave standing: `data=...` drops the defaults below `data`, too."""
+def with_defaults(overrides: Sequence[str], defaults: Mapping[str, str]) -> list[str]:
+    """Returns the overrides after the defaults that they leave in force: `data=...` drops the defaults below `data`, too."""
     given = {key_of(override) for override in overrides}
-    kept = [f"{key}={value}" for key, value in defaults.items() if key not in given and key.partition(".")[0] not in given]
-    return [*kept, *overrides]
+    used = [f"{key}={value}" for key, value in defaults.items() if key not in given and key.partition(".")[0] not in given]
+    return [*used, *overrides]
 
 
 def key_of(override: str) -> str:
-    """What it overrides, without the signs of Hydra before it."""
+    """Returns the key of an override, without Hydra's signs before it."""
     return override.lstrip("+~").partition("=")[0]
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
-    """The settings that `python train.py OVERRIDES...` would run with; no folder is made.
+    """Returns the settings of `python train.py OVERRIDES...`; creates no run directory.
 
     Raises:
-        InputError: for a mistake in the overrides.
+        InputError: for an error in the overrides.
     """
     with explain_config_errors(overrides), compose_with_hydra(overrides) as config:
         return to_run_config(config, Path(), started=0.0).settings
 
 
-def made_data(model: str) -> dict[str, str]:
-    """Overrides that give a model data made on the spot, of the kind that it learns from.
-
-    Raises:
-        InputError: when there is no such model.
-    """
-    settings = compose([f"model={model}"])
-    kind = find_target(settings["module"]["_target_"], "module").info_type
-    return {"model": model, **(MADE_IMAGES if kind is ImageInfo else MADE_TEXT)}
-
-
 def make_sample(overrides: Sequence[str]) -> Sample:
-    """Config, data and batch of these overrides.
+    """Composes the config, loads its data and returns a training batch of median size.
 
     Raises:
-        InputError: for a mistake in the overrides, or an epoch without a whole batch.
+        InputError: for an error in the overrides, or a training split without a whole batch.
     """
     settings = compose(overrides)
     data: DataModule = build(settings["data"], "data", {"seed": settings["seed"]})
     data.prepare_data()
     data.setup("fit")
-    if data.num_train < data.batch_size:
-        raise InputError(f"data.batch_size={data.batch_size} is larger than the training split of {data.num_train} samples")
-    batches = itertools.islice(data.train_dataloader(), NUM_BATCHES)
-    by_length = sorted(batches, key=lambda batch: batch.input_ids.numel() if isinstance(batch, TokenBatch) else 0)
-    batch: ImageBatch | TokenBatch = by_length[len(by_length) // 2]  # neither the longest sentences nor the shortest
+    batches = sorted(itertools.islice(data.train_dataloader(), NUM_BATCHES), key=lambda batch: sum(unit_counts(batch).values()))
+    if not batches:
+        raise InputError(f"data.batch_size={settings['data'].get('batch_size')} is larger than the training split")
     assert data.data_info is not None
-    if isinstance(batch, TokenBatch):
-        work = Work(len(batch.indices), batch.num_tokens, batch.input_ids.numel())
-    else:
-        work = Work(len(batch.indices), 0, 0)
-    flops = count_flops(build_module(settings, data.data_info), batch)
-    real_share = work.tokens / work.positions if work.positions else 1.0
-    return Sample(tuple(overrides), settings, data.data_info, batch, work, flops * real_share)
+    batch = batches[len(batches) // 2]
+    work = Work(num_samples(batch), sum(unit_counts(batch).values()), num_positions(batch))
+    per_unit = count_useful(build_module(settings, data.data_info), batch)
+    flops = None if per_unit is None else sum(per_unit[unit] * count for unit, count in work_units(batch).items())
+    return Sample(tuple(overrides), settings, data.data_info, batch, work, flops)
 
 
-def on_device(batch: Any, device: torch.device) -> Any:
-    """The batch with its tensors there."""
-    return batch._make(part.to(device) if isinstance(part, Tensor) else part for part in batch)
+def takes_channels_last(settings: Mapping[str, Any]) -> bool:
+    """Returns whether the LightningModule of the config has the option `channels_last`."""
+    return "channels_last" in parameters_of(settings["module"]["_target_"], "module")
 
 
-def loss_of(task: SupervisedModule, batch: Any) -> Tensor:
-    """The loss of a training step."""
-    loss = task.training_step(batch)
-    assert isinstance(loss, Tensor)
-    return loss
+def module_for(sample: Sample, backend: Backend, device: torch.device) -> SupervisedModule:
+    """Returns the module of the config with the backend's memory format, seeded, its net compiled if the backend says so."""
+    seed_everything(sample.settings["seed"], verbose=False)
+    module = build_module(sample.settings, sample.data_info, channels_last=backend.channels_last).to(device)
+    if backend.compile:
+        module.net.compile()
+    return module
 
 
 class TrainingStep:
-    """Call it to take one step, as training would take it with this backend.
+    """Takes one training step on the sample's batch each time it is called, with the settings of the backend.
 
-    Args:
-        sample: config and batch; every step takes the same batch.
-        backend: the switches.
-        device: where.
+    `is_frozen` sets the learning rate to 0, so that every step does the same work: a net that has learned its batch computes
+    with denormal numbers, which are slow.
     """
 
-    def __init__(self, sample: Sample, backend: Backend, device: torch.device) -> None:
+    def __init__(self, sample: Sample, backend: Backend, device: torch.device, *, is_frozen: bool = False) -> None:
         self.backend, self.device = backend, device
-        seed_everything(sample.settings["seed"], verbose=False)
-        task = build_module(with_layout(sample.settings, sample.data_info, backend), sample.data_info).to(device)
-        self.task: SupervisedModule = task.train()
-        if backend.compile:
-            task.net.compile()
-        self.batch = on_device(sample.batch, device)
-        # no scaler and no fused update together: training has it so
+        self.module = module_for(sample, backend, device).train()
+        self.batch = move_data_to_device(sample.batch, device)
+        # like training, which never combines a gradient scaler with a fused update
         self.scaler = torch.amp.GradScaler(device.type, enabled=backend.precision == "fp16")
-        takes_fused = "fused" in inspect.signature(task.make_optimizer.func).parameters
-        given = {"fused": True} if takes_fused and backend.precision != "fp16" else {}
-        self.optimizer = task.make_optimizer(task.net.parameters(), **given)
+        takes_fused = "fused" in inspect.signature(self.module.make_optimizer.func).parameters
+        fused = {"fused": True} if takes_fused and backend.precision != "fp16" else {}
+        self.optimizer = self.module.make_optimizer(self.module.net.parameters(), **fused)
+        for group in self.optimizer.param_groups if is_frozen else ():
+            group["lr"] = 0.0
 
     def __call__(self) -> None:
         with applied(self.backend):
             with autocast(self.backend, self.device):
-                loss = loss_of(self.task, self.batch)
-            self.scaler.scale(loss).backward()  # both as they are where the scaler is off
+                loss = loss_of(self.module, self.batch)
+            self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad(set_to_none=True)
 
 
-def with_layout(settings: dict[str, Any], data_info: DataInfo, backend: Backend) -> dict[str, Any]:
-    """The settings with the backend's memory layout, for images."""
-    if not isinstance(data_info, ImageInfo):
-        return settings
-    changed = copy.deepcopy(settings)
-    changed["module"]["channels_last"] = backend.channels_last
-    return changed
+def loss_of(module: SupervisedModule, batch: Any) -> Tensor:
+    """Returns the loss of a training step."""
+    loss: Tensor = loss_in(module.training_step(*training_step_args(module, batch)))
+    return loss

@@ -28,7 +28,7 @@ ALLOWED_PACKAGES = (
     *("project.data", "project.models", "project.lightning_modules"),
     *("arclight.images", "arclight.text", "arclight.data", "arclight.modules", "arclight.optim", "arclight.callbacks"),
     *("arclight.loggers", "arclight.checkpoint.last_checkpoint"),
-    *("arclight.benchmark.communication", "arclight.benchmark.record_clock"),  # callbacks that measure
+    *("benchmarks.communication", "benchmarks.records"),  # callbacks that measure
     *("lightning.pytorch.Trainer", "lightning.pytorch.trainer.trainer"),  # the same class, by its two names
     *("lightning.pytorch.callbacks", "lightning.pytorch.loggers", "lightning.pytorch.profilers"),
     *("lightning.pytorch.strategies", "lightning.pytorch.plugins", "lightning.fabric.plugins"),

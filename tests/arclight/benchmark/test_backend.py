@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from arclight.benchmark.backend import Backend, applied, autocast
+from arclight.benchmark.training_step import Backend, applied, autocast
 
 
 def switches() -> tuple[str, bool, bool, bool]:

@@ -1,4 +1,4 @@
-"""Which runs are compared, and what their times make of efficiency, overhead and communication."""
+"""Which runs are compared, and what their times give for speed-up and efficiency."""
 
 from __future__ import annotations
 
@@ -8,33 +8,17 @@ import pytest
 
 from arclight import hardware
 from arclight.benchmark import scaling
-from arclight.benchmark.scaling import Job, Wish, common_overrides, measure_scaling, plan_jobs, to_cases, untouched
-from arclight.benchmark.train_process import Trained
-from arclight.config.compose import compose_with_hydra
-from arclight.config.locations import CONF
+from arclight.benchmark.scaling import Options, device_counts, plan_jobs, to_cases, without_keys
+from arclight.benchmark.train import steady
+from arclight.benchmark.training_step import compose
 from arclight.errors import InputError
-from arclight.hardware.peak_measurement import MeasuredPeaks
 
-MACHINE = MeasuredPeaks("cpu", "Some CPU, 4 threads", 4, {"fp32": 1e11, "bf16": 4e11}, 2e10)
 LAPTOP = hardware.HardwareInfo(num_cores=4, memory_bytes=2**33)
 SERVER = hardware.HardwareInfo(num_cores=16, memory_bytes=2**37, gpus=(hardware.Gpu("A100", 2**36, (8, 0)),) * 4)
-COMMUNICATION = {
-    "world_size": 2,
-    "gradient_bytes": 8_000_000,
-    "num_buckets": 2,
-    "with_ms": [12.0, 14.0, 13.0],
-    "without_ms": [10.0, 11.0, 12.0],
-    "in_flight_ms": [6.0, 5.0, 7.0],
-    "all_reduce_ms": [4.0, 5.0, 6.0],
-}
-
-
-def jobs_of(wish: Wish, hardware_info: hardware.HardwareInfo, *, is_cpu: bool, batch_size: int = 64) -> list[Job]:
-    return plan_jobs(wish, is_cpu=is_cpu, hardware_info=hardware_info, batch_size=batch_size)
 
 
 def test_the_runs_on_a_cpu() -> None:
-    jobs = jobs_of(Wish(devices=(1, 2, 4)), LAPTOP, is_cpu=True)
+    jobs = plan_jobs((1, 2, 4), 4, 64, is_cpu=True)
     assert [(job.name, job.num_threads, job.batch_size) for job in jobs] == [
         ("1 process, 4 threads", 4, 64),
         ("1 process, 2 threads", 2, 64),
@@ -44,120 +28,73 @@ def test_the_runs_on_a_cpu() -> None:
         ("4 processes, strong", 1, 64),
         ("4 processes, weak", 1, 256),
     ]
-    assert jobs[2].overrides[:4] == ("trainer=cpu", "strategy=ddp_cpu", "trainer.devices=2", "data.batch_size=64")
+    assert jobs[2].overrides == ("trainer=cpu", "strategy=ddp_cpu", "trainer.devices=2", "data.batch_size=64")
     assert jobs[0].overrides == ("trainer=cpu", "strategy=single", "data.batch_size=64")
 
 
 def test_the_runs_on_gpus() -> None:
-    jobs = jobs_of(Wish(with_untuned=True), SERVER, is_cpu=False, batch_size=48)
+    jobs = plan_jobs(device_counts(None, SERVER, is_cpu=False), 16, 48, is_cpu=False)
     assert [job.name for job in jobs] == [
-        *("untuned", "1 GPU", "2 GPUs, strong", "2 GPUs, weak", "3 GPUs, strong", "3 GPUs, weak", "4 GPUs, strong"),
-        "4 GPUs, weak",
+        *("1 GPU", "2 GPUs, strong", "2 GPUs, weak", "3 GPUs, strong", "3 GPUs, weak", "4 GPUs, strong", "4 GPUs, weak"),
     ]
-    assert jobs[0].overrides[-4::3] == ("precision=fp32", "++hardware.compile=false")
-    assert jobs[2].overrides[:3] == ("trainer=gpu", "strategy=ddp", "trainer.devices=2")
+    assert jobs[1].overrides[:3] == ("trainer=gpu", "strategy=ddp", "trainer.devices=2")
 
 
-def test_the_runs_of_the_overhead() -> None:
-    jobs = jobs_of(Wish(only_overhead=True), LAPTOP, is_cpu=True)
-    assert [(job.kind, job.num_threads) for job in jobs] == [("one", 4), ("ddp", 4)]
-    assert jobs[1].overrides == ("trainer=cpu", "strategy=ddp_cpu", "trainer.devices=1", "data.batch_size=64")
+def test_every_command_composes() -> None:
+    common = steady(["data=synthetic_images", "data.batch_size=32", "precision=fp32"], 60)
+    for job in plan_jobs((1, 2), 4, 64, is_cpu=True):
+        settings = compose([*without_keys(common, job.overrides), *job.overrides])
+        assert settings["data"]["batch_size"] == job.batch_size
+        assert settings["trainer"]["max_steps"] == 70
 
 
-@pytest.mark.parametrize("task", ["images", "text"])
-@pytest.mark.parametrize("extra", [(), ("precision=fp32", "trainer.max_epochs=2")])
-def test_every_command_composes(task: str, extra: tuple[str, ...]) -> None:
-    wish = Wish(task=task, overrides=extra, with_untuned=True)
-    common = common_overrides(wish, 128)
-    for job in jobs_of(wish, LAPTOP, is_cpu=True):
-        with compose_with_hydra([*untouched(common, job), *job.overrides]) as config:
-            assert config.data.batch_size == job.batch_size
-            assert config.data.num_train == 70 * 128
-            assert config.trainer.limit_train_batches == 70
-            assert not config.logger
-    assert (CONF.parent / "train.py").is_file()
+def run(step_ms: float, batch_size: int, **results: float) -> dict[str, Any]:
+    return {"train/step_ms": step_ms, "train/samples_per_s": 1000 * batch_size / step_ms, **results}
 
 
-def trained(step_ms: float, batch_size: int, communication: dict[str, Any] | None = None) -> Trained:
-    results = {"train/step_ms": step_ms, "train/samples_per_s": 1000 * batch_size / step_ms}
-    return Trained(results, communication or {})
-
-
-def test_efficiency_of_made_up_times() -> None:
-    jobs = jobs_of(Wish(devices=(1, 2), with_untuned=True), LAPTOP, is_cpu=True)
+def test_efficiency_of_given_times() -> None:
+    jobs = plan_jobs((1, 2), 4, 64, is_cpu=True)
     measured = {
-        "untuned": [trained(100, 64), trained(100, 64)],
-        "1 process, 4 threads": [trained(40, 64), trained(80, 64)],
-        "1 process, 2 threads": [trained(60, 64), trained(120, 64)],
-        "2 processes, strong": [trained(40, 64, COMMUNICATION), trained(80, 64, COMMUNICATION)],
-        "2 processes, weak": [trained(80, 128, COMMUNICATION), trained(160, 128, COMMUNICATION)],
+        "1 process, 4 threads": [run(40, 64, **{"train/tflops": 0.0016}), run(80, 64, **{"train/tflops": 0.0008})],
+        "1 process, 2 threads": [run(60, 64), run(120, 64)],
+        "2 processes, strong": [run(40, 64), run(80, 64)],
+        "2 processes, weak": [run(80, 128), run(160, 128)],
     }
-    found = to_cases(jobs, measured, flops=("train/samples_per_s", 1e6), machine=MACHINE, precision="bf16-mixed")
-    figures = {case.name: case.figures for case in found}
+    figures = {case.name: case.figures for case in to_cases(jobs, measured, {job.name: 4e11 for job in jobs})}
     assert figures["2 processes, strong"]["efficiency"].values == (0.75, 0.75)  # 60 / (2 * 40): over as many threads each
     assert figures["2 processes, weak"]["efficiency"].values == (0.75, 0.75)  # 60 / 80
     assert figures["2 processes, strong"]["speedup"].values == (1, 1)  # over one process with all cores
     assert figures["2 processes, weak"]["speedup"].values == (1, 1)
-    assert figures["untuned"]["speedup"].values == (0.4, 0.8)
     assert "efficiency" not in figures["1 process, 2 threads"]
-    # 1600 samples/s of 10^6 FLOPs each; plain is a share of the peak in fp32
-    assert figures["1 process, 4 threads"]["peak_share"].high == pytest.approx(1.6e9 / 4e11)
-    assert figures["untuned"]["peak_share"].median == pytest.approx(0.64e9 / 1e11)
-
-
-def test_communication_of_made_up_times() -> None:
-    figures = scaling.communication_figures([COMMUNICATION])
-    assert figures["in_flight"].median == 6
-    assert figures["exposed"].median == 13 - 11
-    assert figures["floor"].median == pytest.approx(4)  # 8 MB * 2 * 1 / 2 at what 4 ms for as much make
-    assert figures["all_reduce"].median == pytest.approx(2)
-    assert scaling.communication_figures([{}, COMMUNICATION]) == {}
-
-
-def test_overhead_of_made_up_times() -> None:
-    jobs = jobs_of(Wish(only_overhead=True), LAPTOP, is_cpu=True)
-    measured = {jobs[0].name: [trained(50, 64), trained(100, 64)], jobs[1].name: [trained(51, 64), trained(103, 64)]}
-    cases = to_cases(jobs, measured, flops=("train/samples_per_s", 0), machine=MACHINE, precision="32-true")
-    assert cases[1].figures["overhead"].values == pytest.approx((1.02, 1.03))
-    assert "peak_share" not in cases[0].figures
+    assert max(figures["1 process, 4 threads"]["peak_share"].values) == pytest.approx(1.6e9 / 4e11)
+    assert "peak_share" not in figures["1 process, 2 threads"]
 
 
 @pytest.mark.parametrize(
-    ("wish", "told"),
-    [
-        ({"num_rounds": 0}, "--repeats 0 must be 1 or more"),
-        ({"num_steps": 0}, "--steps 0 must be 1 or more"),
-        ({"batch_size": -4}, "--batch-size -4 must be 1 or more"),
-        (
-            {"overrides": ("data.batch_size=8",)},
-            "data.batch_size=8: the benchmark sets data.batch_size for each case; use --batch",
-        ),
-        ({"overrides": ("strategy=ddp",)}, "strategy=ddp: the benchmark sets strategy for each case; use --devices"),
-    ],
+    ("override", "option"), [("strategy=ddp", "--devices"), ("trainer.devices=2", "--devices"), ("trainer=gpu", "--device")]
 )
-def test_a_wrong_wish_is_told(wish: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=told):
-        Wish(**wish)
+def test_keys_that_the_benchmark_sets_are_an_error(override: str, option: str) -> None:
+    with pytest.raises(InputError, match=f"{override}: the benchmark sets .* for each case; use {option}"):
+        scaling.measure(Options(overrides=(override,)), print)
 
 
 @pytest.mark.parametrize(
-    ("devices", "hardware_info", "is_cpu", "told"),
+    ("devices", "hardware_info", "is_cpu", "message"),
     [
-        ((1, 33), LAPTOP, True, "--devices 33: 4 cores carry at most 32 processes; take 1 to 32"),
-        ((0, 1), LAPTOP, True, "--devices 0: 4 cores carry"),
-        ((1, 8), SERVER, False, "--devices 8: this machine has 4 GPUs; take 1 to 4"),
-        ((1,), LAPTOP, True, "--devices 1: scaling wants two devices or more"),
+        ((1, 33), LAPTOP, True, "--devices 33: at most 32 processes run on 4 cores. Try: 1 to 32"),
+        ((1, 8), SERVER, False, "--devices 8: this machine has 4 GPUs. Try: 1 to 4"),
+        ((1,), LAPTOP, True, "--devices 1: scaling needs two devices or more"),
         ((1, 3), LAPTOP, True, "data.batch_size=64 is not divisible by 3 processes; nearest sizes: 63 or 66"),
     ],
 )
-def test_devices_that_cannot_be_had_are_told(
-    devices: tuple[int, ...], hardware_info: hardware.HardwareInfo, is_cpu: bool, told: str
+def test_devices_that_are_not_there_are_an_error(
+    devices: tuple[int, ...], hardware_info: hardware.HardwareInfo, is_cpu: bool, message: str
 ) -> None:
-    with pytest.raises(InputError, match=told):
-        jobs_of(Wish(devices=devices), hardware_info, is_cpu=is_cpu)
+    with pytest.raises(InputError, match=message):
+        plan_jobs(device_counts(devices, hardware_info, is_cpu=is_cpu), hardware_info.num_cores, 64, is_cpu=is_cpu)
 
 
-def test_a_mistake_is_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_raised_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "train", None)
-    with pytest.raises(InputError, match="model=cmm: conf/model/ has no cmm.yaml"):
-        measure_scaling(Wish(overrides=("model=cmm",), device="cpu"))
+    with pytest.raises(InputError, match=r"model=cmm: conf/model/ has no cmm.yaml"):
+        scaling.measure(Options(overrides=("model=cmm",), device="cpu"), print)

@@ -1,12 +1,11 @@
-"""The step that is measured is a real one: real task, real batch, every weight updated, its arithmetic counted."""
+"""The measured step is a real one: real module, real batch, every weight updated, its FLOPs counted."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from arclight.benchmark.backend import Backend
-from arclight.benchmark.training_step import TrainingStep, made_data, make_sample, with_defaults
+from arclight.benchmark.training_step import Backend, TrainingStep, make_sample, with_defaults
 from arclight.errors import InputError
 
 CPU = torch.device("cpu")
@@ -28,12 +27,12 @@ def test_flops_of_a_net_counted_by_hand() -> None:
     sample = make_sample(TINY_IMAGES)
     convolutions = 32 * 32 * 16 * 27 + 16 * 16 * 32 * 144
     linear = 32 * 8 * 8 * 8
-    first = 32 * 32 * 16 * 27  # no gradient of the images is wanted
+    first = 32 * 32 * 16 * 27  # no gradient for the images
     assert sample.flops == 4 * 2 * (3 * (convolutions + linear) - first)
     assert sample.work == (4, 0, 0)
 
 
-def test_padding_is_no_work() -> None:
+def test_padding_counts_as_no_work() -> None:
     sample = make_sample(TINY_TEXT)
     assert sample.work.samples == 4
     assert 0 < sample.work.tokens < sample.work.positions
@@ -44,35 +43,23 @@ def test_padding_is_no_work() -> None:
 @pytest.mark.parametrize("backend", [Backend(), Backend(precision="bf16", channels_last=True), Backend(precision="fp16")])
 def test_a_step_changes_every_weight(overrides: list[str], backend: Backend) -> None:
     step = TrainingStep(make_sample(overrides), backend, CPU)
-    before = [parameter.detach().clone() for parameter in step.task.net.parameters()]
+    before = [parameter.detach().clone() for parameter in step.module.net.parameters()]
     step()
-    changed = [not torch.equal(old, new) for old, new in zip(before, step.task.net.parameters(), strict=True)]
-    # a bias of the keys changes nothing that attention gives, and a random encoder's pooler is not asked
+    changed = [not torch.equal(old, new) for old, new in zip(before, step.module.net.parameters(), strict=True)]
+    # a bias of the keys does not change attention, and the pooler of a random encoder is not used
     assert sum(changed) >= 0.8 * len(changed)
     assert step.optimizer.defaults["fused"] is (None if backend.precision == "fp16" else True)
-    filters = next(p for p in step.task.net.parameters() if p.ndim == 4) if overrides is TINY_IMAGES else None
+    filters = next(p for p in step.module.net.parameters() if p.ndim == 4) if overrides is TINY_IMAGES else None
     if filters is not None:
         assert filters.is_contiguous(memory_format=torch.channels_last) is backend.channels_last
 
 
-@pytest.mark.parametrize(
-    ("model", "data"), [("cnn", "synthetic_images"), ("resnet18", "synthetic_images"), ("bert_tagger", "synthetic_text")]
-)
-def test_every_model_gets_data_it_can_learn_from(model: str, data: str) -> None:
-    assert made_data(model)["data"] == data
-
-
-def test_an_unknown_model_is_told() -> None:
-    with pytest.raises(InputError, match=r"model=resnet19: conf/model/ has no resnet19.yaml. Did you mean 'resnet18'\?"):
-        made_data("resnet19")
-
-
-def test_a_batch_larger_than_the_data_is_told() -> None:
-    with pytest.raises(InputError, match="data.batch_size=64 is larger than the training split of 16 samples"):
+def test_a_batch_larger_than_the_data_is_an_error() -> None:
+    with pytest.raises(InputError, match="data.batch_size=64 is larger than the training split"):
         make_sample([*TINY_IMAGES[:-1], "data.batch_size=64"])
 
 
-def test_what_is_given_replaces_defaults() -> None:
+def test_overrides_replace_defaults() -> None:
     defaults = {"data": "synthetic_images", "data.num_train": "9", "model": "cnn", "optimizer.lr": "0"}
     assert with_defaults(["data=cifar10"], defaults) == ["model=cnn", "optimizer.lr=0", "data=cifar10"]
     assert with_defaults(["++data.num_train=3"], defaults) == [
@@ -81,3 +68,10 @@ def test_what_is_given_replaces_defaults() -> None:
         "optimizer.lr=0",
         "++data.num_train=3",
     ]
+
+
+def test_a_frozen_step_changes_no_weight() -> None:
+    step = TrainingStep(make_sample(TINY_IMAGES), Backend(), CPU, is_frozen=True)
+    before = [parameter.detach().clone() for parameter in step.module.net.parameters()]
+    step()
+    assert all(torch.equal(old, new) for old, new in zip(before, step.module.net.parameters(), strict=True))

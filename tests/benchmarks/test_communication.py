@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from arclight.benchmark.communication import BucketClock, CommunicationTime, union_of
+from benchmarks.communication import BucketClock, CommunicationTime, length_of_union
 
 
 @pytest.mark.parametrize(
@@ -22,11 +22,11 @@ from arclight.benchmark.communication import BucketClock, CommunicationTime, uni
         ([(1.0, 2.0), (2.0, 3.0)], 2),
     ],
 )
-def test_what_spans_cover(spans: list[tuple[float, float]], length: float) -> None:
-    assert union_of(spans) == pytest.approx(length)
+def test_length_of_union_of_spans(spans: list[tuple[float, float]], length: float) -> None:
+    assert length_of_union(spans) == pytest.approx(length)
 
 
-def test_a_clock_forgets_at_its_start() -> None:
+def test_start_clears_the_clock() -> None:
     clock = BucketClock(torch.device("cpu"))
     clock.start()
     assert (clock.num_buckets, clock.in_flight_s()) == (0, 0)

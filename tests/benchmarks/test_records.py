@@ -1,4 +1,4 @@
-"""The clock of the records counts what they count, in whole runs."""
+"""The clock of the speed records counts what they count."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from typing import Any
 import pytest
 
 import arclight
-from arclight.benchmark import record_clock
-from arclight.benchmark.record_clock import RecordClock, read_clock
+from benchmarks import records
+from benchmarks.records import CLOCK, RecordClock, read_clock
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
-ADDED = "++callbacks.record_clock._target_=arclight.benchmark.record_clock.RecordClock"
 
-
-def test_validation_is_out_and_the_parts_add_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_validation_is_not_counted_and_the_parts_add_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ticks = itertools.count()
-    monkeypatch.setattr(record_clock, "now", lambda: float(next(ticks)))
+    monkeypatch.setattr(records, "now", lambda: float(next(ticks)))
     clock = RecordClock()
     trainer: Any = type("Trainer", (), {"is_global_zero": True, "default_root_dir": str(tmp_path)})()
     module: Any = None
@@ -39,9 +37,9 @@ def test_validation_is_out_and_the_parts_add_up(monkeypatch: pytest.MonkeyPatch,
     }
 
 
-def test_a_run_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_writes_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run = arclight.run([*TINY_IMAGES, "callbacks=none", "logger=none", ADDED, "trainer.max_epochs=1"])
+    run = arclight.run([*TINY_IMAGES, "callbacks=none", "logger=none", CLOCK, "trainer.max_epochs=1"])
     seconds = read_clock(run.folder)
     assert all(value > 0 for value in seconds.values())
     assert seconds["with_closing_s"] < run.results["time/total_s"]

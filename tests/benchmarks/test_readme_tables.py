@@ -1,4 +1,4 @@
-"""The README's numbers are those of the files."""
+"""The numbers of docs/speed.md are those of the result files."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from arclight.benchmark.markdown import newest, to_markdown
+from arclight.benchmark.measurement import RESULTS
 from arclight.config.locations import CONF
 from arclight.errors import InputError
+from benchmarks.readme_tables import newest, read_result, to_markdown
 
 
 def write(folder: Path, name: str, benchmark: str, date: str, cases: dict[str, tuple[str, list[float]]], task: str) -> None:
@@ -31,11 +32,11 @@ def test_ways_to_train_stand_side_by_side(tmp_path: Path) -> None:
     write(tmp_path, "d.json", "loader-x", "2026-01-01", {"some": ("batches", [2.0, 2.0])}, "images")
     lines = to_markdown(newest(tmp_path)).splitlines()
     assert lines[3:] == [
-        "| way to train | images/s | real tokens/s |",
+        "| training loop | images/s | real tokens/s |",
         "|---|---|---|",
-        "| `python train.py` (bf16, as `auto` chooses here) | 20.0 (10.0 to 30.0) | 5.00 (5.00 to 5.00) |",
-        "| the same kernels in a bare loop, no Lightning | 5.00 (4.00 to 6.00) |  |",
-        "| the tutorials' loop: DataLoader, 2 workers, fp32 | 1.00 (1.00 to 1.00) |  |",
+        "| `python train.py` (bf16, chosen by `auto` here) | 20.0 (10.0 to 30.0) | 5.00 (5.00 to 5.00) |",
+        "| same kernels in a bare loop, without Lightning | 5.00 (4.00 to 6.00) |  |",
+        "| tutorial loop: DataLoader, 2 workers, fp32 | 1.00 (1.00 to 1.00) |  |",
         "",
         "`python x` on made up, 2026-01-01, n = 2:",
         "",
@@ -45,16 +46,30 @@ def test_ways_to_train_stand_side_by_side(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no result of a benchmark; python -m arclight benchmark train makes one"):
+def test_a_directory_without_results_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no result files. Try: python -m benchmarks.training"):
         newest(tmp_path)
 
 
-def test_the_table_of_the_readme_comes_from_the_files() -> None:
-    readme = (CONF.parent / "README.md").read_text()
+def test_the_table_of_the_documents_comes_from_the_files() -> None:
+    document = (CONF.parent / "docs" / "speed.md").read_text()
     made = {" ".join(line.split()) for line in to_markdown(newest()).splitlines()}
-    _, _, after = readme.partition("| way to train |")
+    _, _, after = document.partition("| training loop |")
     rows = [" ".join(line.split()) for line in after.split("\n\n")[0].splitlines()[2:]]
     assert rows
     for row in rows:
-        assert row in made, f"python -m arclight benchmark table does not print: {row}"
+        assert row in made, f"python -m benchmarks.readme_tables does not print: {row}"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"cases": 3}', '{"cases": [{"name": "x"}]}'])
+def test_another_file_is_an_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "r.json").write_text(content)
+    with pytest.raises(InputError, match=r"r.json is not a result file of a benchmark"):
+        read_result(tmp_path / "r.json")
+
+
+def test_the_stored_results_can_be_read() -> None:
+    for file in RESULTS.glob("*.json"):
+        result = read_result(file)
+        assert result.metadata["num_rounds"] >= 1
+        assert any(case.figures for case in result.cases)

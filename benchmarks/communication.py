@@ -1,17 +1,16 @@
-"""How long the processes of a ddp run spend on each other, measured in the run itself, after its last step.
+"""Measures how long the processes of a ddp run spend in communication, in the run itself, after its last step.
 
-`+callbacks.communication._target_=arclight.benchmark.communication.CommunicationTime` adds it to any ddp run.
-The fit is not touched: what it says of its speed holds. Then, with the net, the batch and the processes still there, forward
-and backward passes are taken in alternating blocks, with the gradients synchronised and without (no_sync).
-`communication.json` in the run folder holds
+`+callbacks.communication._target_=benchmarks.communication.CommunicationTime` adds it to any ddp run. Training is not touched.
+Afterwards, with net, batch and processes still there, forward and backward passes run in alternating blocks, with gradients
+synchronized and without (no_sync). `communication.json` in the run directory holds
 
     world_size, gradient_bytes, num_buckets
     with_ms, without_ms     of one forward and backward pass, one value per block; their difference is what is not hidden
-    in_flight_ms            per pass with communication: time during which at least one bucket was on its way, hidden or not
+    in_flight_ms            per pass with communication: time during which at least one bucket was in flight, hidden or not
     all_reduce_ms           of as many bytes as the gradients have, alone, one value per block
 """
 
-# no `from __future__ import annotations`: DDP looks at the hook's annotations and wants classes, not their names
+# no `from __future__ import annotations`: DDP reads the hook's annotations and needs classes, not their names
 import json
 import time
 from collections.abc import Callable
@@ -29,13 +28,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 NUM_BLOCKS = 5
 NUM_STEPS = 3  # in a block
-NUM_FIRST = 2  # passes of each kind that are not counted
+NUM_WARMUP = 2  # passes of each kind that are not counted
 
 
 class BucketClock:
     """Times every bucket of gradients from the moment it is ready to the moment it is summed over the processes.
 
-    `all_reduce` stands in for DDP's own step and does the same.
+    `all_reduce` replaces DDP's own hook and does the same.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -44,33 +43,33 @@ class BucketClock:
         self._origin: Any = None
 
     def start(self) -> None:
-        """Forgets what it has seen; times count from here."""
+        """Clears the buckets; times count from here."""
         self._spans = []
         self._origin = self._now()
 
     def all_reduce(self, state: object, bucket: GradBucket) -> torch.futures.Future[Tensor]:
-        """A hook for DistributedDataParallel.register_comm_hook."""
+        """Hook for DistributedDataParallel.register_comm_hook."""
         ready = self._now()
 
-        def note(done: torch.futures.Future[Tensor]) -> Tensor:
-            # on a GPU this runs at once, on a stream that waits for the sum, and so does the event
+        def record(done: torch.futures.Future[Tensor]) -> Tensor:
+            # on a GPU this runs at once, on a stream that waits for the sum; the event is recorded there
             summed = done.value()
             self._spans.append((ready, self._now()))
             return summed[0] if isinstance(summed, list) else summed
 
         summing: torch.futures.Future[Tensor] = allreduce_hook(dist.group.WORLD, bucket)  # type: ignore[arg-type]
-        return summing.then(note)
+        return summing.then(record)
 
     @property
     def num_buckets(self) -> int:
-        """Buckets since the start."""
+        """Number of buckets since the start."""
         return len(self._spans)
 
     def in_flight_s(self) -> float:
-        """Seconds since the start during which at least one bucket was on its way; waits for the device."""
+        """Returns the seconds since the start during which at least one bucket was in flight; waits for the device."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        return union_of([(self._seconds(ready), self._seconds(done)) for ready, done in self._spans])
+        return length_of_union([(self._seconds(ready), self._seconds(done)) for ready, done in self._spans])
 
     def _now(self) -> Any:
         if self._device.type != "cuda":
@@ -85,8 +84,8 @@ class BucketClock:
         return float(self._origin.elapsed_time(moment)) / 1000
 
 
-def union_of(spans: list[tuple[float, float]]) -> float:
-    """The length of what the spans cover together, overlaps counted once."""
+def length_of_union(spans: list[tuple[float, float]]) -> float:
+    """Returns the length of the union of the spans."""
     covered, end = 0.0, float("-inf")
     for begin, stop in sorted(spans):
         covered += max(0.0, stop - max(begin, end))
@@ -95,7 +94,7 @@ def union_of(spans: list[tuple[float, float]]) -> float:
 
 
 class CommunicationTime(Callback):
-    """Writes communication.json into the folder of a ddp run; does nothing in a run of another kind or of one process."""
+    """Writes communication.json into the run directory of a ddp run of several processes; does nothing in other runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,7 +129,7 @@ class CommunicationTime(Callback):
 def measure(
     one_pass: Callable[[], None], net: DistributedDataParallel, clock: BucketClock, device: torch.device
 ) -> dict[str, Any]:
-    """The content of communication.json; every process must ask."""
+    """Returns the content of communication.json; every process must call it."""
     gradients = sum(parameter.numel() * parameter.element_size() for parameter in net.parameters() if parameter.requires_grad)
     with_ms: list[float] = []
     without_ms: list[float] = []
@@ -142,7 +141,7 @@ def measure(
     for block in range(-1, NUM_BLOCKS):
         for context, times in ((nullcontext, with_ms), (net.no_sync, without_ms)):
             clock.start()
-            seconds = timed(one_pass, NUM_FIRST if block < 0 else NUM_STEPS, context, device)
+            seconds = timed(one_pass, NUM_WARMUP if block < 0 else NUM_STEPS, context, device)
             if block >= 0:
                 times.append(1000 * seconds / NUM_STEPS)
                 if context is nullcontext:
@@ -165,7 +164,7 @@ def measure(
 def timed(
     call: Callable[[], object], num_calls: int, context: Callable[[], AbstractContextManager[None]], device: torch.device
 ) -> float:
-    """Seconds of the calls in the context, from when all processes are here until this one's device is done."""
+    """Returns the seconds of the calls in the context, from a barrier until this process's device has finished."""
     dist.barrier()
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""The barest loop takes the steps that training takes."""
+"""The bare loop takes the same steps as training."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 
 import arclight
 from arclight import hardware
-from arclight.benchmark import raw_loop
 from arclight.benchmark.training_step import compose, loss_of
 from arclight.checkpoint.contents import build_module
 from arclight.config.hardware_plan import plan_hardware
 from arclight.runs import build
+from benchmarks import raw_loop
+from benchmarks.tasks import batches
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
 
@@ -37,15 +38,15 @@ def test_its_steps_are_those_of_training(tmp_path: Path, monkeypatch: pytest.Mon
     from lightning.pytorch import seed_everything
 
     seed_everything(settings["seed"], verbose=False)
-    task = build_module(
+    module = build_module(
         settings, data.data_info, channels_last=bool(plan_hardware(settings, hardware.probe())["channels_last"].value)
     )
-    optimizer = raw_loop.make_optimizer(task)
-    for batch in raw_loop.batches(data, 8, torch.device("cpu")):
-        loss_of(task, batch).backward()
+    optimizer = raw_loop.make_optimizer(module)
+    for batch in batches(data, 8, torch.device("cpu")):
+        loss_of(module, batch).backward()
         optimizer.step()
         optimizer.zero_grad()
     last = torch.load(next(Path("outputs").glob("*/*/checkpoints/last.ckpt")), weights_only=True)["state_dict"]
     del trained
-    for name, weight in task.state_dict().items():
+    for name, weight in module.state_dict().items():
         torch.testing.assert_close(last[name], weight, rtol=1e-5, atol=1e-6)

@@ -1,24 +1,24 @@
-"""Batches alone: what is counted is what the loaders give; no claim on any time."""
+"""Batches alone: what is counted is what the loaders return; nothing here depends on time."""
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 import pytest
 import torch
 
-from arclight.benchmark import loader
-from arclight.benchmark.loader import Wish, measure_loader, rates, sources, timer, to_cases, to_table
-from arclight.benchmark.training import run_baseline
-from arclight.errors import InputError
 from arclight.hardware.peak_measurement import MeasuredPeaks
+from benchmarks import loader
+from benchmarks.loader import Options, rates, sources, timer, to_cases, to_table, worker_counts
+from benchmarks.training import run_baseline
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
 MACHINE = MeasuredPeaks("cpu", "made up", 2, {"fp32": 1e11}, 1e10)
 CPU = torch.device("cpu")
 
 
-def test_what_a_second_brings() -> None:
+def test_rates() -> None:
     assert rates(2.0, 10, 40.0, 0.0, 800.0) == {"batches": 5, "samples": 20, "bytes": 400}
     assert rates(2.0, 10, 40.0, 60.0, 800.0)["tokens"] == 30
 
@@ -36,14 +36,14 @@ def test_our_batches_are_counted_whole(task: str, overrides: list[str], num_ways
             assert numbers["tokens"] > numbers["samples"]
 
 
-def test_a_share_of_the_copy_speed_counts_reading_and_writing() -> None:
+def test_the_fraction_of_the_copy_speed_counts_reading_and_writing() -> None:
     measured = {"ours": [{"batches": 1.0, "samples": 8.0, "bytes": 1e9}], "theirs": [{"batches": 1.0, "samples": 2.0}]}
-    ours, theirs = to_cases(measured, MACHINE, ours="ours")
+    ours, theirs = to_cases(measured, MACHINE)
     assert ours.figures["copy_share"].median == pytest.approx(0.2)
     assert theirs.figures["factor"].median == 4
 
 
-def test_the_result_stands_beside_a_dataloader(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_is_compared_with_a_dataloader(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
     def run(name: str, num: int, overrides: list[str], *, num_threads: int, options: tuple[str, ...]) -> dict[str, float]:
@@ -53,23 +53,17 @@ def test_the_result_stands_beside_a_dataloader(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(loader, "run_baseline", run)
     monkeypatch.setattr(loader, "measure_peaks", lambda device, hardware_info: MACHINE)
     overrides = ("data.num_train=64", "data.num_val=8", "data.num_test=8", "data.batch_size=16")
-    result = measure_loader(Wish(against_dataloader=True, workers=(0, 3), overrides=overrides, num_batches=2, num_rounds=1))
+    options = Options(against="dataloader", workers=(0, 3), overrides=overrides, num_batches=2, num_rounds=1)
+    result = loader.measure(options, print)
     assert [case.name for case in result.cases] == ["arclight", "DataLoader, 0 workers", "DataLoader, 3 workers"]
     assert asked[1] == ("dataloader", ("--only-load", "--workers", "3"))
     assert to_table(result).row_count == 3
 
 
-@pytest.mark.parametrize(
-    ("wish", "told"),
-    [
-        ({"num_rounds": 0}, "--repeats 0 must be 1 or more"),
-        ({"num_batches": 0}, "--batches 0 must be 1 or more"),
-        ({"workers": (-1,)}, "--workers -1 must be 0 or more"),
-    ],
-)
-def test_a_wrong_wish_is_told(wish: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=told):
-        Wish(**wish)
+def test_numbers_of_workers_may_be_zero() -> None:
+    assert worker_counts("3,0") == [0, 3]
+    with pytest.raises(argparse.ArgumentTypeError, match="-1 must be a whole number of 1 or more"):
+        worker_counts("-1")
 
 
 @pytest.mark.processes
