@@ -1,4 +1,4 @@
-"""The plan for machines that are described, not present."""
+"""Plans for other machines (tests arclight.hardware.devices, arclight.hardware.precision and arclight.hardware.decision)."""
 
 from __future__ import annotations
 
