@@ -31,7 +31,7 @@ LightningDataModule
                                        hardware.cudnn_benchmark and hardware.compile. Default: False.
     batch_size, seed, steps_per_epoch  Global batch size, seed of shuffling, optimizer steps of an epoch.
     sizes: Mapping[str, int]           Samples of each loaded split.
-    examples(split, rows)              Previews of samples for the report, as plain data.
+    previews(split, rows)              Previews of samples for the report, as plain data.
     dataset_summary()                  Statistics of the splits for the report, as plain data.
 """
 

@@ -39,7 +39,7 @@ from arclight.errors import InputError
 from arclight.metrics.records import read_predictions
 from arclight.report.report import write_report
 from arclight.text.columns import in_iob2, read_columns
-from project.data.cifar10 import CLASS_NAMES, FOLDER, RECORD, TEST_FILES, TRAIN_FILES, Cifar10
+from project.data.cifar10 import CLASS_NAMES, DIRECTORY, RECORD, TEST_FILES, TRAIN_FILES, Cifar10
 
 LONGEST_S = 10  # seconds for one file, on a busy machine
 MOST_MEMORY = 16 << 30  # bytes of address space
@@ -99,7 +99,7 @@ def columns(folder: Path, content: bytes, draw: random.Random) -> None:
 
 
 def cifar_files(folder: Path) -> Path:
-    place = folder / FOLDER
+    place = folder / DIRECTORY
     place.mkdir()
     (place / CLASS_NAMES).write_text("cat\ndog\nemu\n\n")
     records = np.concatenate([np.arange(4, dtype=np.uint8)[:, None] % 3, np.ones((4, RECORD - 1), np.uint8)], 1)
@@ -173,7 +173,7 @@ def archive_bytes(draw: random.Random, *, is_whole: bool) -> bytes:
     form = draw.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT))
     with tempfile.TemporaryDirectory() as made, tarfile.open(fileobj=packed, mode="w", format=form) as tar:
         if is_whole:
-            tar.add(cifar_files(Path(made)), FOLDER)
+            tar.add(cifar_files(Path(made)), DIRECTORY)
         else:
             Path(made, "a").write_bytes(b"abc")
             tar.add(made, "ü" * 60 if form == tarfile.PAX_FORMAT else "x" * 90)

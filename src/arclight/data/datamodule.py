@@ -1,9 +1,9 @@
-"""What every data set here has: splits, a spec, a place on disk that one process prepares, and this process's shard."""
+"""Base class of the toolkits' data modules: splits, data info, preparation by one process, and the shard of each process."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,40 +16,36 @@ from arclight.interfaces import DataInfo
 
 
 class DataModule(LightningDataModule):
-    """Train, validation and test batches of one data set, and the facts (`data_info`) that a model is built from.
+    """Train, validation and test batches of one data set, and the `data_info` that a model is built from.
 
-    A subclass writes `prepare`, `load` and the three loaders. Data comes in two halves: `load("fit")` gives the training and
-    validation split, `load("test")` the test split; fit never asks for the second.
+    A subclass implements `prepare`, `load`, the sizes and the three dataloaders. `load("fit")` reads the training and the
+    validation split, `load("test")` the test split.
 
     Args:
-        root: folder (or archive) that holds the data; None for data made on the spot.
-        batch_size: samples per optimizer step, over all processes and accumulated parts.
-        max_batch_per_device: most samples that one process takes at once; None is no limit. What does not fit is accumulated.
+        root: directory (or archive) of the data; None for synthetic data.
+        batch_size: global batch size: samples per optimizer step.
+        max_batch_per_device: largest micro-batch of one process; larger batches are accumulated. None is no limit.
         seed: of shuffling and augmentation; the train/validation split has its own.
     """
 
-    info_type: ClassVar[type[DataInfo]]  # the kind of facts that this data promises
+    info_type: ClassVar[type[DataInfo]]
 
     def __init__(self, *, root: str | None, batch_size: int, max_batch_per_device: int | None = None, seed: int = 0) -> None:
         super().__init__()
-        for name, value in (("batch_size", batch_size), ("max_batch_per_device", max_batch_per_device)):
-            if value is not None and value < 1:
-                raise InputError(f"data.{name}={value} must be 1 or more")
+        check_minimum(1, {"batch_size": batch_size, "max_batch_per_device": max_batch_per_device})
         if seed < 0:
             raise InputError(f"seed={seed} must be 0 or more")
         self.root = None if root is None else Path(root).expanduser()
         self.batch_size = batch_size
         self.max_batch_per_device = max_batch_per_device
         self.seed = seed
-        self.data_info: DataInfo | None = (
-            None  # set by load, or before it by whoever restores a model that was built for this spec
-        )
+        self.data_info: DataInfo | None = None  # set by load, or earlier where a trained model is restored
         self._prepared = False
         self._loaded: set[str] = set()
 
     @abstractmethod
     def prepare(self) -> None:
-        """Brings the data to `root` and tells everything that is wrong with it, the test split's files included."""
+        """Downloads what is missing and raises InputError for everything that is wrong with the data, all splits included."""
 
     @abstractmethod
     def load(self, part: str) -> None:
@@ -63,14 +59,14 @@ class DataModule(LightningDataModule):
     @property
     @abstractmethod
     def sizes(self) -> dict[str, int]:
-        """Samples in each split that is loaded."""
+        """Samples in each loaded split."""
 
-    def examples(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """What the samples in these rows look like, as plain data for the report; nothing of data that has no look."""
+    def previews(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Returns the samples in these rows as plain values that the report shows; empty where there is nothing to show."""
         return [{} for _ in rows]
 
     def dataset_summary(self) -> dict[str, Any]:
-        """What the splits that are loaded look like, as plain data that the report shows: see data/examples.py."""
+        """Returns counts and sample previews of the loaded splits as plain values that the report shows."""
         return {}
 
     @property
@@ -80,25 +76,23 @@ class DataModule(LightningDataModule):
 
     @property
     def shard(self) -> Shard:
-        """The share of this process in each training batch; the whole of it without a trainer."""
+        """The slice of this process in each training batch; all of it without a trainer."""
         trainer = self.trainer
-        if trainer is None:
-            return Shard()
-        return Shard(trainer.global_rank, trainer.world_size, trainer.accumulate_grad_batches)
+        return Shard() if trainer is None else Shard(trainer.global_rank, trainer.world_size, trainer.accumulate_grad_batches)
 
     @property
     def eval_shard(self) -> Shard:
-        """The share of this process in each validation or test batch, where nothing is accumulated."""
+        """The slice of this process in each validation or test batch, where nothing is accumulated."""
         return Shard(self.shard.rank, self.shard.world_size)
 
     @property
     def is_fixed(self) -> bool:
-        """Whether every epoch is to have the same batches: `trainer.overfit_batches`."""
+        """Whether every epoch has the same batches: `trainer.overfit_batches`."""
         return self.trainer is not None and bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]  # set late
 
     @property
     def device(self) -> torch.device:
-        """Where batches are wanted."""
+        """The device of the batches."""
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
     def prepare_data(self) -> None:
@@ -121,5 +115,9 @@ class DataModule(LightningDataModule):
     @abstractmethod
     def test_dataloader(self) -> Iterable[Any]: ...
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        return batch  # the loaders give batches that lie on the device already
+
+def check_minimum(minimum: int, settings: Mapping[str, int | None]) -> None:
+    """Raises InputError that names every setting of `data` below the minimum; None is allowed."""
+    too_low = {name: value for name, value in settings.items() if value is not None and value < minimum}
+    if too_low:
+        raise InputError("\n".join(f"data.{name}={value} must be {minimum} or more" for name, value in too_low.items()))

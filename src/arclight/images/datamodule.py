@@ -1,4 +1,4 @@
-"""Images in whole splits: in memory or in a file, on the device where they fit, cut into batches without worker processes."""
+"""Data modules of images: whole splits in memory or in a file, on the device where they fit, without worker processes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from arclight.data.datamodule import DataModule
+from arclight.data.datamodule import DataModule, check_minimum
 from arclight.data.samplers import SAMPLE, EvalSampler, TrainSampler, generator
 from arclight.errors import InputError
 from arclight.hardware.memory import free_device_bytes
 from arclight.images.augment import Augment
-from arclight.images.image_file import ImageFile
+from arclight.images.image_cache import ImageFile
 from arclight.images.info import ImageInfo
 from arclight.images.loader import ArrayLoader
-from arclight.images.previews import picture, summarize_images
+from arclight.images.previews import encode_png, summarize_images
 
 _log = logging.getLogger(__name__)
 
-MEMORY_SHARE = 0.5  # of what is free, for images; the rest is for the net and what it computes
+MEMORY_SHARE = 0.5  # of free memory, for images; the rest is for the net and its activations
 
 
 class Arrays(NamedTuple):
@@ -34,23 +34,21 @@ class Arrays(NamedTuple):
 
 
 class ArrayDataModule(DataModule):
-    """A data set of images. A subclass writes `prepare` and `read`; spec, devices and loaders are here.
+    """Base class of image data sets. A subclass implements `prepare` and `read`.
 
-    `arrays["test"].images[batch.indices]` are the images behind a batch's rows.
+    `arrays["test"].images[batch.indices]` are the images of a batch.
 
     Args:
-        root: folder (or archive) that holds the data; None for data made on the spot.
-        batch_size: samples per optimizer step, over all processes and accumulated parts.
-        max_batch_per_device: most samples that one process takes at once; None is no limit.
-        augment: changes to training images; None is none.
+        root: directory (or archive) of the data; None for synthetic data.
+        batch_size: global batch size: samples per optimizer step.
+        max_batch_per_device: largest micro-batch of one process; None is no limit.
+        augment: random changes to training images; None is none.
         seed: of shuffling and augmentation.
-        eval_batch_size: samples per process and batch of validation and test.
-        memory_share: most of the free memory, 0 to 1, that images may take: a split that takes more of a GPU's stays in host
-            memory.
+        eval_batch_size: samples per process and batch in validation and test.
+        memory_share: fraction of the free memory that images may take; a split that needs more of a GPU's stays in host memory.
 
     Raises:
-        InputError: when `eval_batch_size` or `memory_share` is out of its range; from `load`, when the data does not fit the
-            model behind `data_info`.
+        InputError: when a setting is out of range; from `load`, when the data does not fit the model that is restored.
     """
 
     info_type = ImageInfo
@@ -72,8 +70,7 @@ class ArrayDataModule(DataModule):
         memory_share: float = MEMORY_SHARE,
     ) -> None:
         super().__init__(root=root, batch_size=batch_size, max_batch_per_device=max_batch_per_device, seed=seed)
-        if eval_batch_size < 1:
-            raise InputError(f"data.eval_batch_size={eval_batch_size} must be 1 or more")
+        check_minimum(1, {"eval_batch_size": eval_batch_size})
         if not 0 < memory_share <= 1:
             raise InputError(f"data.memory_share={memory_share} must be more than 0 and at most 1")
         self.augment = augment
@@ -83,7 +80,7 @@ class ArrayDataModule(DataModule):
 
     @abstractmethod
     def read(self, part: str) -> tuple[dict[str, Arrays], tuple[str, ...]]:
-        """The splits of `part` by name ("train" and "val", or "test"), and the names of the classes."""
+        """Returns the splits of `part` by name ("train" and "val", or "test"), and the names of the classes."""
 
     def load(self, part: str) -> None:
         arrays, classes = self.read(part)
@@ -103,26 +100,26 @@ class ArrayDataModule(DataModule):
         self.arrays.update(arrays)
 
     def statistics(self, images: Tensor | ImageFile) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel of the training images; a subclass may know them already."""
+        """Returns mean and standard deviation of each channel of the training images; a subclass may cache them."""
         return channel_statistics(images)
 
     def _compare_classes(self, classes: tuple[str, ...]) -> None:
-        """Refuses classes that the model behind `data_info` was not made for."""
+        """Raises InputError for other classes than those of the restored model."""
         if not isinstance(self.data_info, ImageInfo):
-            raise InputError(f"the model was trained on text, this data set ({type(self).__name__}) holds images")
+            raise InputError(f"the model was not trained on images, but this data set ({type(self).__name__}) holds images")
         if classes != self.data_info.classes:
             raise InputError(
-                f"the model knows the classes {', '.join(self.data_info.classes)}; this data set has {', '.join(classes)}: "
-                "names and their order must be the same"
+                f"the model was trained on the classes {', '.join(self.data_info.classes)}, this data set has "
+                f"{', '.join(classes)}: names and order must be the same"
             )
 
     def _compare_shape(self, images: Tensor | ImageFile) -> None:
         assert isinstance(self.data_info, ImageInfo)
-        shape, wanted = tuple(images.shape[1:]), (self.data_info.channels, self.data_info.height, self.data_info.width)
-        if shape != wanted:
+        shape, expected = tuple(images.shape[1:]), (self.data_info.channels, self.data_info.height, self.data_info.width)
+        if shape != expected:
             raise InputError(
-                f"the model was trained on images of {_shape(wanted)}, these are {_shape(shape)}; set data.image_size to "
-                f"{self.data_info.height} where the data set has it"
+                f"the model was trained on images of {_shape(expected)}, these have {_shape(shape)}; set data.image_size="
+                f"{self.data_info.height} if the data set has this setting"
             )
 
     @property
@@ -134,30 +131,33 @@ class ArrayDataModule(DataModule):
         return {split: len(arrays.labels) for split, arrays in self.arrays.items()}
 
     def sample(self, count: int) -> Tensor:
-        """Training images drawn by the seed, uint8 (at most `count`, C, H, W), the same on every process."""
+        """Returns training images drawn by the seed, uint8 (at most `count`, C, H, W), the same on every process."""
         drawn = torch.randperm(self.num_train, generator=generator(self.seed, 0, 0, SAMPLE))[:count]
         images = self.arrays["train"].images
         return images[drawn.to(images.device)]
 
-    def examples(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
-        return [{"image": picture(self.arrays[split].images[row])} for row in rows]
+    def previews(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
+        return [{"image": encode_png(self.arrays[split].images[row])} for row in rows]
 
     def dataset_summary(self) -> dict[str, Any]:
         assert isinstance(self.data_info, ImageInfo)
         return summarize_images(self.arrays, self.data_info.classes)
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return batch  # the loader yields batches that are on the device already
+
     def train_dataloader(self) -> ArrayLoader:
-        order = TrainSampler(self.num_train, self.batch_size, seed=self.seed, shard=self.shard, is_fixed=self.is_fixed)
+        sampler = TrainSampler(self.num_train, self.batch_size, seed=self.seed, shard=self.shard, is_fixed=self.is_fixed)
         images, labels = self._on_device("train")
-        return ArrayLoader(images, labels, order, augment=self.augment, seed=self.seed)
+        return ArrayLoader(images, labels, sampler, augment=self.augment, seed=self.seed)
 
     def val_dataloader(self) -> ArrayLoader:
-        return self._whole("val")
+        return self._eval_loader("val")
 
     def test_dataloader(self) -> ArrayLoader:
-        return self._whole("test")
+        return self._eval_loader("test")
 
-    def _whole(self, split: str) -> ArrayLoader:
+    def _eval_loader(self, split: str) -> ArrayLoader:
         images, labels = self._on_device(split)
         return ArrayLoader(images, labels, EvalSampler(torch.arange(len(labels)), self.eval_batch_size, shard=self.eval_shard))
 
@@ -174,7 +174,7 @@ class ArrayDataModule(DataModule):
             return True
         _log.warning(
             "the %s images take %.2f GB, and of the %.2f GB free on %s data.memory_share=%g allows %.2f GB: they stay in host "
-            "memory, and each batch is sent over",
+            "memory, and each batch is copied to the device",
             *(split, images.nbytes / 1e9, free / 1e9, self.device, self.memory_share, free * self.memory_share / 1e9),
         )
         return False
@@ -185,22 +185,21 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def channel_statistics(images: Tensor | ImageFile) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and (population) standard deviation of each channel, of pixels scaled to 0..1, from exact integer sums.
+    """Returns mean and (population) standard deviation of each channel of images, uint8 (N, C, H, W), scaled to 0..1.
 
-    Args:
-        images: uint8 (N, C, H, W), any number of them.
+    The sums are exact integers.
     """
     _, channels, height, width = images.shape
     sums, squares = [0] * channels, [0] * channels
     rows = max(1, (1 << 19) // (height * width))
     for start in range(0, len(images), rows):
-        # float64 adds whole numbers exactly up to 2**53, and here they stay below 2**16 times the pixels of a chunk
+        # float64 adds integers exactly up to 2**53; here they stay below 2**16 times the pixels of a chunk
         pixels = images[start : start + rows].transpose(0, 1).reshape(channels, -1).double()  # (C, rows * H * W)
         for channel in range(channels):
             sums[channel] += int(pixels[channel].sum())
             squares[channel] += int(pixels[channel] @ pixels[channel])
     count = len(images) * height * width
     means = tuple(total / count / 255 for total in sums)
-    # count * square - sum^2 in whole numbers: no digits are lost where the spread is small
+    # count * square - sum^2 in integers: no digits are lost where the deviation is small
     variances = ((count * square - total * total) / count**2 for total, square in zip(sums, squares, strict=True))
     return means, tuple(math.sqrt(variance) / 255 for variance in variances)

@@ -1,4 +1,7 @@
-"""Images decoded once and kept: a file for each split, whole or not there, made by one process for all that want it."""
+"""Decoded images of a split in a cache file: written once by many threads, then read row by row or mapped into memory.
+
+The files are NumPy's (`numpy.load(path, mmap_mode="r", allow_pickle=False)` shows one); no code is ever read from them.
+"""
 
 from __future__ import annotations
 
@@ -6,116 +9,179 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from filelock import FileLock
 from numpy.typing import NDArray
+from torch import Tensor
 
 from arclight.config.atomic_file import write_atomically
+from arclight.data.download import progress
 from arclight.errors import InputError
 
 _log = logging.getLogger(__name__)
 
-VERSION = 1  # of what decoding gives: raise it when the same files give other pixels
-NAME = "decoded-"  # how the files' names begin
-PART = f"{NAME}unfinished.part"  # one for a folder, where one process writes at a time; what a killed one left is written over
-KEPT_DAYS = 30  # since a file was last used
-WAY_OUT = "data.cache=FOLDER names another place"
+VERSION = 1  # of decoding: raise it when the same files give other pixels
+PREFIX = "decoded-"
+PART = f"{PREFIX}unfinished.part"  # one process writes in a directory at a time; a killed one's is overwritten
+UNUSED_DAYS = 30  # after which a file is deleted
+FIX = "choose another directory with data.cache=DIRECTORY"
+MAX_LISTED_ERRORS = 10
+ROWS_PER_THREAD = 16  # at once
 
-Write = Callable[[int, NDArray[np.uint8]], None]  # puts an image (C, H, W) into a row
+Write = Callable[[int, NDArray[np.uint8]], None]  # writes an image (C, H, W) into a row
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation of each channel
 
 
-class KeptImages(NamedTuple):
-    """The place of a split's decoded images, uint8 of this shape (N, C, H, W), whether they are there or not."""
+class CachedImages(NamedTuple):
+    """The cache file of a split's decoded images, uint8 of this shape (N, C, H, W), whether it exists or not."""
 
     path: Path
     shape: tuple[int, ...]
 
     @property
     def num_bytes(self) -> int:
-        """What they take, on disk or in memory."""
-        return int(np.prod(self.shape))
+        """Size on disk or in memory."""
+        return math.prod(self.shape)
 
-    def is_whole(self) -> bool:
-        """Whether they are there; they are then marked as used."""
+    def is_complete(self) -> bool:
+        """Whether the file exists and is intact; it is then marked as used."""
         try:
             header = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):  # not there, cut short, or no such file
+        except (OSError, ValueError):  # missing, cut short, or another kind of file
             return False
         if header.shape != self.shape or header.dtype != np.uint8:
             return False
-        with suppress(OSError):  # of someone else
+        with suppress(OSError):  # it belongs to another user
             os.utime(self.path)
         return True
 
-    def make(self, decode: Callable[[Write], None]) -> None:
-        """Afterwards they are there, whole; if they are already, nothing happens.
-
-        Many processes may call this at once: one decodes, the others wait for it.
+    def create(self, decode: Callable[[Write], None]) -> None:
+        """Writes the file unless it is complete. Many processes may call this at once: one decodes, the others wait for it.
 
         Args:
-            decode: gives each row to the function that it gets; threads may do so at once.
+            decode: passes each row to the function that it is given; threads may do so at once.
 
         Raises:
-            InputError: when there is no room, the place cannot be written, or `decode` raises it.
+            InputError: when the disk is full, the directory cannot be written, or `decode` raises it.
         """
-        if self.is_whole():
+        if self.is_complete():
             return
-        folder = self.path.parent
-        with _alone_in(folder):
-            if self.is_whole():
-                return
-            forget_unused(folder)
-            part = folder / PART
-            try:
-                with part.open("wb") as file:
-                    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": self.shape})
-                    file.flush()
-                    decode(_writer(file.fileno(), file.tell(), self.num_bytes // self.shape[0]))
-                    os.fsync(file.fileno())
-                part.replace(self.path)
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise InputError(f"cannot write {self.path}: {error.strerror or error}; {WAY_OUT}") from error
-                free = shutil.disk_usage(folder).free
-                raise InputError(
-                    f"no room for {self.num_bytes / 1e9:.2f} GB of decoded images in {folder}, where {free / 1e9:.2f} GB are "
-                    f"left; {WAY_OUT}"
-                ) from error
-            finally:
-                part.unlink(missing_ok=True)
+        directory = self.path.parent
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(directory / f".{PREFIX}lock").acquire()
+        except OSError as error:
+            raise InputError(f"cannot write in {directory}: {error.strerror}; {FIX}") from error
+        with lock:
+            if not self.is_complete():
+                delete_unused(directory)
+                self._write(directory / PART, decode)
 
-    def statistics(self, count: Callable[[], Statistics]) -> Statistics:
-        """What `count` gives, counted once and kept beside the images."""
+    def _write(self, part: Path, decode: Callable[[Write], None]) -> None:
+        try:
+            with part.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": self.shape})
+                file.flush()
+                decode(_row_writer(file.fileno(), file.tell(), self.num_bytes // self.shape[0]))
+                os.fsync(file.fileno())
+            part.replace(self.path)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise InputError(f"cannot write {self.path}: {error.strerror or error}; {FIX}") from error
+            free = shutil.disk_usage(part.parent).free
+            raise InputError(
+                f"no space for {self.num_bytes / 1e9:.2f} GB of decoded images in {part.parent}, where {free / 1e9:.2f} GB are "
+                f"free; {FIX}"
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def statistics(self, compute: Callable[[], Statistics]) -> Statistics:
+        """Returns what `compute` returns, computed once and saved beside the images."""
         path = self.path.with_suffix(".json")
-        with suppress(OSError, ValueError, KeyError, TypeError):  # not there, or damaged
-            kept = json.loads(path.read_text())
-            return tuple(map(float, kept["mean"])), tuple(map(float, kept["std"]))
-        mean, std = count()
+        with suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged
+            saved = json.loads(path.read_text())
+            return tuple(map(float, saved["mean"])), tuple(map(float, saved["std"]))
+        mean, std = compute()
         with suppress(OSError):  # not fatal: the next run computes them again
             write_atomically(path, json.dumps({"mean": mean, "std": std}))
         return mean, std
 
 
+class ImageFile:
+    """Reads images of a cache file, uint8 (N, C, H, W), row by row; indexed like a tensor.
+
+    Raises:
+        InputError: from reading, when the file has been truncated or the disk fails.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, path: Path) -> None:
+        header = np.load(path, mmap_mode="r", allow_pickle=False)
+        self.path = path
+        self.shape = torch.Size(header.shape)
+        self._offset = int(header.offset)
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: int | slice | Tensor) -> Tensor:
+        """Returns one image (C, H, W), or those of a slice or of int64 rows, (B, C, H, W)."""
+        if isinstance(rows, int):
+            return self[torch.tensor([range(len(self))[rows]])][0]
+        indices = torch.arange(len(self))[rows] if isinstance(rows, slice) else rows.cpu()
+        images = torch.empty((len(indices), *self.shape[1:]), dtype=torch.uint8)
+        self.read(indices, images)
+        return images
+
+    def read(self, indices: Tensor, images: Tensor) -> None:
+        """Fills `images`, uint8 (B, C, H, W), with the rows `indices`, int64 (B,); adjacent rows are one read."""
+        target, num_bytes, rows = images.numpy().reshape(len(indices), -1), self.shape[1:].numel(), indices.numpy()
+        ends = [*(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        for start, end in zip([0, *ends], ends, strict=False):
+            self._fill(target[start:end].reshape(-1).data, self._offset + int(rows[start]) * num_bytes)
+
+    def _fill(self, target: memoryview, position: int) -> None:
+        while len(target):
+            try:
+                count = os.preadv(self._file, [target], position)
+            except OSError as error:
+                raise InputError(f"cannot read {self.path}: {error.strerror}; delete it, it will be created again") from error
+            if not count:
+                raise InputError(f"{self.path} has been truncated; delete it, it will be created again")
+            target, position = target[count:], position + count
+
+
+def memory_map(path: Path) -> Tensor:
+    """Returns the images of a file, uint8 (N, C, H, W), in memory shared by this machine's processes; writes stay private."""
+    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+
+
 def fingerprint(paths: Sequence[Path], root: Path, image_size: int) -> str:
-    """16 hexadecimal digits that change when a file comes, goes, or is written anew, and not when `root` is moved."""
+    """Returns 16 hexadecimal digits that change when a file is added, removed or rewritten, but not when `root` is moved."""
     digest = hashlib.sha256(json.dumps([VERSION, image_size]).encode())
     for path in paths:
-        facts = path.stat()
-        name = path.relative_to(root).as_posix()
-        digest.update(json.dumps([name, facts.st_size, facts.st_mtime_ns]).encode())
+        stat = path.stat()
+        digest.update(json.dumps([path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns]).encode())
     return digest.hexdigest()[:16]
 
 
-def _writer(file: int, offset: int, num_bytes: int) -> Write:
+def _row_writer(file: int, offset: int, num_bytes: int) -> Write:
     def write(row: int, image: NDArray[np.uint8]) -> None:
         rest, position = np.ascontiguousarray(image).reshape(-1).data, offset + row * num_bytes
         while len(rest):
@@ -125,36 +191,47 @@ def _writer(file: int, offset: int, num_bytes: int) -> Write:
     return write
 
 
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Inside, no other process makes a file in this folder.
-
-    Raises:
-        InputError: when the folder cannot be made or written.
-    """
-    lock = FileLock(folder / f".{NAME}lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise InputError(f"cannot write in {folder}: {error.strerror}; {WAY_OUT}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def unfinished_bytes(folder: Path) -> int:
-    """What a file in the making has taken of the disk; it will be whole, or make room again."""
+def unfinished_bytes(directory: Path) -> int:
+    """Returns the bytes of disk that a file being written has taken: it will be completed, or its space freed."""
     with suppress(OSError):  # none, or just finished
-        return (folder / PART).stat().st_blocks * 512  # rows that are still missing take none
+        return (directory / PART).stat().st_blocks * 512  # rows still missing take none
     return 0
 
 
-def forget_unused(folder: Path) -> None:
-    """Deletes the images that no run has used for KEPT_DAYS, and what belongs to them."""
-    for path in folder.glob(f"{NAME}*.npy"):  # the folder may be the user's own, with more in it
-        if path.stat().st_mtime < time.time() - KEPT_DAYS * 86400:
-            _log.info("deleted %s, unused for %d days", path, KEPT_DAYS)
+def delete_unused(directory: Path) -> None:
+    """Deletes the cache files that no run has used for UNUSED_DAYS."""
+    for path in directory.glob(f"{PREFIX}*.npy"):  # the directory may hold other files of the user
+        if path.stat().st_mtime < time.time() - UNUSED_DAYS * 86400:
+            _log.info("deleted %s, unused for %d days", path, UNUSED_DAYS)
             path.with_suffix(".json").unlink(missing_ok=True)
             path.unlink()
+
+
+def for_each(work: Callable[[int], None], num_rows: int, *, num_threads: int, title: str) -> None:
+    """Calls `work` for the rows 0..num_rows-1 in threads; image decoders release the GIL.
+
+    Raises:
+        InputError: with all InputErrors that `work` raised, in order of rows.
+    """
+
+    def work_from(start: int) -> list[str]:
+        errors = []
+        for row in range(start, min(start + ROWS_PER_THREAD, num_rows)):
+            try:
+                work(row)
+            except InputError as error:
+                errors.append(str(error))
+        return errors
+
+    errors: list[str] = []
+    pool = ThreadPoolExecutor(num_threads)
+    try:
+        with progress(title, num_rows) as advance:
+            for some in pool.map(work_from, range(0, num_rows, ROWS_PER_THREAD)):
+                errors += some
+                advance(ROWS_PER_THREAD)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, the rest is not decoded first
+    if errors:
+        listed = [*errors[:MAX_LISTED_ERRORS], *(["..."] if len(errors) > MAX_LISTED_ERRORS else [])]
+        raise InputError("\n  ".join([f"{len(errors)} of {num_rows} files cannot be read; fix or delete them:", *listed]))

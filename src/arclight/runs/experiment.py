@@ -194,7 +194,7 @@ def write_examples(data: DataModule, predictions: Predictions, folder: Path) -> 
     """Writes what the report shows of the data: the data set summary and the most confident errors."""
     errors = most_confident_errors(predictions)
     try:
-        previews = data.examples("test", [error.index for error in errors])
+        previews = data.previews("test", [error.index for error in errors])
         pictured = [{**preview, **asdict(error)} for preview, error in zip(previews, errors, strict=True)]
         write_json(folder / "mistakes.json", {"mistakes": pictured})
         write_json(folder / "data.json", data.dataset_summary())

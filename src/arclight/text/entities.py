@@ -1,11 +1,10 @@
-"""Entity scores: tags in IOB2 -> spans -> counts of right, predicted and true entities -> F1.
+"""Entity F1: IOB2 tags -> spans -> counts of correct, predicted and true entities.
 
-A predicted entity is right when its type, its first word and its last word are those of a true one. Two conventions differ in
-what they make of an I-X that continues nothing (at the start, after O, or after a tag of another type), which no IOB2 text has
-but a tagger may predict:
+A predicted entity is correct when its type, first word and last word are those of a true one. Two conventions differ in an I-X
+that continues nothing (at the start, after O, or after another type), which a tagger may predict:
 
-- lenient: it opens an entity. The rule of conlleval, by which CoNLL-2003 results are published; seqeval's default.
-- strict: it opens none, and the I-X that follow it belong to none. seqeval's mode="strict", scheme=IOB2.
+- lenient: it begins an entity. The rule of conlleval, by which CoNLL-2003 results are published; seqeval's default.
+- strict: it begins none, nor do the I-X after it. seqeval's mode="strict", scheme=IOB2.
 
 | tags                 | lenient              | strict         |
 |----------------------|----------------------|----------------|
@@ -15,7 +14,7 @@ but a tagger may predict:
 | B-PER I-LOC I-LOC    | PER 0-0, LOC 1-2     | PER 0-0        |
 | B-PER O I-PER        | PER 0-0, PER 2-2     | PER 0-0        |
 
-So strict entities are the lenient ones that begin with B, and both are found in one pass.
+So strict entities are the lenient ones that begin with B, and one pass finds both.
 
 Source: Tjong Kim Sang and De Meulder, "Introduction to the CoNLL-2003 shared task", 2003, and its script conlleval.
 """
@@ -37,33 +36,33 @@ OUTSIDE, BEGIN, INSIDE = range(3)
 
 
 class Scheme(NamedTuple):
-    """What each label says; the names of the entity types are sorted."""
+    """Prefix and entity type of each label."""
 
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # of the entity types, sorted
     parts: Tensor  # int64 (labels,), OUTSIDE, BEGIN or INSIDE
-    types: Tensor  # int64 (labels,), index into names; 0 for "O", where it means nothing
+    types: Tensor  # int64 (labels,), index into names; 0 for "O", unused
 
 
 class Spans(NamedTuple):
-    """The entities of some tagged sentences, each kept at its first word."""
+    """The entities of tagged sentences, each at its first word."""
 
-    opens: Tensor  # bool (B, W), an entity begins here by the lenient rule
-    opens_strictly: Tensor  # bool (B, W), an entity begins here by the strict rule
-    ends: Tensor  # int64 (B, W), for an entity that begins here, the word after its last
-    types: Tensor  # int64 (B, W), for an entity that begins here, its type
+    opens: Tensor  # bool (B, W), a lenient entity begins here
+    opens_strictly: Tensor  # bool (B, W), a strict entity begins here
+    ends: Tensor  # int64 (B, W), the word after the last of an entity that begins here
+    types: Tensor  # int64 (B, W), the type of an entity that begins here
 
 
 class EntityTotals(NamedTuple):
-    """Entities of each type that are right, predicted and true, int64 (types, 3), by both conventions."""
+    """Correct, predicted and true entities of each type, int64 (types, 3), by both conventions."""
 
     lenient: Tensor
     strict: Tensor
 
 
 class EntityCounts(Metric):
-    """Sums of right, predicted and true entities; `compute` gives EntityTotals, `entity_table` makes scores of them.
+    """Metric that counts correct, predicted and true entities; `entity_table` turns its EntityTotals into F1.
 
-    Sums are exact under any cut of the data into batches and processes. Nothing in `update` waits for the device.
+    Counts are exact for any number of batches and processes. `update` does not synchronize the device.
 
     Args:
         labels: IOB2 tags, in the order of the label numbers.
@@ -88,12 +87,12 @@ class EntityCounts(Metric):
         self.add_state("strict", torch.zeros(len(self.types), 3, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, gold: Tensor) -> None:
-        """Counts the entities of some sentences.
+        """Counts the entities of sentences.
 
         Args:
             predicted: int64 (B, W), label of each word.
-            gold: int64 (B, W), true label of each word; IGNORED where no word is. Wherever that is, in the middle of a row too,
-                both sides count as "O", whatever was predicted: no entity reaches over such a place.
+            gold: int64 (B, W), true label of each word; IGNORE_INDEX where there is no word. There both sides count as "O",
+                whatever was predicted.
         """
         totals = count_entities(predicted, gold, scheme=Scheme(self.types, self.parts, self.types_of_labels))
         self.lenient += totals.lenient
@@ -104,40 +103,36 @@ class EntityCounts(Metric):
 
 
 def scheme(labels: Sequence[str]) -> Scheme:
-    """What each IOB2 label says.
-
-    Raises:
-        InputError: when a label is neither "O" nor begins with "B-" or "I-", or all are "O".
-    """
+    """Returns prefix and entity type of each IOB2 label; raises InputError for other labels, or when all are "O"."""
     for label in labels:
         if label != "O" and not (label.startswith(("B-", "I-")) and len(label) > 2):
-            raise InputError(f"label '{label}' is no IOB2 tag: entities are scored on 'O', 'B-TYPE' and 'I-TYPE'")
+            raise InputError(f"label '{label}' is not an IOB2 tag: entity F1 needs 'O', 'B-TYPE' and 'I-TYPE'")
     names = tuple(sorted({label[2:] for label in labels if label != "O"}))
     if not names:
-        raise InputError(f"labels {list(labels)} name no entity type: entities are scored on 'O', 'B-TYPE' and 'I-TYPE'")
+        raise InputError(f"labels {list(labels)} have no entity type: entity F1 needs 'O', 'B-TYPE' and 'I-TYPE'")
     parts = [{"O": OUTSIDE, "B": BEGIN, "I": INSIDE}[label[0]] for label in labels]
     types = [0 if label == "O" else names.index(label[2:]) for label in labels]
     return Scheme(names, torch.tensor(parts), torch.tensor(types))
 
 
 def spans(tags: Tensor, *, scheme: Scheme) -> Spans:
-    """The entities that tags (B, W) stand for, by both conventions; IGNORED among the tags counts as "O"."""
+    """Returns the entities of tags (B, W) by both conventions; IGNORE_INDEX counts as "O"."""
     known = tags.clamp(min=0)
     parts = scheme.parts[known].masked_fill(tags == IGNORE_INDEX, OUTSIDE)  # (B, W)
     types = scheme.types[known]
     continues = torch.zeros_like(tags, dtype=torch.bool)
     continues[:, 1:] = (parts[:, 1:] == INSIDE) & (parts[:, :-1] != OUTSIDE) & (types[:, 1:] == types[:, :-1])
     num_words = tags.shape[1]
-    places = torch.arange(num_words, device=tags.device).expand_as(tags)
-    # the nearest place at or after each one where nothing goes on; an entity that begins at w ends at the nearest after w
-    breaks = torch.where(continues, num_words, places).flip(1).cummin(1).values.flip(1)
+    positions = torch.arange(num_words, device=tags.device).expand_as(tags)
+    # the next position, from each one on, that continues nothing; an entity that begins at w ends at the next one after w
+    breaks = torch.where(continues, num_words, positions).flip(1).cummin(1).values.flip(1)
     ends = torch.full_like(tags, num_words)
     ends[:, :-1] = breaks[:, 1:]
     return Spans((parts != OUTSIDE) & ~continues, parts == BEGIN, ends, types)
 
 
 def count_entities(predicted: Tensor, gold: Tensor, *, scheme: Scheme) -> EntityTotals:
-    """Entities that are right, predicted and true in predicted and gold labels (B, W), where gold is IGNORED off the words."""
+    """Returns correct, predicted and true entities of predicted and gold labels (B, W); IGNORE_INDEX in gold is no word."""
     found = spans(predicted.masked_fill(gold == IGNORE_INDEX, IGNORE_INDEX), scheme=scheme)
     true = spans(gold, scheme=scheme)
     same = (found.types == true.types) & (found.ends == true.ends)
@@ -150,16 +145,16 @@ def count_entities(predicted: Tensor, gold: Tensor, *, scheme: Scheme) -> Entity
 
 
 def _count(where: Tensor, types: Tensor, num_types: int) -> Tensor:
-    """How often each type stands at the places (B, W) that are true, int64 (num_types,)."""
-    # bincount would wait for the device to learn how long its result is
+    """Returns how often each type occurs where `where` (B, W) is true, int64 (num_types,)."""
+    # bincount would synchronize the device to learn the length of its result
     counts = torch.zeros(num_types, dtype=torch.int64, device=types.device)
     return counts.scatter_add_(0, types.flatten(), where.flatten().long())
 
 
 def entity_table(counts: Tensor, types: Sequence[str], *, title: str) -> Table:
-    """Precision, recall and F1 per type, sorted by name, and their averages, as seqeval's classification_report gives them.
+    """Returns precision, recall and F1 per type, sorted by name, and their averages, as seqeval's classification_report.
 
-    As there, a type with neither a true nor a predicted entity gets no row and counts in no average.
+    A type without true or predicted entities has no row and counts in no average.
 
     Args:
         counts: int64 (types, 3), one convention of EntityTotals.
@@ -172,11 +167,11 @@ def entity_table(counts: Tensor, types: Sequence[str], *, title: str) -> Table:
 
 
 def words(predicted: Tensor, word_starts: Tensor, *, outside: int) -> Tensor:
-    """Predicted label of each word (B, W): that of its first subword, and `outside` for a word that truncation cut off.
+    """Returns the predicted label of each word (B, W): that of its first subword, `outside` for a truncated word.
 
     Args:
         predicted: int64 (B, T), label of each subword.
-        word_starts: int64 (B, W), where each word's first subword stands, -1 where it is cut off or no word is.
+        word_starts: int64 (B, W), position of each word's first subword, -1 where it is truncated or there is no word.
         outside: number of the label "O".
     """
     return predicted.gather(1, word_starts.clamp(min=0)).where(word_starts >= 0, outside)

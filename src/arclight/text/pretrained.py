@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: which commit of one is meant, from this machine's copy where it has one, without its code."""
+"""Loads pretrained models of the Hugging Face hub at a revision, from the local cache first, and never runs their code."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from typing import Any
 from arclight.errors import InputError
 
 HUB_TIMEOUT_S = 10.0
-BERT_BASE_CASED = "cd5ef92a9fb2f889e972770a36d4ed042daf221e"
-# Who owns a name on the hub can put other files behind it; the commits of these are known here
-PINNED = {"bert-base-cased": BERT_BASE_CASED, "google-bert/bert-base-cased": BERT_BASE_CASED}
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 log = logging.getLogger(__name__)
@@ -27,68 +24,65 @@ def load_pretrained(
     *,
     check: Callable[[Any], None] = lambda loaded: None,
 ) -> Any:
-    """What `load`, a `from_pretrained`, makes of a folder or of a name on the hub. Code that comes with a model is never run.
+    """Returns what `load`, a `from_pretrained`, returns for a directory or a name on the hub.
 
     Args:
         load: takes a name and settings.
-        name: a folder, or a name on the hub, whose files are asked for only where this machine has no copy.
-        revision: commit, tag or branch there; None is the commit that is known here, else the newest.
+        name: a directory, or a name on the hub, which is contacted only for files that are not in the local cache.
+        revision: commit, tag or branch on the hub; None is the newest.
         settings: further arguments of `load`.
-        check: raises OSError for what is not whole.
+        check: raises OSError for an incomplete result.
 
     Raises:
-        InputError: for a revision of a folder, or a model that needs code of its own.
+        InputError: for a revision of a directory, or a model that needs its own code.
     """
     from huggingface_hub import HfApi
 
-    safe = {**settings, "trust_remote_code": False}
-    folder = Path(name).expanduser()
+    def checked(name: str, **given: Any) -> Any:
+        loaded = load(name, **{**settings, **given, "trust_remote_code": False})
+        check(loaded)
+        return loaded
+
+    directory = Path(name).expanduser()
     try:
-        if folder.is_dir():
+        if directory.is_dir():
             if revision is not None:
-                raise InputError(f"{name} is a folder, and has no revision '{revision}' as names on the hub have; leave it out")
-            return checked(load(str(folder), **safe), check)
-        wanted = revision or PINNED.get(name, "main")
+                raise InputError(f"{name} is a directory and has no revision '{revision}'; set the revision to null")
+            return checked(str(directory))
+        revision = revision or "main"
         try:
-            return checked(load(name, revision=wanted, local_files_only=True, **safe), check)
-        except OSError:  # not here, or only in part
+            return checked(name, revision=revision, local_files_only=True)
+        except OSError:  # not in the cache, or only in part
             # without a network, `load` would try for a minute
-            HfApi().model_info(name, revision=wanted, timeout=HUB_TIMEOUT_S)
-            return checked(load(name, revision=wanted, **safe), check)
+            HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S)
+            return checked(name, revision=revision)
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
         raise InputError(
-            f"'{name}' needs code that comes with it, and such code is never run here; take a model that transformers knows, "
-            "or put its code into src/arclight/models once you have read it"
+            f"'{name}' needs its own code, which is never run; take a model that transformers includes, or copy the code to "
+            "src/project/models once you have read it"
         ) from error
 
 
-def checked(loaded: Any, check: Callable[[Any], None]) -> Any:
-    """What was loaded, which has passed."""
-    check(loaded)
-    return loaded
-
-
-def commit_of(name: str, revision: str | None) -> str | None:
-    """The commit of what was loaded from the hub, by this machine's copy of it; None of a folder."""
+def cached_commit(name: str, revision: str | None) -> str | None:
+    """Returns the commit of a model in the local cache of the hub; None for a directory."""
     from huggingface_hub import try_to_load_from_cache
 
     if Path(name).expanduser().is_dir():
         return None
-    file = try_to_load_from_cache(name, "config.json", revision=revision or PINNED.get(name, "main"))
+    file = try_to_load_from_cache(name, "config.json", revision=revision or "main")
     return Path(file).parent.name if isinstance(file, str) else None
 
 
-def tell_commit(name: str, revision: str | None, commit: str | None) -> None:
-    """Says in the log which commit of the hub was taken, and how to keep it where nothing does; of a folder nothing."""
+def log_commit(name: str, revision: str | None, commit: str | None) -> None:
+    """Logs which commit of the hub was loaded, and how to pin it where `revision` does not."""
     if commit is None:
         return
-    wanted = revision or PINNED.get(name, "main")
-    if COMMIT.fullmatch(wanted):
+    if revision is not None and COMMIT.fullmatch(revision):
         log.info("%s: commit %s of the hub", name, commit)
     else:
         log.info(
-            "%s: commit %s of the hub, not pinned: '%s' may be another one tomorrow; model.revision=%s keeps it",
-            *(name, commit, wanted, commit),
+            "%s: commit %s of the hub, not pinned: '%s' may change; model.revision=%s pins it",
+            *(name, commit, revision or "main", commit),
         )

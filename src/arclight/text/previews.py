@@ -1,4 +1,4 @@
-"""Summary of a data set of tagged sentences as plain values for the report: counts, lengths, a few sentences."""
+"""Summary of a data set of tagged sentences for the report: entity counts, sentence lengths, a few sentences."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-MOST_SENTENCES = 8
+MAX_SENTENCES = 8
 
 
 def summarize_sentences(splits: Mapping[str, Iterable[tuple[Sequence[str], Sequence[str]]]]) -> dict[str, Any]:
-    """Entities of each type and sentences of each length by split, and a few training sentences with entities.
+    """Returns entities per type and sentences per length by split, and a few training sentences with entities.
 
     Args:
         splits: words and IOB2 tags of each sentence, by split.
@@ -24,7 +24,7 @@ def summarize_sentences(splits: Mapping[str, Iterable[tuple[Sequence[str], Seque
         for words, tags in sentences:
             entities.update(tag[2:] for tag in tags if tag.startswith("B-"))
             sizes[len(words)] += 1
-            if split == "train" and len(samples) < MOST_SENTENCES and any(tag != "O" for tag in tags):
+            if split == "train" and len(samples) < MAX_SENTENCES and any(tag != "O" for tag in tags):
                 samples.append({"words": list(words), "labels": list(tags)})
         counts[split] = dict(sorted(entities.items()))
         lengths[split] = {str(size): sizes[size] for size in sorted(sizes)}

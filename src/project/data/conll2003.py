@@ -1,4 +1,4 @@
-"""CoNLL-2003, English: news with persons, organisations, locations and miscellaneous names; fetched where it is missing.
+"""CoNLL-2003, English: news with persons, organisations, locations and miscellaneous names; downloaded where missing.
 
 Source: Tjong Kim Sang and De Meulder 2003, "Introduction to the CoNLL-2003 shared task", https://aclanthology.org/W03-0419
 """
@@ -14,6 +14,7 @@ from arclight.data.download import fetch
 from arclight.errors import InputError
 from arclight.text.columns import Sentence, count_entities, in_iob2, read_columns
 from arclight.text.datamodule import Context, Packing, TokenDataModule
+from project.models.pinned_revisions import pinned_revision
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ SOURCES = (
 
 
 class Counts(NamedTuple):
-    """What a split holds; the published files are known by it, as copies differ in tag scheme and white space."""
+    """Size of a split, by which the published files are recognized, as copies differ in tag scheme and white space."""
 
     sentences: int
     entities: int
@@ -38,27 +39,14 @@ PUBLISHED = {"train": Counts(14_041, 23_499), "val": Counts(3_250, 5_942), "test
 
 
 class Conll2003(TokenDataModule):
-    """CoNLL-2003's training sentences, testa to validate and testb to test.
+    """CoNLL-2003: eng.train to train, eng.testa to validate and eng.testb to test.
+
+    The arguments not listed here are those of TokenDataModule.
 
     Args:
-        root: folder with eng.train, eng.testa and eng.testb, or with train.txt, valid.txt and test.txt; what is missing is
+        root: directory with eng.train, eng.testa and eng.testb, or with train.txt, valid.txt and test.txt; missing files are
             downloaded there. Tags may be IOB1, as published, or IOB2.
-        tokenizer: name on the Hugging Face hub, or folder, of the encoder; None trains a vocabulary on the training words.
-        tokenizer_revision: commit, tag or branch of that name; None is as of `model.revision`.
-        vocab_size: most subwords of that vocabulary.
-        max_length: most subwords of a sentence, special ones included.
-        batch_size: sentences per optimizer step, over all processes and accumulated parts.
-        eval_batch_size: sentences that one process takes at once in validation and test.
-        max_batch_per_device: most sentences that one process takes at once; None is no limit.
-        seed: of shuffling.
-        packing: "buckets" puts sentences of like length into a batch, "none" pads them as the shuffle has them, "rows" lays
-            them side by side in rows of `tokens_per_row`, where none sees another. "fixed" does so with as many rows, as wide,
-            in each step: batches of about equally many subwords, and each sentence in every epoch, so that a batch may have
-            fewer than `batch_size`. Validation and test have buckets always.
-        tokens_per_row: most subwords in such a row.
-        context: "document" gives the net neighbouring sentences of a document at once, as many as `max_length` has room for,
-            and scores each of them once; batches are then counted in such windows.
-        download: False never opens a connection for the data.
+        download: False never downloads the data.
     """
 
     def __init__(
@@ -81,7 +69,7 @@ class Conll2003(TokenDataModule):
         super().__init__(
             root=root,
             tokenizer=tokenizer,
-            tokenizer_revision=tokenizer_revision,
+            tokenizer_revision=pinned_revision(tokenizer, tokenizer_revision),
             vocab_size=vocab_size,
             max_length=max_length,
             batch_size=batch_size,
@@ -97,7 +85,7 @@ class Conll2003(TokenDataModule):
     def prepare(self) -> None:
         missing = [path for path in self._paths().values() if not path.exists()]
         if missing:
-            self._check_place(missing)
+            self._check_root(missing)
             for split, path in self._paths().items():
                 urls = [f"{source}/{FILES[split][0]}" for source in SOURCES]
                 fetch(urls, path, check=partial(_check_published, split=split))
@@ -112,32 +100,32 @@ class Conll2003(TokenDataModule):
         return in_iob2(read_columns(self._paths()[split]))
 
     def _paths(self) -> dict[str, Path]:
-        """The three files, in the naming that most of those at `root` have."""
+        """Returns the three files, under the names that most files at `root` have."""
         assert self.root is not None
         namings = [{split: self.root / names[number] for split, names in FILES.items()} for number in (0, 1)]
         return max(namings, key=lambda paths: sum(path.exists() for path in paths.values()))
 
-    def _check_place(self, missing: list[Path]) -> None:
-        """Passes where the missing files may be downloaded to: an empty folder, a new one, one with some of them in it."""
+    def _check_root(self, missing: list[Path]) -> None:
+        """Raises InputError unless missing files may be downloaded to `root`: it must be new, empty or hold some of them."""
         assert self.root is not None
         if self.root.exists() and not self.root.is_dir():
-            raise InputError(f"data.root={self.root} is a file; name the folder that holds {_wanted(0)}, or {_wanted(1)}")
-        there = sorted(path.name for path in self.root.iterdir() if path.name[0] != ".") if self.root.is_dir() else []
+            raise InputError(f"data.root={self.root} is a file; set the directory of {_file_names(0)}, or {_file_names(1)}")
+        existing = sorted(path.name for path in self.root.iterdir() if path.name[0] != ".") if self.root.is_dir() else []
         ours = [name for names in FILES.values() for name in names]
-        if there and not any(name.startswith(own) for name in there for own in ours):
-            others = ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
+        if existing and not any(name.startswith(own) for name in existing for own in ours):
+            others = ", ".join(existing[:8]) + (f" and {len(existing) - 8} more" if len(existing) > 8 else "")
             raise InputError(
-                f"data.root={self.root} holds neither {_wanted(0)} nor {_wanted(1)}, but {others}; "
-                f"name the folder that holds them, or a new one to download them to"
+                f"data.root={self.root} holds neither {_file_names(0)} nor {_file_names(1)}, but {others}; "
+                f"set the directory that holds them, or a new one to download them to"
             )
         if not self.download:
             names = ", ".join(path.name for path in missing)
             raise InputError(
-                f"data.root={self.root} lacks {names}; name the folder that holds all three, or set data.download=true"
+                f"data.root={self.root}: {names} missing; set the directory that holds all three, or data.download=true"
             )
 
 
-def _wanted(naming: int) -> str:
+def _file_names(naming: int) -> str:
     return ", ".join(names[naming] for names in FILES.values())
 
 
@@ -146,4 +134,4 @@ def _check_published(file: Path, split: str) -> None:
     sentences = in_iob2(read_columns(file))
     counts = Counts(len(sentences), count_entities(sentences))
     if counts != PUBLISHED[split]:
-        raise InputError(f"what came holds {counts} instead of {PUBLISHED[split]}")
+        raise InputError(f"the download holds {counts} instead of {PUBLISHED[split]}")

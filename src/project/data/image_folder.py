@@ -1,4 +1,4 @@
-"""Your own images, one folder per class: decoded once by all cores, then in memory, or read from disk where they do not fit."""
+"""Your own images, one directory per class: decoded once on all cores, then kept in memory, or read from disk if too large."""
 
 from __future__ import annotations
 
@@ -15,30 +15,38 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arclight.data.splits import held_out, split
+from arclight.data.datamodule import check_minimum
+from arclight.data.splits import num_held_out, split
 from arclight.distributed.environment import detect_launch, is_main_process
 from arclight.errors import InputError
 from arclight.hardware import usable_cores
 from arclight.hardware.memory import free_bytes
-from arclight.images import image_cache
 from arclight.images.augment import Augment
 from arclight.images.class_directories import LAYOUTS, check_classes, find_images
 from arclight.images.datamodule import MEMORY_SHARE, ArrayDataModule, Arrays
-from arclight.images.image_cache import KeptImages, Statistics, Write, fingerprint, unfinished_bytes
-from arclight.images.image_file import ImageFile, mapped
+from arclight.images.image_cache import (
+    PREFIX,
+    CachedImages,
+    ImageFile,
+    Statistics,
+    Write,
+    fingerprint,
+    for_each,
+    memory_map,
+    unfinished_bytes,
+)
 from arclight.images.info import ImageInfo
-from arclight.images.storage import NO_CACHE, Place, Storage, check, choose, obstacle
-from arclight.images.threads import for_each
+from arclight.images.storage import NO_CACHE, Storage, StorageChoice, cache_obstacle, check_storage, choose_storage
 
 if TYPE_CHECKING:
     import PIL.Image
 
 _log = logging.getLogger(__name__)
 
-CACHE_FOLDER = ".arclight"  # in the images' own
-IMAGE_SIZE = 64  # pixels, where nothing else is said
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others, whatever their name, could start other programs
-MAX_PIXELS = 89_478_485  # of one image; above it the image library itself speaks of a decompression bomb
+CACHE_DIRECTORY = ".arclight"  # in `root`
+IMAGE_SIZE = 64  # pixels, the default
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # other formats could start external programs
+MAX_PIXELS = 89_478_485  # of one image; above it PIL warns of a decompression bomb
 
 
 class Files(NamedTuple):
@@ -53,33 +61,29 @@ class Files(NamedTuple):
 
 
 class ImageFolder(ArrayDataModule):
-    """Images of any size and mode, as RGB squares: the shorter side is resized to `image_size`, the middle is cut out.
+    """Images of any size and mode, as RGB squares: the shorter side is resized to `image_size`, then the centre is cropped.
 
-    A photo is turned upright as its EXIF data says, transparency is dropped, of an animation the first frame counts. Layouts:
-    `root/train/<class>/*` with `root/val` (or valid, validation) and `root/test`, or `root/<class>/*`. A split without a folder
-    is drawn from the training images by `split_seed`, from all classes together. `files["test"]` names the images.
+    EXIF orientation is applied, transparency is dropped, an animation counts as its first frame. Layouts:
+    `root/train/<class>/*` with `root/val` (or valid, validation) and `root/test`, or `root/<class>/*`. A split without a
+    directory is drawn from the training images by `split_seed`, from all classes together. `files["test"]` holds the paths.
 
-    Each split is decoded into a file, which later starts and the other processes of this machine find by the names, sizes and
-    times of its images. Where memory does not hold all splits, batches are read from these files: the same batches.
+    Each split is decoded into a cache file, which later starts and the other processes of this machine find by the names, sizes
+    and times of its images. If memory does not hold all splits, the same batches are read from these files.
+
+    The arguments not listed here are those of ArrayDataModule.
 
     Args:
-        root: the folder.
-        image_size: height and width in pixels; None is that of the model that is restored, or 64.
-        batch_size: samples per optimizer step, over all processes and accumulated parts.
-        max_batch_per_device: most samples that one process takes at once; None is no limit.
-        validation: count or share of all training images to validate on, where there is no such folder.
-        test: count or share to test on, where there is no test folder.
-        split_seed: chooses them; apart from `seed`.
-        augment: changes to training images; None is none.
-        seed: of shuffling and augmentation.
-        eval_batch_size: samples per process and batch of validation and test.
-        num_workers: threads of each process that decode; None is one per usable core, shared by the processes of this machine.
-        memory_share: most of the free memory, 0 to 1, that images may take; of a GPU's, too.
-        residence: where images are while they are in use; "auto" is memory where it holds them, else disk.
-        cache: folder in which decoded images are kept; "auto" is `root/.arclight`, "none" keeps none.
+        root: directory of the images.
+        image_size: height and width in pixels; None is that of a restored model, or 64.
+        validation: count or fraction of all training images, if there is no val directory.
+        test: count or fraction of all training images, if there is no test directory.
+        split_seed: selects them, independent of `seed`.
+        num_workers: decoding threads of each process; None divides the usable cores among the processes of this machine.
+        storage: "memory" or "disk"; "auto" is memory if the images fit, else disk.
+        cache: directory of decoded images; "auto" is `root/.arclight`, "none" caches nothing.
 
     Raises:
-        InputError: when a setting is out of its range.
+        InputError: when a setting is out of range.
     """
 
     def __init__(
@@ -109,10 +113,8 @@ class ImageFolder(ArrayDataModule):
             eval_batch_size=eval_batch_size,
             memory_share=memory_share,
         )
-        for name, value in (("image_size", image_size), ("num_workers", num_workers)):
-            if value is not None and value < 1:
-                raise InputError(f"data.{name}={value} must be 1 or more")
-        check(storage, cache)
+        check_minimum(1, {"image_size": image_size, "num_workers": num_workers})
+        check_storage(storage, cache)
         self.image_size = image_size
         self.validation = validation
         self.test = test
@@ -122,14 +124,14 @@ class ImageFolder(ArrayDataModule):
         self.cache = cache
 
     def prepare(self) -> None:
-        """Looks at all names and at the headers of the test images; the others are decoded right after this anyway."""
+        """Checks all names and the headers of the test images; the others are decoded right after this."""
         paths = self.files["test"].paths
         if self.data_info is not None:
             self._compare_classes(self.classes)
-        told, is_streamed = self._place.told, self._place.is_streamed
-        if is_main_process():  # a choice of the user's own is no surprise
-            _log.log(logging.WARNING if is_streamed and self.storage == "auto" else logging.INFO, told)
-        if self._place.is_kept and self._kept["test"].is_whole():  # they have been decoded already
+        choice = self._storage_choice
+        if is_main_process():  # a warning unless the user chose it
+            _log.log(logging.WARNING if choice.is_streamed and self.storage == "auto" else logging.INFO, choice.reason)
+        if choice.is_cached and self._cached["test"].is_complete():  # they have been decoded already
             return
         self._in_threads(lambda row: check_header(paths[row]), len(paths), "check test images", self._num_processes)
 
@@ -147,7 +149,7 @@ class ImageFolder(ArrayDataModule):
 
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:
-        """The class folders of train/, sorted; with test/ alone, the classes of the model that is restored."""
+        """The class directories of train/, sorted; with test/ alone, the classes of the restored model."""
         if "train" in self._found:
             return tuple(self._found["train"])
         if "test" in self._found and isinstance(self.data_info, ImageInfo):
@@ -156,7 +158,7 @@ class ImageFolder(ArrayDataModule):
 
     @functools.cached_property
     def files(self) -> dict[str, Files]:
-        """The files of each split; a row of a split is a place in its lists."""
+        """The files of each split by row."""
         check_classes(self._found, self.classes, root=self.root)
         numbers = {name: number for number, name in enumerate(self.classes)}
         files = {
@@ -169,8 +171,8 @@ class ImageFolder(ArrayDataModule):
         num_train = len(files["train"].paths) if "train" in files else 0
         for name, setting in (("test", "test"), ("val", "validation")):
             if num_train and name not in files:
-                # a share is one of all training images, whichever split is drawn first
-                count = held_out(num_train, getattr(self, setting), name=f"data.{setting}")
+                # a fraction is of all training images, whichever split is drawn first
+                count = num_held_out(num_train, getattr(self, setting), name=f"data.{setting}")
                 kept, drawn = split(len(files["train"].paths), count, self.split_seed, name=f"data.{setting}")
                 files |= {"train": files["train"].pick(kept.tolist()), name: files["train"].pick(drawn.tolist())}
         return files
@@ -185,32 +187,32 @@ class ImageFolder(ArrayDataModule):
         return detect_launch(os.environ).local_world_size if self.trainer is None else self.trainer.num_devices
 
     @functools.cached_property
-    def _kept(self) -> dict[str, KeptImages]:
-        """Where the decoded images of each split are kept."""
+    def _cached(self) -> dict[str, CachedImages]:
+        """The cache file of each split."""
         assert self.root is not None
-        folder, side = self.root / CACHE_FOLDER if self.cache == "auto" else Path(self.cache).expanduser(), self._side
+        directory = self.root / CACHE_DIRECTORY if self.cache == "auto" else Path(self.cache).expanduser()
+        side = self._side
         return {
-            name: KeptImages(
-                folder / f"{image_cache.NAME}{name}-{side}-{fingerprint(files.paths, self.root, side)}.npy",
+            name: CachedImages(
+                directory / f"{PREFIX}{name}-{side}-{fingerprint(files.paths, self.root, side)}.npy",
                 (len(files.paths), 3, side, side),
             )
             for name, files in self.files.items()
         }
 
     @functools.cached_property
-    def _place(self) -> Place:
-        keeps = self.cache != NO_CACHE
-        folder = next(iter(self._kept.values())).path.parent if keeps else None
-        missing = sum(kept.num_bytes for kept in self._kept.values() if not kept.is_whole()) if keeps else 0
-        return choose(
-            sum(len(files.paths) for files in self.files.values()),
-            self._side,
+    def _storage_choice(self) -> StorageChoice:
+        cached = [] if self.cache == NO_CACHE else list(self._cached.values())
+        directory = cached[0].path.parent if cached else None
+        missing = sum(images.num_bytes for images in cached if not images.is_complete())
+        return choose_storage(
+            (sum(len(files.paths) for files in self.files.values()), 3, self._side, self._side),
             free=free_bytes(),
-            share=self.memory_share,
+            fraction=self.memory_share,
             num_processes=self._num_processes,
-            wish=self.storage,
-            folder=folder,
-            obstacle=obstacle(folder, missing, already=unfinished_bytes(folder) if folder else 0),
+            storage=self.storage,
+            cache=directory,
+            obstacle=cache_obstacle(directory, missing, already=unfinished_bytes(directory) if directory else 0),
         )
 
     def _decode(self, name: str) -> Arrays:
@@ -223,10 +225,10 @@ class ImageFolder(ArrayDataModule):
 
             self._in_threads(work, len(paths), f"decode {name} images", num_processes)
 
-        if self._place.is_kept:
-            kept = self._kept[name]
-            kept.make(lambda write: decode(write, 1))  # the other processes wait
-            images = ImageFile(kept.path) if self._place.is_streamed else mapped(kept.path)
+        if self._storage_choice.is_cached:
+            cached = self._cached[name]
+            cached.create(lambda write: decode(write, 1))  # the other processes wait
+            images = ImageFile(cached.path) if self._storage_choice.is_streamed else memory_map(cached.path)
         else:
             decoded = np.empty((len(paths), 3, self._side, self._side), np.uint8)
             decode(decoded.__setitem__, self._num_processes)
@@ -234,23 +236,23 @@ class ImageFolder(ArrayDataModule):
         return Arrays(images, torch.tensor(labels))
 
     def statistics(self, images: Tensor | ImageFile) -> Statistics:
-        count = functools.partial(super().statistics, images)
-        return self._kept["train"].statistics(count) if self._place.is_kept else count()
+        compute = functools.partial(super().statistics, images)
+        return self._cached["train"].statistics(compute) if self._storage_choice.is_cached else compute()
 
     def _in_threads(self, work: Callable[[int], None], num_files: int, title: str, num_processes: int) -> None:
-        """`num_processes`: that do this at once on this machine."""
+        """Calls `work` for each file, with the threads of this machine divided among `num_processes` that do so at once."""
         import PIL.Image
 
-        PIL.Image.init()  # here and not by the first file of a rarer kind, which threads would race for
+        PIL.Image.init()  # here, as threads would race for it at the first file of a rare format
         num_threads = max(1, (self.num_workers or usable_cores() // self._num_processes) * self._num_processes // num_processes)
         for_each(work, num_files, num_threads=num_threads, title=title)
 
 
 def read_image(file: Path | BinaryIO, image_size: int) -> NDArray[np.uint8]:
-    """One image as the net sees it, in training and in use: (3, image_size, image_size), RGB.
+    """Returns one image as the net receives it: RGB, uint8 (3, image_size, image_size).
 
     Raises:
-        InputError: naming the file, when it is no readable image, has more than MAX_PIXELS, or values of no agreed range.
+        InputError: naming the file, when it is not a readable image, has more than MAX_PIXELS, or values of unknown range.
     """
     from PIL.Image import Resampling
     from PIL.ImageOps import exif_transpose
@@ -265,29 +267,29 @@ def read_image(file: Path | BinaryIO, image_size: int) -> NDArray[np.uint8]:
 
 
 def check_header(path: Path) -> None:
-    """Raises InputError when the header tells that `read_image` would; decodes nothing."""
+    """Raises InputError when the header shows that `read_image` would; decodes nothing."""
     with _opened(path) as image:
         image.verify()
 
 
 @contextmanager
 def _opened(file: Path | BinaryIO) -> Iterator[PIL.Image.Image]:
-    """An image file, whose troubles inside are told as one InputError."""
+    """Context manager that opens an image file and turns every error inside into InputError."""
     import PIL.Image
 
     try:
-        if isinstance(file, Path) and not file.is_file():  # a pipe would keep us waiting for ever
-            raise InputError("no file")
+        if isinstance(file, Path) and not file.is_file():  # a pipe would block forever
+            raise InputError("not a file")
         with PIL.Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise PIL.Image.DecompressionBombError
             yield image
-    except Exception as error:  # decoders raise whatever a broken file leads them to
+    except Exception as error:  # decoders raise many classes for broken files
         name = file if isinstance(file, Path) else getattr(file, "name", "the image")
         if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
-            raise InputError(f"{name}: more than {MAX_PIXELS:,} pixels; make it smaller") from error
+            raise InputError(f"{name}: more than {MAX_PIXELS:,} pixels; shrink it") from error
         if isinstance(error, PIL.UnidentifiedImageError):
-            raise InputError(f"{name}: no image that can be read") from error
+            raise InputError(f"{name}: not a readable image") from error
         raise InputError(f"{name}: {str(error) or type(error).__name__}") from error
 
 
@@ -297,5 +299,5 @@ def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     if image.mode.startswith("I;16"):  # convert() would clip 16 bits to 255
         return PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise InputError(f"mode {image.mode} has no agreed range of values; save it with 8 bits per channel")
+        raise InputError(f"mode {image.mode} has no defined range of values; save it with 8 bits per channel")
     return image.convert("RGBA").convert("RGB") if "transparency" in image.info else image.convert("RGB")

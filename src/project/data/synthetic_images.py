@@ -1,7 +1,7 @@
-"""Pictures of shapes, made on the spot from a seed: a data set for first runs and tests, with nothing to download.
+"""Synthetic images of shapes for first runs and tests, without a download.
 
-Each picture has one shape of random size, place, angle and colour on a background that fades from one colour to another, with
-spots and noise over it. No single pixel tells the class: a mean picture per class is right about as often as a guess.
+Each image has one shape of random size, position, angle and colour on a colour gradient, with spots and noise. No single pixel
+reveals the class: the nearest class mean is right about as often as a guess.
 """
 
 from __future__ import annotations
@@ -20,25 +20,22 @@ from arclight.images.datamodule import ArrayDataModule, Arrays
 
 Plane = NDArray[np.floating[Any]]  # float32 throughout
 
-CHUNK = 128  # pictures drawn at once, so that the planes stay in the processor's cache
+CHUNK = 128  # images drawn at once, which fit the CPU cache
 NUM_SPOTS = 3
 NOISE = 16.0  # standard deviation, of 255
 
 
 class SyntheticImages(ArrayDataModule):
-    """Square RGB pictures of one of eight shapes, equally many of each.
+    """Square RGB images of one of eight shapes, equally many of each.
+
+    The arguments not listed here are those of ArrayDataModule.
 
     Args:
-        batch_size: samples per optimizer step, over all processes and accumulated parts.
-        max_batch_per_device: most samples that one process takes at once; None is no limit.
-        num_train: pictures to train on.
-        num_val: pictures to validate on.
-        num_test: pictures to test on.
+        num_train: images to train on.
+        num_val: images to validate on.
+        num_test: images to test on.
         image_size: height and width in pixels, 16 or more.
-        augment: changes to training images; None is none.
-        seed: of shuffling and augmentation.
-        data_seed: chooses the pictures; each split has its own stream, so its pictures do not depend on the others' number.
-        eval_batch_size: samples per process and batch of validation and test.
+        data_seed: of the images; each split has its own random stream, which does not depend on the size of the others.
 
     Raises:
         InputError: when a number is too small.
@@ -80,7 +77,7 @@ class SyntheticImages(ArrayDataModule):
         self.data_seed = data_seed
 
     def prepare(self) -> None:
-        """Nothing: the pictures are made by `load`."""
+        """Does nothing: `load` generates the images."""
 
     def read(self, part: str) -> tuple[dict[str, Arrays], tuple[str, ...]]:
         streams = {"train": 0, "val": 1} if part == "fit" else {"test": 2}
@@ -91,23 +88,23 @@ class SyntheticImages(ArrayDataModule):
         return arrays, tuple(SHAPES)
 
 
-def draw(num_pictures: int, image_size: int, *, random: np.random.Generator) -> Arrays:
-    """Pictures of `image_size` squared pixels and their classes, places in the sorted names of SHAPES."""
-    labels = random.permutation(np.arange(num_pictures) % len(SHAPES))
-    images = np.empty((num_pictures, 3, image_size, image_size), np.uint8)
-    for start in range(0, num_pictures, CHUNK):
-        images[start : start + CHUNK] = _pictures(labels[start : start + CHUNK], image_size, random)
+def draw(num_images: int, image_size: int, *, random: np.random.Generator) -> Arrays:
+    """Returns images of `image_size` squared pixels and their classes, indices of SHAPES."""
+    labels = random.permutation(np.arange(num_images) % len(SHAPES))
+    images = np.empty((num_images, 3, image_size, image_size), np.uint8)
+    for start in range(0, num_images, CHUNK):
+        images[start : start + CHUNK] = _images(labels[start : start + CHUNK], image_size, random)
     return Arrays(torch.from_numpy(images), torch.from_numpy(labels))
 
 
-def _pictures(labels: NDArray[np.int64], size: int, random: np.random.Generator) -> Plane:
-    """Pixels 0..255, float32 (N, 3, size, size)."""
+def _images(labels: NDArray[np.int64], size: int, random: np.random.Generator) -> Plane:
+    """Returns pixels 0..255, float32 (N, 3, size, size)."""
     num = len(labels)
     y, x = np.mgrid[:size, :size].astype(np.float32)  # each (size, size)
-    paper = _uniform(random, (num, 3, 1, 1), 0, 255)
-    ink = (paper + _uniform(random, (num, 3, 1, 1), 90, 166)) % 256  # 90 or more from the paper in every channel
+    background = _uniform(random, (num, 3, 1, 1), 0, 255)
+    ink = (background + _uniform(random, (num, 3, 1, 1), 90, 166)) % 256  # at least 90 from the background
     fade_down, fade_right = _uniform(random, (2, num, 3, 1, 1), -60, 60) / size
-    pixels = paper + fade_down * (y - size / 2) + fade_right * (x - size / 2)
+    pixels = background + fade_down * (y - size / 2) + fade_right * (x - size / 2)
     pixels += _covers(labels, y, x, random)[:, None] * (ink - pixels)
     for _ in range(NUM_SPOTS):
         top, left = _uniform(random, (2, num, 1, 1), 0, size)
@@ -119,10 +116,10 @@ def _pictures(labels: NDArray[np.int64], size: int, random: np.random.Generator)
 
 
 def _covers(labels: NDArray[np.int64], y: Plane, x: Plane, random: np.random.Generator) -> Plane:
-    """How much of each pixel its picture's shape covers, 0..1, float32 (N, size, size)."""
+    """Returns the fraction of each pixel that the shape covers, float32 (N, size, size)."""
     num, size = len(labels), len(y)
     radius = _uniform(random, (num, 1, 1), 0.28, 0.42) * size
-    border = _uniform(random, (2, num, 1, 1), 0.8, 1.0) * radius  # from the middle of the shape to the edge, at least
+    border = _uniform(random, (2, num, 1, 1), 0.8, 1.0) * radius  # least distance of the shape's centre from the edge
     top, left = border + (size - 2 * border) * _uniform(random, (2, num, 1, 1), 0, 1)
     down, right = (y - top) / radius, (x - left) / radius
     angle = _uniform(random, (num, 1, 1), 0, 2 * math.pi)
@@ -139,11 +136,11 @@ def _uniform(random: np.random.Generator, shape: int | tuple[int, ...], low: flo
     return numbers
 
 
-# Signed distances: about how far (u, v) lies outside the shape, negative inside; each shape just fits into the unit circle.
+# Approximate signed distances of (u, v) from the shape, negative inside; each shape fits into the unit circle.
 
 
-def _both(first: Plane, second: Plane) -> Plane:
-    """What two shapes have in common."""
+def _intersection(first: Plane, second: Plane) -> Plane:
+    """Returns the intersection of two shapes."""
     common: Plane = np.maximum(first, second)
     return common
 
@@ -153,16 +150,16 @@ def _circle(u: Plane, v: Plane) -> Plane:
 
 
 def _crescent(u: Plane, v: Plane) -> Plane:
-    return _both(np.hypot(u, v) - 0.95, 0.8 - np.hypot(u - 0.5, v))
+    return _intersection(np.hypot(u, v) - 0.95, 0.8 - np.hypot(u - 0.5, v))
 
 
 def _cross(u: Plane, v: Plane) -> Plane:
     across, along = np.abs(u), np.abs(v)
-    return _both(np.maximum(across, along) - 0.95, np.minimum(across, along) - 0.28)
+    return _intersection(np.maximum(across, along) - 0.95, np.minimum(across, along) - 0.28)
 
 
 def _hourglass(u: Plane, v: Plane) -> Plane:
-    return _both(np.abs(v) - 0.7, (np.abs(u) - np.abs(v)) * 0.75)
+    return _intersection(np.abs(v) - 0.7, (np.abs(u) - np.abs(v)) * 0.75)
 
 
 def _ring(u: Plane, v: Plane) -> Plane:
@@ -170,11 +167,11 @@ def _ring(u: Plane, v: Plane) -> Plane:
 
 
 def _square(u: Plane, v: Plane) -> Plane:
-    return _both(np.abs(u), np.abs(v)) - 0.72
+    return _intersection(np.abs(u), np.abs(v)) - 0.72
 
 
 def _star(u: Plane, v: Plane) -> Plane:
-    """Five points, folded onto half of one: from the tip (1, 0) to the notch between two points."""
+    """Returns the distance from a star of five points, folded onto half a point: from its tip (1, 0) to the notch."""
     sector = 2 * math.pi / 5
     turned = np.abs((np.arctan2(v, u) + sector / 2) % sector - sector / 2)
     length = np.hypot(u, v)
@@ -184,7 +181,7 @@ def _star(u: Plane, v: Plane) -> Plane:
 
 
 def _triangle(u: Plane, v: Plane) -> Plane:
-    return _both(v, np.abs(u) * (math.sqrt(3) / 2) - v / 2) - 0.5
+    return _intersection(v, np.abs(u) * (math.sqrt(3) / 2) - v / 2) - 0.5
 
 
 SHAPES: dict[str, Callable[[Plane, Plane], Plane]] = {

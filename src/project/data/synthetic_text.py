@@ -1,4 +1,4 @@
-"""Sentences made on the spot, with names that hardly occur twice: no download, and the context alone tells their type."""
+"""Synthetic sentences without a download: most names occur once, so that only the context reveals their type."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from arclight.errors import InputError
 from arclight.text.columns import Sentence
 from arclight.text.datamodule import SPLITS, Packing, TokenDataModule
+from project.models.pinned_revisions import pinned_revision
 
 T = TypeVar("T")
 
@@ -18,12 +19,12 @@ VOWELS = ("a", "e", "i", "o", "u")
 ENDS = ("", "", "l", "n", "r", "s")
 GIVEN_NAMES = ("Ada", "Bruno", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Irma", "Jonas", "Leon", "May", "Rose")
 TRADES = ("Bank", "Foods", "Group", "Motors", "Steel")
-NUM_FAMILIAR = 60  # names that come up again and again, as every type and as none
-FAMILIAR_SHARE = 0.25
+NUM_FAMILIAR = 60  # names that recur, as every type and as none
+FAMILIAR_FRACTION = 0.25
 
-# A capital slot is an entity of this type, a small one is none: `name` looks like one, but is a dog, a ship or a word.
+# A slot in capitals is an entity of this type, others are not: `name` looks like one, but is a dog, a ship or a word.
 CLAUSES = (
-    "{MISC} farmers met {PER} of {ORG} in {LOC}",  # first, and of all types, so that one sentence has every label
+    "{MISC} farmers met {PER} of {ORG} in {LOC}",  # first, so that one sentence has every label
     "{PER} said on {day} that talks had failed",
     "{PER} told reporters that he would resign",
     "{PER} , {number} , was born in {LOC}",
@@ -67,28 +68,16 @@ DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 
 
 class SyntheticText(TokenDataModule):
-    """Made-up news with persons, locations, organisations and miscellaneous names, for a first run without any download.
+    """Synthetic news with persons, locations, organisations and miscellaneous names, for a first run without a download.
 
-    Names are put together from syllables, the same for all types, so a tagger that learns words by heart fails on the names of
-    the test split; neighbouring words tell the type.
+    Names consist of syllables, the same for all types, so that a tagger that memorizes words fails on the names of the test
+    split; the words around them reveal the type. The arguments not listed here are those of TokenDataModule.
 
     Args:
-        tokenizer: name on the Hugging Face hub, or folder, of the encoder; None trains a vocabulary on the training words.
-        tokenizer_revision: commit, tag or branch of that name; None is as of `model.revision`.
-        vocab_size: most subwords of that vocabulary.
-        max_length: most subwords of a sentence, special ones included.
-        batch_size: sentences per optimizer step, over all processes and accumulated parts.
-        eval_batch_size: sentences that one process takes at once in validation and test.
-        max_batch_per_device: most sentences that one process takes at once; None is no limit.
-        packing: "buckets" puts sentences of like length into a batch, "none" pads them as the shuffle has them, "rows" lays
-            them side by side in rows of `tokens_per_row`, where none sees another. "fixed" does so with as many rows, as wide,
-            in each step: batches of about equally many subwords, and each sentence in every epoch, so that a batch may have
-            fewer than `batch_size`. Validation and test have buckets always.
-        tokens_per_row: most subwords in such a row.
         num_train: sentences to train on.
         num_val: sentences to validate on.
         num_test: sentences to test on.
-        data_seed: of the sentences; apart from `seed`, so that runs with other seeds see the same ones.
+        data_seed: of the sentences, which do not depend on `seed`.
         seed: of shuffling.
     """
 
@@ -113,7 +102,7 @@ class SyntheticText(TokenDataModule):
         super().__init__(
             root=None,
             tokenizer=tokenizer,
-            tokenizer_revision=tokenizer_revision,
+            tokenizer_revision=pinned_revision(tokenizer, tokenizer_revision),
             vocab_size=vocab_size,
             max_length=max_length,
             batch_size=batch_size,
@@ -139,14 +128,14 @@ class SyntheticText(TokenDataModule):
 
 
 class _Writer:
-    """Writes the sentences that follow from a seed; some names are drawn from the familiar ones."""
+    """Generates sentences from a seed; some names are drawn from the familiar ones."""
 
     def __init__(self, seed: tuple[int, ...], familiar: Sequence[str] = ()) -> None:
         self.random = np.random.default_rng(seed)
         self.familiar = familiar
 
     def sentence(self, line: int) -> Sentence:
-        """One or two clauses and a full stop, with IOB2 tags; the first clause is each one in turn."""
+        """Returns one or two clauses and a full stop, with IOB2 tags; the first clauses take turns."""
         text = CLAUSES[(line - 1) % len(CLAUSES)]
         if self.random.random() < 0.4:
             text += f" {self._pick(JOINTS)} {self._pick(CLAUSES)}"
@@ -160,7 +149,7 @@ class _Writer:
         return Sentence(tuple(words), tuple(tags), file="synthetic_text", line=line)
 
     def _fill(self, piece: str) -> tuple[str, list[str]]:
-        """The type and the words that a piece of a clause becomes."""
+        """Returns the entity type and the words of a piece of a clause."""
         match piece:
             case "{PER}":
                 return "PER", self._one_of(("*", f"{self._pick(GIVEN_NAMES)} *"))
@@ -188,15 +177,15 @@ class _Writer:
         return options[int(self.random.integers(len(options)))]
 
     def _one_of(self, forms: Sequence[str]) -> list[str]:
-        """The words of one of the forms, with a name for each star."""
+        """Returns the words of one of the forms, with a name for each star."""
         return [self._name() if word == "*" else word for word in self._pick(forms).split()]
 
     def _name(self) -> str:
-        if self.familiar and self.random.random() < FAMILIAR_SHARE:
+        if self.familiar and self.random.random() < FAMILIAR_FRACTION:
             return self._pick(self.familiar)
         return self.new_word()
 
     def new_word(self) -> str:
-        """Two or three syllables with a capital."""
-        parts = (*(ONSETS, VOWELS) * self._pick((2, 3, 3)), ENDS)
-        return "".join(self._pick(letters) for letters in parts).capitalize()
+        """Returns two or three syllables, capitalized."""
+        syllables = (*(ONSETS, VOWELS) * self._pick((2, 3, 3)), ENDS)
+        return "".join(self._pick(letters) for letters in syllables).capitalize()

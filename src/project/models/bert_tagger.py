@@ -1,4 +1,4 @@
-"""A label for each subword: a pretrained (or small random) BERT-like encoder, dropout, and one linear layer."""
+"""Token classification: a pretrained (or small random) BERT-like encoder, dropout, and one linear layer."""
 
 from __future__ import annotations
 
@@ -18,41 +18,42 @@ from arclight.hardware import Decision
 from arclight.modules.dropout import Dropout, check_dropout, replace_dropout
 from arclight.text.attention import PACKED, choose_attention, inputs_of, register, set_attention_dropout
 from arclight.text.info import TokenInfo
-from arclight.text.pretrained import commit_of, load_pretrained, tell_commit
+from arclight.text.pretrained import cached_commit, load_pretrained, log_commit
 from arclight.text.random_encoder import encoder_from_config, small_bert, without_pooler
+from project.models.pinned_revisions import pinned_revision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
 class BertTagger(nn.Module):
-    """Logits of each subword's label.
+    """Computes the logits of each subword's label.
 
     Attributes:
         encoder: the transformers model, in float32 and in training mode.
         num_layers: of the encoder.
-        blueprint: settings that replace those given and rebuild this net from nothing but memory, on a machine without the
-            checkpoint's files: `BertTagger(spec, **{**settings, **net.blueprint})`, then `load_state_dict`. Plain data.
+        blueprint: overrides of the settings with which this net is rebuilt on a machine without the checkpoint's files:
+            `BertTagger(data_info, **{**settings, **net.blueprint})`, then `load_state_dict`. Plain values.
 
     Args:
-        data_info: facts of the text.
-        checkpoint: any encoder that transformers.AutoModel takes: a name on the Hugging Face hub or a folder. Code that comes
-            with a checkpoint is never run. None makes a small random BERT.
-        dropout: share of the encoder's outputs set to 0 in training before the last layer, 0 to below 1; inside the random BERT
-            too (a pretrained encoder keeps its own).
-        revision: commit, tag or branch of a name on the hub; None is the commit that `hub.PINNED` knows, of other names the
-            newest. The commit that was taken is in `blueprint`.
+        data_info: metadata of the text.
+        checkpoint: any encoder of transformers.AutoModel: a name on the Hugging Face hub or a directory. None builds a small
+            random BERT. Code of a checkpoint is never run.
+        dropout: of the encoder's outputs before the last layer, 0 to below 1; also inside the random BERT (a pretrained encoder
+            keeps its own).
+        revision: commit, tag or branch of a name on the hub; None is the commit in `pinned_revisions`, else the newest. The
+            commit that was loaded is in `blueprint`.
         num_hidden_layers: layers of the random BERT; an encoder from a checkpoint has its own sizes.
         hidden_size: of the random BERT; divisible by `num_attention_heads`.
         num_attention_heads: attention heads in each layer of the random BERT.
-        encoder: config of the encoder, as `blueprint` holds it; `checkpoint` is then not read and the weights are random.
-        gradient_checkpointing: work out each layer again in the backward pass: some 30 % more time, much less memory.
-        attention_dropout: share of the attention that is dropped in training, 0 to below 1; None is the encoder's own. With 0,
-            packed rows in half precision take a faster kernel on GPUs of CUDA.
+        encoder: config of the encoder, as in `blueprint`; `checkpoint` is then not loaded and the weights are random.
+        gradient_checkpointing: recompute each layer in the backward pass: some 30 % more time, much less memory.
+        attention_dropout: 0 to below 1; None is the encoder's own. With 0, packed rows in half precision use a faster CUDA
+            kernel.
 
     Raises:
-        InputError: when the checkpoint cannot be had or is no text encoder, when the tokenizer or `data.max_length` does not
-            fit it, or when a setting is out of its range.
+        InputError: when the checkpoint cannot be loaded or is not a text encoder, when the tokenizer or `data.max_length` does
+            not fit it, or when a setting is out of range.
 
     Source:
         Devlin, Chang, Lee, Toutanova, "BERT: Pre-training of deep bidirectional transformers", NAACL 2019, section 5.3:
@@ -79,9 +80,10 @@ class BertTagger(nn.Module):
         if encoder is not None:
             self.encoder = encoder_from_config(encoder)
         elif checkpoint is not None:
-            self.encoder, asked_for = _pretrained(checkpoint, revision, attention_dropout), revision
-            revision = commit_of(checkpoint, asked_for)
-            tell_commit(checkpoint, asked_for, revision)
+            requested = pinned_revision(checkpoint, revision)
+            self.encoder = _pretrained(checkpoint, requested, attention_dropout)
+            revision = cached_commit(checkpoint, requested)
+            log_commit(checkpoint, requested, revision)
         else:
             self.encoder = small_bert(
                 data_info,
@@ -103,15 +105,15 @@ class BertTagger(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.num_layers = max((_layer(name) + 1 for name, _ in self.encoder.named_parameters()), default=0)
         plain = json.loads(config.to_json_string(use_diff=False))
-        plain.pop("_name_or_path", None)  # a folder on the machine that trained
+        plain.pop("_name_or_path", None)  # a path on the machine that trained
         self.blueprint: dict[str, Any] = {"checkpoint": None, "encoder": plain, "revision": revision}
 
     def choose_attention(self, device: torch.device, dtype: torch.dtype) -> Decision:
-        """How the texts of packed rows are attended to from now on: True is without work on pairs of different texts.
+        """Selects and returns the attention in packed rows: True computes no pairs of different texts.
 
         Args:
-            device: where this net is.
-            dtype: that it reckons with there.
+            device: of this net.
+            dtype: of its computation.
         """
         choice = choose_attention(self.encoder.config, device, dtype)
         if choice.value:
@@ -126,10 +128,10 @@ class BertTagger(nn.Module):
         position_ids: Tensor | None = None,
         boundaries: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, T, labels) of subwords int64 (B, T); the mask, int64 (B, T), is 0 on padding, where logits are void.
+        """Returns logits (B, T, labels) of subwords int64 (B, T); the mask, int64 (B, T), is 0 on padding.
 
-        Where texts share a row, the mask numbers them from 1, `position_ids`, int64 (B, T), begin at 0 in each, and none
-        sees another; `boundaries` are those of a TokenBatch.
+        Where texts share a row, the mask numbers them from 1, `position_ids`, int64 (B, T), begin at 0 in each;
+        `boundaries` are those of a TokenBatch.
 
         Raises:
             InputError: for such rows, when this encoder would mix the texts in them.
@@ -141,10 +143,10 @@ class BertTagger(nn.Module):
         return logits
 
     def depth(self, parameter_name: str) -> int:
-        """How far from the input a parameter works: 0 embeddings, 1 to num_layers the layers, num_layers + 1 the last linear.
+        """Returns the depth of a parameter: 0 embeddings, 1 to num_layers the layers, num_layers + 1 the last linear layer.
 
         Args:
-            parameter_name: as named_parameters() gives it, here or on a module that holds this one.
+            parameter_name: of named_parameters() of this net or of a module that contains it.
         """
         _, inside, rest = parameter_name.partition("encoder.")
         if not inside:
@@ -152,24 +154,24 @@ class BertTagger(nn.Module):
         layer = _layer(rest)
         if layer >= 0:
             return layer + 1
-        return 0 if "embed" in rest else self.num_layers  # a last norm counts with the last layer
+        return 0 if "embed" in rest else self.num_layers  # a final norm belongs to the last layer
 
 
 def _layer(parameter_name: str) -> int:
-    """Number of the encoder layer that a parameter belongs to, -1 outside the layers."""
+    """Returns the number of the encoder layer of a parameter, -1 outside the layers."""
     found = re.search(r"(?:^|\.)(?:layers?|h)\.(\d+)\.", parameter_name)
     return int(found[1]) if found else -1
 
 
 def _pretrained(checkpoint: str, revision: str | None, attention_dropout: float | None) -> PreTrainedModel:
-    """The encoder that a folder or a name on the hub stands for, with its weights."""
+    """Returns the encoder of a directory or a name on the hub, with its weights."""
     from transformers import AutoConfig, AutoModel
 
-    with _loading_told(checkpoint):
+    with _loading_errors(checkpoint):
         config = load_pretrained(AutoConfig.from_pretrained, checkpoint, revision, {})
     if getattr(config, "vocab_size", None) is None or getattr(config, "is_encoder_decoder", False):
         raise InputError(
-            f"model.checkpoint='{checkpoint}' is a '{config.model_type}' model, and that is no text encoder; "
+            f"model.checkpoint='{checkpoint}' is a '{config.model_type}' model, which is not a text encoder; "
             "take one such as bert-base-cased, roberta-base or distilbert-base-cased"
         )
     if attention_dropout is not None:
@@ -178,19 +180,19 @@ def _pretrained(checkpoint: str, revision: str | None, attention_dropout: float 
         "config": config,
         "dtype": torch.float32,  # the precision plugin decides later; the file's own dtype may be a half
         "weights_only": True,
-        "ignore_mismatched_sizes": True,  # told below
+        "ignore_mismatched_sizes": True,  # reported below
         "output_loading_info": True,
         **without_pooler(config),
     }
-    with _loading_told(checkpoint), _quiet():
+    with _loading_errors(checkpoint), _quiet():
         encoder, report = load_pretrained(AutoModel.from_pretrained, checkpoint, revision, settings)
     absent = {key for key in report["missing_keys"] if not key.startswith("pooler.")}
     wrong = sorted(absent | {key for key, *_ in report["mismatched_keys"]})
     if wrong:
         raise InputError(
-            f"model.checkpoint='{checkpoint}' lacks {len(wrong)} of the encoder's weights or has them in another shape, such "
-            f"as '{wrong[0]}', so they would stay random: its weights are not those of the '{config.model_type}' model in its "
-            "config.json; save or download it again as a whole"
+            f"model.checkpoint='{checkpoint}': {len(wrong)} of the encoder's weights are missing or have another shape, such "
+            f"as '{wrong[0]}', and would stay random: its weights are not those of the '{config.model_type}' model in its "
+            "config.json; save or download it again"
         )
     model: PreTrainedModel = encoder.train()  # from_pretrained leaves it in eval()
     return model
@@ -199,8 +201,8 @@ def _pretrained(checkpoint: str, revision: str | None, attention_dropout: float 
 def _save_memory(encoder: PreTrainedModel, *, checkpoint: str | None) -> None:
     if not encoder.supports_gradient_checkpointing:
         raise InputError(
-            f"model.gradient_checkpointing=true: the encoder of model.checkpoint={checkpoint!r} cannot do that; set it to "
-            "false, and data.max_batch_per_device to save memory"
+            f"model.gradient_checkpointing=true: the encoder of model.checkpoint={checkpoint!r} does not support it; set it "
+            "to false, and data.max_batch_per_device to save memory"
         )
     # transformers 5.23 renamed it
     getattr(encoder, "activation_checkpointing_enable", encoder.gradient_checkpointing_enable)()
@@ -213,63 +215,60 @@ def _check_fit(encoder: PreTrainedModel, data_info: TokenInfo, *, checkpoint: st
     num_known = embeddings.num_embeddings
     if data_info.vocab_size > num_known:
         raise InputError(
-            f"the tokenizer has {data_info.vocab_size} entries, but the encoder of model.checkpoint={checkpoint!r} knows only "
-            f"{num_known}: they belong to different models; set data.tokenizer to the name or folder of this encoder"
+            f"the tokenizer has {data_info.vocab_size} entries, but the encoder of model.checkpoint={checkpoint!r} has only "
+            f"{num_known}: they belong to different models; set data.tokenizer to the name or directory of this encoder"
         )
     positions = position_embeddings(encoder)
     if positions is not None and data_info.max_length > (
         num_positions := positions.num_embeddings - skipped_positions(positions)
     ):
         raise InputError(
-            f"data.max_length={data_info.max_length} is more than the {num_positions} positions that the encoder of "
-            f"model.checkpoint={checkpoint!r} knows; set data.max_length={num_positions} or less"
+            f"data.max_length={data_info.max_length} is more than the {num_positions} positions of the encoder of "
+            f"model.checkpoint={checkpoint!r}; set data.max_length={num_positions} or less"
         )
 
 
 def position_embeddings(encoder: nn.Module) -> nn.Embedding | None:
-    """Those of absolute positions; None where there are only relative ones, which have no limit."""
+    """Returns the absolute position embeddings; None where there are only relative ones, which have no limit."""
     named = ((name, module) for name, module in encoder.named_modules() if isinstance(module, nn.Embedding))
     return next((module for name, module in named if name.endswith("position_embeddings")), None)
 
 
 def skipped_positions(positions: nn.Embedding | None) -> int:
-    """How many positions no text has: RoBERTa and its kin count from padding_idx + 1."""
+    """Returns the number of unused positions: RoBERTa and similar encoders count from padding_idx + 1."""
     return 0 if positions is None or positions.padding_idx is None else positions.padding_idx + 1
 
 
 @contextmanager
-def _loading_told(checkpoint: str) -> Iterator[None]:
-    """Inside, what goes wrong with a checkpoint's files becomes an InputError with the way out."""
+def _loading_errors(checkpoint: str) -> Iterator[None]:
+    """Context manager that turns errors of loading a checkpoint into InputError with a fix."""
     try:
         yield
     except InputError as error:
         raise InputError(f"model.checkpoint: {error}") from error
-    except Exception as error:  # what files and hub can do wrong comes from five libraries, in as many classes
+    except Exception as error:  # of many classes, from five libraries
         reason = textwrap.shorten(str(error).split(". ")[0].rstrip("."), 250) or type(error).__name__
-        download = "`hf download NAME --local-dir FOLDER`"
+        download = "`hf download NAME --local-dir DIRECTORY`"
         if Path(checkpoint).expanduser().is_dir():
             raise InputError(
-                f"the folder model.checkpoint='{checkpoint}' holds no encoder that can be loaded ({reason}); it needs "
-                f"config.json and model.safetensors, as save_pretrained() or {download} write them"
+                f"no encoder can be loaded from the directory model.checkpoint='{checkpoint}' ({reason}); it needs config.json "
+                f"and model.safetensors, as save_pretrained() or {download} write them"
             ) from error
         if checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1:
             raise InputError(
-                f"model.checkpoint='{checkpoint}': no such folder; give one that save_pretrained() or {download} wrote, or a "
+                f"model.checkpoint='{checkpoint}': no such directory; set one that save_pretrained() or {download} wrote, or a "
                 "name on the Hugging Face hub, such as bert-base-cased"
             ) from error
         raise InputError(
-            f"model.checkpoint='{checkpoint}' is no folder here, and the Hugging Face hub did not give it ({reason}). Check "
-            f"the name, such as bert-base-cased. Without a network, fetch it elsewhere with {download} and set "
-            "model.checkpoint=FOLDER; model.checkpoint=null trains a small random BERT"
+            f"model.checkpoint='{checkpoint}' is not a directory, and the Hugging Face hub did not provide it ({reason}). "
+            f"Check the name, such as bert-base-cased. Without a network, download it elsewhere with {download} and set "
+            "model.checkpoint=DIRECTORY; model.checkpoint=null trains a small random BERT"
         ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, transformers shows no bar for reading weights and does not list those left over, such as a language-model head.
-
-    Harmless, since weights that are missing, which it would list too, are an InputError here.
-    """
+    """Context manager that hides transformers' progress bar and its list of unused weights; missing ones are an error here."""
     from transformers.utils import logging as transformers_logging
 
     verbosity = transformers_logging.get_verbosity()

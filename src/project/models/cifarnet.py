@@ -1,4 +1,4 @@
-"""CifarNet: a small net that learns CIFAR-10 in few steps, behind a first layer that is computed, not learned."""
+"""CifarNet: a small net that learns CIFAR-10 in few steps; its first layer is computed, not learned."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from arclight.images.info import ImageInfo
 
 Activation = Literal["gelu", "relu"]
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
-WHITENING_EPSILON = 5e-4  # keeps directions in which patches hardly differ from being blown up to noise
-IMAGES_AT_ONCE = 100  # whose patches are held together
+WHITENING_EPSILON = 5e-4  # limits the amplification of directions in which patches hardly vary
+IMAGES_AT_ONCE = 100  # whose patches are in memory
 
 
 class CifarNet(nn.Module):
-    """Logits of an image; 1,971,352 parameters learn (288 more are computed) with the defaults, 3x32x32 images and 10 classes.
+    """Computes the logits of an image; 1,971,352 parameters are learned and 288 computed with the defaults and CIFAR-10.
 
-    The first layer turns patches into numbers of equal spread that are not correlated. It is computed from training images by
-    `fit_first_layer`, which whoever trains the net calls once before the first step, and stays as it is from then on. Behind it
-    come blocks, each of which halves height and width, a maximum over what is left of them, and a linear layer.
+    The first layer whitens patches: its outputs have equal variance and no correlation. `fit_first_layer` computes it from
+    training images before the first step, then it is frozen. It is followed by blocks, each of which halves height and width, a
+    global max pool and a linear layer.
 
     Args:
-        data_info: facts of the images.
+        data_info: metadata of the images.
         widths: channels of each block.
         convolutions: 3x3 convolutions in each block, 1 or more.
         patch: side of the first layer's patches, in pixels.
-        stride: of the first layer; 2 halves the sides at once, and makes every later layer four times as cheap.
-        num_patterns: directions of patches that are kept, those of the largest spread; None is all of them. The first layer has
-            twice as many channels, because each direction and its opposite have one.
-        activation: "gelu" or "relu"; relu costs less on a CPU.
-        dirac: starts each convolution as one that hands its inputs on, as far as it has channels for them.
-        norm_momentum: share of the newest batch in the running mean and variance of batch normalisation.
-        head_scale: factor on the logits. Those of the first step do not depend on it, but the learning rate of the last layer
-            acts with its square.
+        stride: of the first layer; 2 makes every later layer four times cheaper.
+        num_patterns: number of whitening directions, those of the largest variance; None is all of them. The first layer has
+            twice as many channels, one for each direction and its opposite.
+        activation: "gelu", or "relu", which is faster on a CPU.
+        dirac: initializes each convolution as the identity, as far as it has channels.
+        norm_momentum: weight of the current batch in the running statistics of batch normalisation.
+        head_scale: factor on the logits. The initial logits do not depend on it; the last layer's learning rate scales with
+            its square.
 
     Raises:
-        InputError: when a setting is out of its range, or the images are too small for the blocks.
+        InputError: when a setting is out of range, or the images are too small for the blocks.
 
     Source:
         Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", https://arxiv.org/abs/2404.00498, sections 3.1 to 3.3,
         and its program https://github.com/KellerJordan/cifar10-airbench: whitening after Coates and Ng 2012 and Page 2019 ("How
-        to train your ResNet 8"), start as the identity after Zagoruyko and Komodakis 2017 (DiracNets), batch normalisation
-        whose scale stays 1. What differs: any image size; convolutions, stride, patterns and activation can be set; the bias of
+        to train your ResNet 8"), identity initialization after Zagoruyko and Komodakis 2017 (DiracNets), batch normalisation
+        whose scale stays 1. Differences: any image size; convolutions, stride, patterns and activation can be set; the bias of
         the first layer is learned to the end, not for three epochs.
     """
 
@@ -70,13 +70,13 @@ class CifarNet(nn.Module):
         if not 1 <= kept <= num_directions:
             raise InputError(
                 f"model.num_patterns={kept} must lie between 1 and {num_directions}, the numbers in a patch of {patch}x{patch} "
-                f"pixels and {data_info.channels} channels; null takes all"
+                f"pixels and {data_info.channels} channels; null is all"
             )
         shrink = 2 ** len(widths)
         if (smallest := (min(data_info.height, data_info.width) - patch) // stride + 1) < shrink:
             raise InputError(
-                f"images of {data_info.height}x{data_info.width} are too small for model.widths={list(widths)}: behind the "
-                f"first layer {smallest} pixels of a side are left, and {len(widths)} blocks need "
+                f"images of {data_info.height}x{data_info.width} are too small for model.widths={list(widths)}: after the "
+                f"first layer a side has {smallest} pixels, and {len(widths)} blocks need "
                 f"{shrink}; use fewer widths or a smaller stride"
             )
         self.whiten = nn.Conv2d(data_info.channels, 2 * kept, patch, stride=stride)
@@ -97,7 +97,7 @@ class CifarNet(nn.Module):
         self.head_scale = head_scale
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) of normalised images, float (B, C, H, W)."""
+        """Returns logits (B, classes) of normalised images, float (B, C, H, W)."""
         features = self.pool(self.blocks(self.whiten(images))).flatten(1)  # (B, widths[-1])
         logits: Tensor = self.head(features) * self.head_scale
         return logits
@@ -111,10 +111,10 @@ class CifarNet(nn.Module):
 
 
 def whitening_filters(images: Tensor, size: int) -> Tensor:
-    """Filters (D, C, size, size), D = C * size * size, whose answers have spread 1 over all patches and no correlation.
+    """Returns filters (D, C, size, size), D = C * size * size, whose outputs have variance 1 and no correlation.
 
-    They are ordered by the spread of patches along them, largest first. The largest number of each is positive, so that the
-    same images give the same filters whatever sign the solver takes.
+    They are ordered by the variance of patches along them, largest first. The largest value of each is positive, so that the
+    same images give the same filters whatever sign the solver returns.
 
     Args:
         images: normalised, float (N, C, H, W).
@@ -125,7 +125,7 @@ def whitening_filters(images: Tensor, size: int) -> Tensor:
         patches = nn.functional.unfold(some.float(), size)  # (n, D, places)
         total = total.to(some.device) + (patches @ patches.mT).double().sum(0)
         count += len(patches) * patches.shape[2]
-    variances, directions = torch.linalg.eigh(total / count)  # rising; directions are columns
+    variances, directions = torch.linalg.eigh(total / count)  # ascending; directions are columns
     filters = (directions / (variances + WHITENING_EPSILON).sqrt()).T.flip(0)
     largest = filters.gather(1, filters.abs().argmax(1, keepdim=True))
     return (filters * largest.sign()).float().view(-1, channels, size, size)
@@ -140,7 +140,7 @@ def block(
     dirac: bool,
     norm_momentum: float,
 ) -> nn.Sequential:
-    """Convolutions with batch normalisation and activation; a 2x2 maximum behind the first halves height and width."""
+    """Returns convolutions with batch normalisation and activation; a 2x2 max pool after the first halves the sides."""
     layers: list[nn.Module] = []
     for number in range(convolutions):
         convolution = nn.Conv2d(channels_in if number == 0 else channels_out, channels_out, 3, padding=1, bias=False)
@@ -155,13 +155,13 @@ def block(
 def check_ranges(
     widths: Sequence[int], norm_momentum: float, head_scale: float, *, convolutions: int, patch: int, stride: int
 ) -> None:
-    """Raises InputError for a setting of CifarNet that is out of its range."""
+    """Raises InputError for a setting of CifarNet that is out of range."""
     if not widths or min(widths) < 1:
         raise InputError(f"model.widths={list(widths)} must be one or more numbers, each 1 or more, such as [64, 256, 256]")
     for name, value in (("convolutions", convolutions), ("patch", patch), ("stride", stride)):
         if value < 1:
             raise InputError(f"model.{name}={value} must be 1 or more")
     if not 0 < norm_momentum <= 1:
-        raise InputError(f"model.norm_momentum={norm_momentum} must lie above 0 and at most be 1")
+        raise InputError(f"model.norm_momentum={norm_momentum} must be above 0 and at most 1")
     if head_scale <= 0:
         raise InputError(f"model.head_scale={head_scale} must be more than 0")

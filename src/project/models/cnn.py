@@ -12,18 +12,18 @@ from arclight.modules.dropout import Dropout, check_dropout
 
 
 class Cnn(nn.Module):
-    """Logits of an image; 4,224,970 parameters with the defaults, 3x32x32 images and 10 classes.
+    """Computes the logits of an image; 4,224,970 parameters with the defaults, 3x32x32 images and 10 classes.
 
     Each width is one block: 3x3 convolution that keeps height and width, 2x2 max pool that halves them (rounded down), ReLU.
 
     Args:
-        data_info: facts of the images; both sides must be at least 2 to the power of the number of widths.
+        data_info: metadata of the images; both sides must be at least 2 to the power of the number of widths.
         widths: channels after each block.
         hidden: units of the linear layer between the blocks and the logits; None leaves that layer out.
-        dropout: share of the inputs of the last linear layer that is set to 0 in training, 0 to below 1.
+        dropout: before the last linear layer, 0 to below 1.
 
     Raises:
-        InputError: when the images are too small for the blocks, or a setting is out of its range.
+        InputError: when the images are too small for the blocks, or a setting is out of range.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Cnn(nn.Module):
         if min(data_info.height, data_info.width) < shrink:
             raise InputError(
                 f"images of {data_info.height}x{data_info.width} are too small for model.widths={list(widths)}, which halves "
-                f"them {len(widths)} times: give images of at least {shrink}x{shrink}, or fewer widths"
+                f"them {len(widths)} times: use images of at least {shrink}x{shrink}, or set fewer widths"
             )
         channels = (data_info.channels, *widths)
         self.blocks = nn.Sequential(*(_block(channels[i], channels[i + 1]) for i in range(len(widths))))
@@ -51,11 +51,11 @@ class Cnn(nn.Module):
         self.head = nn.Sequential(*layers, Dropout(dropout), nn.Linear(num_features, len(data_info.classes)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) of normalised images, float (B, C, H, W)."""
+        """Returns logits (B, classes) of normalised images, float (B, C, H, W)."""
         logits: Tensor = self.head(self.blocks(images))
         return logits
 
 
 def _block(channels_in: int, channels_out: int) -> nn.Sequential:
-    # the pool first: the same values and gradients as after the ReLU, which has a quarter of the numbers left to do
+    # pooling first gives the same values and gradients, and leaves a quarter of the values to the ReLU
     return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(inplace=True))

@@ -9,10 +9,10 @@ from arclight.images.info import ImageInfo
 
 
 class ResNet18(nn.Module):
-    """Logits of an image; 11,173,962 parameters with width 64, three channels and 10 classes, whatever the image size.
+    """Computes the logits of an image; 11,173,962 parameters with width 64, three channels and 10 classes at any size.
 
     Args:
-        data_info: facts of the images, of any size; beyond some 64x64 they cost much, since the first stage works at full size.
+        data_info: metadata of the images, of any size; above 64x64 they are slow, as the first stage runs at full size.
         width: channels of the first stage; the others have 2, 4 and 8 times as many.
 
     Raises:
@@ -20,13 +20,13 @@ class ResNet18(nn.Module):
 
     Source:
         He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016: table 1, 18 layers, with projection
-        shortcuts where the shape changes (option B); weights start as in He et al. 2015. What differs, and why:
+        shortcuts where the shape changes (option B); weights are initialized as in He et al. 2015. Differences:
 
         - The first layer is a 3x3 convolution of stride 1 with no pool after it, as in the paper's own CIFAR-10 nets (section
           4.2): 7x7 of stride 2 and the pool would leave 8x8 of 32x32 before the first block.
         - The last batch normalisation of each block starts with scale 0 (Goyal et al. 2017, "Accurate, large minibatch SGD",
-          section 5.1). Every block then starts as its shortcut, so the signal does not grow from block to block, and large
-          learning rates hold from the first step: short schedules need that.
+          section 5.1). Every block then starts as the identity, so that the signal does not grow and large learning rates
+          are stable from the first step, which short schedules need.
     """
 
     def __init__(self, data_info: ImageInfo, *, width: int = 64) -> None:
@@ -51,13 +51,13 @@ class ResNet18(nn.Module):
             nn.init.zeros_(block.norm2.weight)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes) of normalised images, float (B, C, H, W)."""
+        """Returns logits (B, classes) of normalised images, float (B, C, H, W)."""
         logits: Tensor = self.head(self.blocks(self.stem(images)))
         return logits
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut; `stride` divides height and width, rounded up."""
+    """Two 3x3 convolutions with a shortcut; `stride` divides height and width, rounded up."""
 
     def __init__(self, channels_in: int, channels_out: int, *, stride: int) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ CONTENT_MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves bytes by path; tells what was asked for. A path may be cut off or may take no ranges."""
+    """Serves bytes by path; records what was asked for. A path may be cut off or may take no ranges."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -97,7 +97,7 @@ def test_md5_of_a_file(tmp_path: Path) -> None:
     assert md5_of(tmp_path / "abc") == "900150983cd24fb0d6963f7d28e17f72"  # RFC 1321
 
 
-def test_a_file_comes_whole_into_a_new_folder_and_is_not_asked_for_again(tmp_path: Path, server: Server) -> None:
+def test_a_file_is_downloaded_into_a_new_directory_and_is_not_asked_for_again(tmp_path: Path, server: Server) -> None:
     destination = tmp_path / "new" / "file"
     fetch([server.url()], destination, check=check)
     assert destination.read_bytes() == CONTENT
@@ -127,14 +127,14 @@ def test_what_is_there_of_a_part(
     assert server.asked == [("/file", f"bytes={len(part)}-"), *then]
 
 
-def test_a_transfer_that_is_cut_off_goes_on_at_once(tmp_path: Path, server: Server) -> None:
+def test_a_transfer_that_is_cut_off_resumes_at_once(tmp_path: Path, server: Server) -> None:
     server.cut_after["/file"] = [300_000, 300_000]
     fetch([server.url()], tmp_path / "file", check=check)
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert server.asked == [("/file", None), ("/file", "bytes=300000-"), ("/file", "bytes=600000-")]
 
 
-def test_a_transfer_that_stays_cut_off_leaves_its_part_and_the_next_call_goes_on(tmp_path: Path, server: Server) -> None:
+def test_a_transfer_that_stays_cut_off_leaves_its_part_and_the_next_call_resumes(tmp_path: Path, server: Server) -> None:
     server.cut_after["/file"] = [100_000, 0]
     with pytest.raises(
         InputError, match=r"cut off after 100,000 of 1,024,000 bytes\nThe first 100,000 bytes are kept\. Try again"
@@ -154,7 +154,7 @@ def test_after_a_wrong_file_the_next_url_is_tried(tmp_path: Path, server: Server
     assert visible(tmp_path) == ["file"]
 
 
-def test_when_no_url_gives_it_one_error_tells_each_reason_and_nothing_is_left(
+def test_when_no_url_gives_it_one_error_lists_each_reason_and_nothing_is_left(
     tmp_path: Path, server: Server, closed_port: int
 ) -> None:
     server.files["/wrong"] = b"short"
@@ -166,7 +166,7 @@ def test_when_no_url_gives_it_one_error_tells_each_reason_and_nothing_is_left(
         f"  {urls[0]}: HTTP 404 Not Found",
         f"  {urls[1]}: another md5",
         f"  {urls[2]}: Connection refused",
-        f"Try again, or put the file at {tmp_path / 'file'} by hand.",
+        f"Try again, or put the file at {tmp_path / 'file'}.",
     ]
     assert visible(tmp_path) == []
 
@@ -178,29 +178,29 @@ def test_an_unreachable_network_keeps_an_earlier_part(tmp_path: Path, closed_por
     assert (tmp_path / "file.part").read_bytes() == CONTENT[:10]
 
 
-def test_a_server_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(download, "TIMEOUT_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(InputError, match=r"no answer within 0\.05 s"):
         fetch([f"http://127.0.0.1:{silent.getsockname()[1]}/file"], tmp_path / "file", check=check)
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=rf"cannot write in {tmp_path}/file/folder: .*; choose a data\.root"):
+    with pytest.raises(InputError, match=rf"cannot write in {tmp_path}/file/folder: .*; choose a writable data\.root"):
         fetch(["http://127.0.0.1/file"], tmp_path / "file" / "folder" / "file", check=check)
 
 
-def test_a_part_that_cannot_be_written_is_told(tmp_path: Path, server: Server) -> None:
+def test_a_part_that_cannot_be_written_is_reported(tmp_path: Path, server: Server) -> None:
     (tmp_path / "file.part").mkdir()
     with pytest.raises(InputError, match=r"cannot write .*file\.part: Is a directory"):
         fetch([server.url()], tmp_path / "file", check=check)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_told(tmp_path: Path, server: Server) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, server: Server) -> None:
     (tmp_path / "file.part").symlink_to("/dev/full")
-    with pytest.raises(InputError, match=r"cannot write .*file\.part: No space left on device; it goes on from here"):
+    with pytest.raises(InputError, match=r"cannot write .*file\.part: No space left on device; run again to resume"):
         fetch([server.url()], tmp_path / "file", check=check)
 
 
@@ -236,9 +236,9 @@ def test_progress_is_shown_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with progress("decode", 10, 2) as advance:
         advance(3)
-    told = capfd.readouterr()
-    assert told.out == ""
-    assert re.search(r"decode.* 50%", told.err)
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert re.search(r"decode.* 50%", captured.err)
 
 
 def tar_of(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> Path:
@@ -268,7 +268,7 @@ def test_an_archive_s_files_and_those_of_its_only_folder_are_put_into_the_folder
     assert visible(tmp_path / "data") == ["folder"]
 
 
-def test_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+def test_an_existing_directory_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     unpack(tar_of(tmp_path / "a.tar.gz", {"one": b"1"}), tmp_path / "folder")
     assert visible(tmp_path / "folder") == []
@@ -287,12 +287,12 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
     [
         (special("../outside", tarfile.REGTYPE), r"holds '\.\./outside', which would be written outside"),
         (special("/outside", tarfile.REGTYPE), r"holds '/outside', which would be written outside"),
-        (special("good/../../outside", tarfile.REGTYPE), "would be written outside its folder"),
-        (special("link", tarfile.SYMTYPE, "/etc"), "holds 'link', which is neither file nor folder"),
-        (special("link", tarfile.LNKTYPE, "good"), "holds 'link', which is neither file nor folder"),
-        (special("device", tarfile.CHRTYPE), "holds 'device', which is neither file nor folder"),
-        (special("device", tarfile.BLKTYPE), "holds 'device', which is neither file nor folder"),
-        (special("pipe", tarfile.FIFOTYPE), "holds 'pipe', which is neither file nor folder"),
+        (special("good/../../outside", tarfile.REGTYPE), "would be written outside its directory"),
+        (special("link", tarfile.SYMTYPE, "/etc"), "holds 'link', which is neither a file nor a directory"),
+        (special("link", tarfile.LNKTYPE, "good"), "holds 'link', which is neither a file nor a directory"),
+        (special("device", tarfile.CHRTYPE), "holds 'device', which is neither a file nor a directory"),
+        (special("device", tarfile.BLKTYPE), "holds 'device', which is neither a file nor a directory"),
+        (special("pipe", tarfile.FIFOTYPE), "holds 'pipe', which is neither a file nor a directory"),
         (special("a" * 300, tarfile.REGTYPE), "cannot unpack .*: File name too long"),
     ],
 )
@@ -310,7 +310,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypa
     with pytest.raises(InputError, match=r"b\.tar\.gz unpacks to more than 1,000 bytes"):
         unpack(tar_of(tmp_path / "b.tar.gz", {"one": bytes(600), "two": bytes(401)}), tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
-    monkeypatch.setattr(download, "MOST_MEMBERS", 3)
+    monkeypatch.setattr(download, "MAX_MEMBERS", 3)
     unpack(tar_of(tmp_path / "few.tar.gz", dict.fromkeys("abc", b"")), tmp_path / "few")
     with pytest.raises(InputError, match=r"many\.tar\.gz unpacks to more than 1,000 bytes or 3 files"):
         unpack(tar_of(tmp_path / "many.tar.gz", dict.fromkeys("abcd", b"")), tmp_path / "folder")
@@ -334,7 +334,7 @@ def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path, kind: by
         unpack(archive, tmp_path / "folder")
 
 
-def test_zeros_behind_the_end_are_not_read_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zeros_after_the_end_are_not_read_forever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "UNPACKED_LIMIT", 1 << 20)
     with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as file:
         for _ in range(8):
@@ -346,7 +346,7 @@ def test_zeros_behind_the_end_are_not_read_for_ever(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     "record", [b"path=a\0b", b"size=-1", b"size=x", b"mtime=1e300", b"path=" + b"\xff\xfe", b"GNU.sparse.map=x"]
 )
-def test_extended_headers_that_make_no_sense_are_told(tmp_path: Path, record: bytes) -> None:
+def test_extended_headers_that_make_no_sense_are_reported(tmp_path: Path, record: bytes) -> None:
     length = len(record) + 4
     content = b"%d " % length + record + b"\n"
     header = tarfile.TarInfo("header")
@@ -361,7 +361,7 @@ def test_extended_headers_that_make_no_sense_are_told(tmp_path: Path, record: by
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbled", "no archive", "empty"])
-def test_a_damaged_archive_is_named_with_the_way_out(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_archive_is_named_with_the_fix(tmp_path: Path, damage: str) -> None:
     archive = tar_of(tmp_path / "a.tar.gz", {"one": os.urandom(50_000)})
     content = archive.read_bytes()
     broken = {
@@ -371,12 +371,12 @@ def test_a_damaged_archive_is_named_with_the_way_out(tmp_path: Path, damage: str
         "empty": b"",
     }
     archive.write_bytes(broken[damage])
-    with pytest.raises(InputError, match=r"a\.tar\.gz is no whole archive \(.*\); put a whole one in its place"):
+    with pytest.raises(InputError, match=r"a\.tar\.gz is an incomplete or corrupt archive \(.*\); replace it"):
         unpack(archive, tmp_path / "folder")
     assert visible(tmp_path) == ["a.tar.gz"]
 
 
-def test_an_archive_that_cannot_be_read_or_written_out_is_told(tmp_path: Path) -> None:
+def test_an_archive_that_cannot_be_read_or_written_out_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot unpack .*missing\.tar\.gz to .*folder: No such file"):
         unpack(tmp_path / "missing.tar.gz", tmp_path / "folder")
     (tmp_path / "file").touch()

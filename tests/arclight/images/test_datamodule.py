@@ -141,7 +141,7 @@ def test_data_for_a_restored_model_must_have_its_classes() -> None:
     second.setup("fit")
     assert second.data_info is first.data_info
     third.classes = ("a", "b", "d", "c")
-    with pytest.raises(InputError, match="the model knows the classes a, b, c, d; this data set has a, b, d, c: names and"):
+    with pytest.raises(InputError, match="was trained on the classes a, b, c, d, this data set has a, b, d, c: names and"):
         third.setup("test")
 
 
@@ -149,14 +149,14 @@ def test_data_for_a_restored_model_must_have_its_shape() -> None:
     first, second = Made(), Made(size=16)
     first.setup("fit")
     second.data_info = first.data_info
-    with pytest.raises(InputError, match=r"images of 8x8 pixels and 3 channels, these are 16x16 .*; set data\.image_size to 8"):
+    with pytest.raises(InputError, match=r"images of 8x8 pixels and 3 channels, these have 16x16 .*; set data\.image_size=8"):
         second.setup("fit")
 
 
 def test_images_are_no_data_for_a_model_of_text() -> None:
     data = Made()
     data.data_info = TokenInfo(labels=("O",), tokenizer="", vocab_size=1, pad_id=0, max_length=1)
-    with pytest.raises(InputError, match=r"the model was trained on text, this data set \(Made\) holds images"):
+    with pytest.raises(InputError, match=r"the model was not trained on images, but this data set \(Made\) holds images"):
         data.setup("fit")
 
 
@@ -185,7 +185,7 @@ def test_images_that_a_gpu_does_not_hold_stay_in_host_memory(
     assert next(iter(train)).images.device.type == "meta"
     assert caplog.messages == [
         "the train images take 0.00 GB, and of the 0.00 GB free on meta data.memory_share=0.5 allows 0.00 GB: they stay in "
-        "host memory, and each batch is sent over"
+        "host memory, and each batch is copied to the device"
     ]
     monkeypatch.setattr(datamodule, "free_device_bytes", lambda device: 2 * 40 * 3 * 8 * 8)
     assert in_process(0, 1, device="meta").train_dataloader().images.device.type == "meta"

@@ -13,13 +13,13 @@ import pytest
 
 from arclight.errors import InputError
 from arclight.images.image_cache import (
-    KEPT_DAYS,
-    NAME,
     PART,
-    KeptImages,
+    PREFIX,
+    UNUSED_DAYS,
+    CachedImages,
     Write,
+    delete_unused,
     fingerprint,
-    forget_unused,
     unfinished_bytes,
 )
 
@@ -28,8 +28,8 @@ IMAGES = np.arange(48, dtype=np.uint8).reshape(SHAPE)
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> KeptImages:
-    return KeptImages(tmp_path / "cache" / f"{NAME}train-2-0123456789abcdef.npy", SHAPE)
+def cached(tmp_path: Path) -> CachedImages:
+    return CachedImages(tmp_path / "cache" / f"{PREFIX}train-2-0123456789abcdef.npy", SHAPE)
 
 
 def decode(write: Write) -> None:
@@ -41,106 +41,106 @@ def never(write: Write) -> None:
     raise AssertionError("it is there already")
 
 
-def names(kept: KeptImages) -> set[str]:
-    return {path.name for path in kept.path.parent.iterdir() if not path.name.startswith(".")}
+def names(cached: CachedImages) -> set[str]:
+    return {path.name for path in cached.path.parent.iterdir() if not path.name.startswith(".")}
 
 
-def test_what_is_decoded_is_there_for_the_next(kept: KeptImages) -> None:
-    assert not kept.is_whole()
-    kept.make(decode)
-    assert kept.is_whole()
-    assert np.array_equal(np.load(kept.path), IMAGES)
-    kept.make(never)
-    assert names(kept) == {kept.path.name}
-    assert kept.num_bytes == 48
+def test_decoded_images_are_found_by_the_next_start(cached: CachedImages) -> None:
+    assert not cached.is_complete()
+    cached.create(decode)
+    assert cached.is_complete()
+    assert np.array_equal(np.load(cached.path), IMAGES)
+    cached.create(never)
+    assert names(cached) == {cached.path.name}
+    assert cached.num_bytes == 48
 
 
-def test_rows_come_in_any_layout_of_memory(kept: KeptImages) -> None:
-    kept.make(lambda write: [write(row, np.asfortranarray(IMAGES[row])) for row in range(4)] and None)
-    assert np.array_equal(np.load(kept.path), IMAGES)
+def test_rows_come_in_any_layout_of_memory(cached: CachedImages) -> None:
+    cached.create(lambda write: [write(row, np.asfortranarray(IMAGES[row])) for row in range(4)] and None)
+    assert np.array_equal(np.load(cached.path), IMAGES)
 
 
 @pytest.mark.parametrize("error", [InputError("a broken image"), KeyboardInterrupt()])
-def test_what_is_broken_off_leaves_nothing(kept: KeptImages, error: BaseException) -> None:
+def test_an_interruption_leaves_nothing(cached: CachedImages, error: BaseException) -> None:
     def stop(write: Write) -> None:
         write(0, IMAGES[0])
         raise error
 
     with pytest.raises(type(error)):
-        kept.make(stop)
-    assert names(kept) == set()
-    assert not kept.is_whole()
+        cached.create(stop)
+    assert names(cached) == set()
+    assert not cached.is_complete()
 
 
-def test_what_a_killed_process_left_is_written_over(kept: KeptImages) -> None:
-    kept.path.parent.mkdir()
-    (kept.path.parent / PART).write_bytes(b"x" * 10_000)
-    assert not kept.is_whole()
-    assert unfinished_bytes(kept.path.parent) >= 10_000
-    kept.make(decode)
-    assert unfinished_bytes(kept.path.parent) == 0
-    assert names(kept) == {kept.path.name}
-    assert np.array_equal(np.load(kept.path), IMAGES)
+def test_what_a_killed_process_left_is_overwritten(cached: CachedImages) -> None:
+    cached.path.parent.mkdir()
+    (cached.path.parent / PART).write_bytes(b"x" * 10_000)
+    assert not cached.is_complete()
+    assert unfinished_bytes(cached.path.parent) >= 10_000
+    cached.create(decode)
+    assert unfinished_bytes(cached.path.parent) == 0
+    assert names(cached) == {cached.path.name}
+    assert np.array_equal(np.load(cached.path), IMAGES)
 
 
-def test_of_two_at_once_one_decodes(kept: KeptImages) -> None:
-    begun, at_once = [], Barrier(2)
+def test_of_two_at_once_one_decodes(cached: CachedImages) -> None:
+    started, at_once = [], Barrier(2)
 
     def slowly(write: Write) -> None:
-        begun.append(1)
+        started.append(1)
         time.sleep(0.2)
         decode(write)
 
     def one() -> None:
         at_once.wait()
-        kept.make(slowly)
+        cached.create(slowly)
 
     with ThreadPoolExecutor(2) as pool:
         for made in [pool.submit(one) for _ in range(2)]:
             made.result()
-    assert len(begun) == 1
-    assert np.array_equal(np.load(kept.path), IMAGES)
+    assert len(started) == 1
+    assert np.array_equal(np.load(cached.path), IMAGES)
 
 
 @pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 100), lambda path: path.write_bytes(b"no images")])
-def test_a_damaged_file_is_made_anew(kept: KeptImages, damage: Callable[[Path], None]) -> None:
-    kept.make(decode)
-    damage(kept.path)
-    assert not kept.is_whole()
-    kept.make(decode)
-    assert np.array_equal(np.load(kept.path), IMAGES)
+def test_a_damaged_file_is_created_again(cached: CachedImages, damage: Callable[[Path], None]) -> None:
+    cached.create(decode)
+    damage(cached.path)
+    assert not cached.is_complete()
+    cached.create(decode)
+    assert np.array_equal(np.load(cached.path), IMAGES)
 
 
-def test_images_of_another_shape_or_kind_are_others(kept: KeptImages) -> None:
-    kept.make(decode)
-    assert not kept._replace(shape=(3, 3, 2, 2)).is_whole()
-    np.save(kept.path, IMAGES.astype(np.int16))
-    assert not kept.is_whole()
+def test_images_of_another_shape_or_kind_are_not_taken(cached: CachedImages) -> None:
+    cached.create(decode)
+    assert not cached._replace(shape=(3, 3, 2, 2)).is_complete()
+    np.save(cached.path, IMAGES.astype(np.int16))
+    assert not cached.is_complete()
 
 
-def test_a_full_disk_is_told_with_its_numbers(kept: KeptImages) -> None:
+def test_a_full_disk_is_reported_with_its_numbers(cached: CachedImages) -> None:
     def fill(write: Write) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(
-        InputError, match=r"no room for 0\.00 GB of decoded images in .*cache, where .* GB are left; data\.cache"
+        InputError, match=r"no space for 0\.00 GB of decoded images in .*cache, where .* GB are free; choose .*data\.cache"
     ):
-        kept.make(fill)
-    assert names(kept) == set()
+        cached.create(fill)
+    assert names(cached) == set()
 
 
-def test_a_disk_that_fails_is_told(kept: KeptImages) -> None:
+def test_a_disk_that_fails_is_reported(cached: CachedImages) -> None:
     def fail(write: Write) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    with pytest.raises(InputError, match=r"cannot write .*\.npy: Input/output error; data\.cache=FOLDER names another place"):
-        kept.make(fail)
+    with pytest.raises(InputError, match=r"cannot write .*\.npy: Input/output error; choose another .*data\.cache=DIRECTORY"):
+        cached.create(fail)
 
 
-def test_a_place_that_is_no_folder_is_told(kept: KeptImages) -> None:
-    kept.path.parent.touch()
-    with pytest.raises(InputError, match=r"cannot write in .*cache: .*; data\.cache=FOLDER names another place"):
-        kept.make(decode)
+def test_a_cache_that_is_a_file_is_reported(cached: CachedImages) -> None:
+    cached.path.parent.touch()
+    with pytest.raises(InputError, match=r"cannot write in .*cache: .*; choose another .*data\.cache=DIRECTORY"):
+        cached.create(decode)
 
 
 def test_a_fingerprint_follows_names_sizes_times_and_the_size_of_the_images(tmp_path: Path) -> None:
@@ -164,25 +164,25 @@ def test_a_fingerprint_follows_names_sizes_times_and_the_size_of_the_images(tmp_
     assert fingerprint([moved / path.relative_to(root) for path in renamed], moved, 8) == seen[-1]
 
 
-def test_images_unused_for_long_are_deleted_and_nothing_else(kept: KeptImages) -> None:
-    kept.make(decode)
-    kept.statistics(lambda: ((0.5,), (0.1,)))
-    others = [kept.path.with_name(name) for name in (f"{NAME}val-2-0.npy", "of_the_user.npy")]
+def test_images_unused_for_long_are_deleted_and_nothing_else(cached: CachedImages) -> None:
+    cached.create(decode)
+    cached.statistics(lambda: ((0.5,), (0.1,)))
+    others = [cached.path.with_name(name) for name in (f"{PREFIX}val-2-0.npy", "of_the_user.npy")]
     for path in others:
         path.touch()
-    long_ago = time.time() - (KEPT_DAYS + 1) * 86400
-    for path in (kept.path, others[1]):
+    long_ago = time.time() - (UNUSED_DAYS + 1) * 86400
+    for path in (cached.path, others[1]):
         os.utime(path, (long_ago, long_ago))
-    assert kept.is_whole()  # which marks it as used
-    forget_unused(kept.path.parent)
-    assert kept.path.exists()
-    os.utime(kept.path, (long_ago, long_ago))
-    forget_unused(kept.path.parent)
-    assert names(kept) == {path.name for path in others}
+    assert cached.is_complete()  # which marks it as used
+    delete_unused(cached.path.parent)
+    assert cached.path.exists()
+    os.utime(cached.path, (long_ago, long_ago))
+    delete_unused(cached.path.parent)
+    assert names(cached) == {path.name for path in others}
 
 
-def test_statistics_are_counted_once_and_kept_to_the_last_digit(kept: KeptImages) -> None:
-    kept.make(decode)
+def test_statistics_are_counted_once_and_kept_to_the_last_digit(cached: CachedImages) -> None:
+    cached.create(decode)
     found = ((1 / 3, 0.1), (2 / 3, 0.7))
     counts: list[int] = []
 
@@ -190,12 +190,12 @@ def test_statistics_are_counted_once_and_kept_to_the_last_digit(kept: KeptImages
         counts.append(1)
         return found
 
-    assert kept.statistics(count) == kept.statistics(count) == found
+    assert cached.statistics(count) == cached.statistics(count) == found
     assert len(counts) == 1
-    kept.path.with_suffix(".json").write_text("{")
-    assert kept.statistics(count) == kept.statistics(count) == found
+    cached.path.with_suffix(".json").write_text("{")
+    assert cached.statistics(count) == cached.statistics(count) == found
     assert len(counts) == 2
 
 
-def test_statistics_that_cannot_be_kept_are_given_all_the_same(kept: KeptImages) -> None:
-    assert kept.statistics(lambda: ((0.5,), (0.1,))) == ((0.5,), (0.1,))  # its folder is not there
+def test_statistics_that_cannot_be_kept_are_returned_all_the_same(cached: CachedImages) -> None:
+    assert cached.statistics(lambda: ((0.5,), (0.1,))) == ((0.5,), (0.1,))  # its directory does not exist

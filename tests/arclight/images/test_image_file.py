@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from arclight.errors import InputError
-from arclight.images.image_file import ImageFile, mapped
+from arclight.images.image_cache import ImageFile, memory_map
 
 IMAGES = torch.arange(5 * 3 * 4 * 4, dtype=torch.uint8).view(5, 3, 4, 4)
 
@@ -37,7 +37,7 @@ def test_it_is_indexed_as_a_tensor_is(path: Path) -> None:
         file[5]
 
 
-def test_what_the_system_reads_in_pieces_is_put_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_reads_are_continued(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = os.preadv
     monkeypatch.setattr(os, "preadv", lambda file, targets, place: read(file, [targets[0][:7]], place))
     assert torch.equal(ImageFile(path)[:], IMAGES)
@@ -46,11 +46,11 @@ def test_what_the_system_reads_in_pieces_is_put_together(path: Path, monkeypatch
 def test_a_file_that_has_been_cut_short_is_an_error_that_names_it(path: Path) -> None:
     file = ImageFile(path)
     os.truncate(path, path.stat().st_size - 1)
-    with pytest.raises(InputError, match=r"images\.npy is shorter than it was; delete it to have it made anew"):
+    with pytest.raises(InputError, match=r"images\.npy has been truncated; delete it"):
         file[4]
 
 
-def test_a_disk_that_fails_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*given: object) -> int:
         raise OSError(5, "Input/output error")
 
@@ -70,7 +70,7 @@ def test_a_file_is_closed_with_its_reader(path: Path) -> None:
 
 
 def test_mapped_images_are_those_of_the_file_and_writing_leaves_it_alone(path: Path) -> None:
-    images = mapped(path)
+    images = memory_map(path)
     assert torch.equal(images, IMAGES)
     images[0] = 0
-    assert torch.equal(mapped(path), IMAGES)
+    assert torch.equal(memory_map(path), IMAGES)

@@ -10,7 +10,7 @@ import torch
 from arclight.data.samplers import EvalSampler, Shard, TrainSampler, generator
 from arclight.images.augment import Augment
 from arclight.images.datamodule import Arrays
-from arclight.images.image_file import ImageFile
+from arclight.images.image_cache import ImageFile
 from arclight.images.info import ImageBatch
 from arclight.images.loader import ArrayLoader
 from arclight.interfaces import IGNORE_INDEX

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from arclight.errors import InputError
-from arclight.images.threads import for_each
+from arclight.images.image_cache import for_each
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])
@@ -13,8 +13,8 @@ def test_work_is_done_for_every_row(num_threads: int) -> None:
     assert sorted(done) == list(range(100))
 
 
-@pytest.mark.parametrize(("num_broken", "told"), [(3, 3), (10, 10), (25, 10)])
-def test_all_troubles_are_counted_and_the_first_are_listed(num_broken: int, told: int) -> None:
+@pytest.mark.parametrize(("num_broken", "listed"), [(3, 3), (10, 10), (25, 10)])
+def test_all_errors_are_counted_and_the_first_are_listed(num_broken: int, listed: int) -> None:
     def work(row: int) -> None:
         if row % 2 and row < 2 * num_broken:
             raise InputError(f"row {row}")
@@ -22,9 +22,9 @@ def test_all_troubles_are_counted_and_the_first_are_listed(num_broken: int, told
     with pytest.raises(InputError) as caught:
         for_each(work, 100, num_threads=2, title="work")
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"{num_broken} of 100 files cannot be used; mend or delete them:"
-    assert lines[1 : 1 + told] == [f"  row {2 * number + 1}" for number in range(told)]
-    assert lines[1 + told :] == (["  ..."] if num_broken > told else [])
+    assert lines[0] == f"{num_broken} of 100 files cannot be read; fix or delete them:"
+    assert lines[1 : 1 + listed] == [f"  row {2 * number + 1}" for number in range(listed)]
+    assert lines[1 + listed :] == (["  ..."] if num_broken > listed else [])
 
 
 def test_a_bug_in_the_work_keeps_its_traceback() -> None:

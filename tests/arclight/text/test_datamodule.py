@@ -17,8 +17,9 @@ from arclight.errors import InputError
 from arclight.images.info import ImageInfo
 from arclight.interfaces import IGNORE_INDEX
 from arclight.text.columns import Sentence
-from arclight.text.datamodule import BucketSampler, Subwords, TokenDataModule, TokenLoader
+from arclight.text.datamodule import BucketSampler, TokenDataModule, TokenLoader
 from arclight.text.info import TokenBatch, TokenInfo
+from arclight.text.subwords import Subwords
 from arclight.text.tokenizer import load_tokenizer
 
 LABELS = ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")
@@ -63,7 +64,7 @@ def test_a_word_has_its_label_on_its_first_subword(data_info: TokenInfo) -> None
     assert batch.word_labels.tolist() == [[2, 4, 0], [1, none, none]]
     assert batch.indices.tolist() == [0, 1]
     assert (batch.num_tokens, batch.num_labelled) == (11, 4.0)
-    assert (subwords.num_cut, subwords.num_empty) == (0, 0)
+    assert (subwords.num_truncated, subwords.num_empty) == (0, 0)
     assert all(tensor.dtype == torch.int64 for tensor in batch[:6])
 
 
@@ -78,7 +79,12 @@ def test_a_word_has_its_label_on_its_first_subword(data_info: TokenInfo) -> None
     ],
 )
 def test_truncation_keeps_the_last_special_token_and_every_gold_label(
-    data_info: TokenInfo, caplog: pytest.LogCaptureFixture, max_length: int, ids: list[int], starts: list[int], num_cut: int
+    data_info: TokenInfo,
+    caplog: pytest.LogCaptureFixture,
+    max_length: int,
+    ids: list[int],
+    starts: list[int],
+    num_cut: int,
 ) -> None:
     short = TokenInfo(**{**vars(data_info), "max_length": max_length})
     with caplog.at_level(logging.WARNING):
@@ -88,9 +94,9 @@ def test_truncation_keeps_the_last_special_token_and_every_gold_label(
     assert batch.word_starts.tolist() == [starts]
     assert batch.word_labels.tolist() == [[2, 4, 1]]
     assert (batch.labels != IGNORE_INDEX).sum() == batch.num_labelled == 3 - num_cut
-    assert (subwords.num_cut, subwords.num_empty) == (num_cut, 0)
-    told = f"{num_cut} words stand beyond data.max_length={max_length} and count as predicted O"
-    assert [record.message for record in caplog.records] == ([told] if num_cut else [])
+    assert (subwords.num_truncated, subwords.num_empty) == (num_cut, 0)
+    message = f"{num_cut} words are beyond data.max_length={max_length} and count as predicted O"
+    assert [record.message for record in caplog.records] == ([message] if num_cut else [])
 
 
 def test_a_word_of_control_characters_has_no_subword_but_keeps_its_label(data_info: TokenInfo) -> None:
@@ -99,7 +105,7 @@ def test_a_word_of_control_characters_has_no_subword_but_keeps_its_label(data_in
     assert batch.input_ids.tolist() == [[CLS, A, D, SEP], [CLS, SEP, PAD, PAD]]
     assert batch.word_starts.tolist() == [[1, -1, 2], [-1, -1, -1]]
     assert batch.word_labels.tolist() == [[2, 4, 0], [1, IGNORE_INDEX, IGNORE_INDEX]]
-    assert (subwords.num_cut, subwords.num_empty) == (0, 2)
+    assert (subwords.num_truncated, subwords.num_empty) == (0, 2)
     assert batch.num_labelled == 2
     assert subwords.batch(rows(1)).num_labelled == 1  # no loss is divided by zero
 
@@ -107,7 +113,7 @@ def test_a_word_of_control_characters_has_no_subword_but_keeps_its_label(data_in
 def test_words_cut_off_and_words_of_nothing_are_counted_apart(data_info: TokenInfo) -> None:
     short = TokenInfo(**{**vars(data_info), "max_length": 4})
     subwords = Subwords([sentence("a \u200b d abc \u200b", "O O O O O")], short)
-    assert (subwords.num_cut, subwords.num_empty) == (2, 1)
+    assert (subwords.num_truncated, subwords.num_empty) == (2, 1)
 
 
 def test_random_sentences_agree_with_the_tokenizer_word_by_word(data_info: TokenInfo) -> None:
@@ -249,7 +255,7 @@ def test_a_run_that_stops_inside_an_epoch_goes_on_with_the_next_batch(data_info:
     subwords = Subwords(random_sentences(45), data_info)
 
     def loader() -> TokenLoader:
-        fresh = TokenLoader(subwords, BucketSampler(subwords.lengths, 8, seed=0, shard=Shard(accumulation=accumulation)))
+        fresh = TokenLoader(subwords, BucketSampler(subwords.lengths, 8, seed=0, shard=Shard(accumulation_steps=accumulation)))
         fresh.sampler.set_epoch(2)
         return fresh
 
@@ -356,14 +362,14 @@ def test_a_label_that_training_lacks_is_told_before_training(split: str) -> None
 
 
 def test_training_without_any_entity_is_told() -> None:
-    with pytest.raises(InputError, match=r"made\.txt: holds no entity to learn from, every tag is O; is it the right column"):
+    with pytest.raises(InputError, match=r"made\.txt: holds no entity, every tag is O; is data\.tag_column right"):
         Made(train=[sentence("a b", "O O")] * 8).prepare_data()
 
 
 def test_a_model_for_images_is_no_model_for_text() -> None:
     data = Made()
     data.data_info = ImageInfo(channels=1, height=2, width=2, classes=("a",), mean=(0.0,), std=(1.0,))
-    with pytest.raises(InputError, match="the model was built for images and this data set is text; take the data that it was"):
+    with pytest.raises(InputError, match="the model was not trained on tagged text, but Made"):
         data.prepare_data()
 
 
@@ -382,7 +388,7 @@ def test_numbers_out_of_range(changes: dict[str, int], message: str) -> None:
 
 
 def test_an_encoder_that_is_not_there_is_told_before_training() -> None:
-    with pytest.raises(InputError, match=r"data\.tokenizer=\./nowhere: no such folder"):
+    with pytest.raises(InputError, match=r"data\.tokenizer=\./nowhere: no such directory"):
         Made(tokenizer="./nowhere").prepare_data()
 
 

@@ -255,10 +255,10 @@ def test_types_may_hold_hyphens_and_labels_any_order() -> None:
 
 @pytest.mark.parametrize("label", ["S-PER", "PER", "B-", "", "o", "B_PER"])
 def test_a_label_of_another_scheme_is_told(label: str) -> None:
-    with pytest.raises(InputError, match=f"label '{label}' is no IOB2 tag: entities are scored on 'O', 'B-TYPE' and 'I-TYPE'"):
+    with pytest.raises(InputError, match=f"label '{label}' is not an IOB2 tag: entity F1 needs 'O', 'B-TYPE' and 'I-TYPE'"):
         EntityCounts(("O", "B-PER", label))
 
 
 def test_labels_without_a_type_are_told() -> None:
-    with pytest.raises(InputError, match=r"labels \['O'\] name no entity type"):
+    with pytest.raises(InputError, match=r"labels \['O'\] have no entity type"):
         EntityCounts(("O",))

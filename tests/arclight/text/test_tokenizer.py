@@ -65,26 +65,26 @@ def test_more_than_the_encoder_takes_is_refused(bert_folder: Path, tmp_path: Pat
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"model_max_length": 64}))
     load_tokenizer(str(folder), max_length=64)
-    with pytest.raises(InputError, match=r"data\.max_length=65 is more than .*short takes; take 64 or less"):
+    with pytest.raises(InputError, match=r"data\.max_length=65 is more than .*short supports; set 64 or less"):
         load_tokenizer(str(folder), max_length=65)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~/nowhere/at/all", "one/two/three"])
 def test_a_path_that_is_not_there_is_no_question_for_the_hub(name: str) -> None:
-    with pytest.raises(InputError, match=rf"data\.tokenizer={name}: no such folder"):
+    with pytest.raises(InputError, match=rf"data\.tokenizer={name}: no such directory"):
         load_tokenizer(name, max_length=8)
 
 
 def test_a_folder_without_a_tokenizer_is_told(tmp_path: Path) -> None:
     from transformers import BertConfig
 
-    with pytest.raises(InputError, match="no tokenizer can be read from this folder: "):
+    with pytest.raises(InputError, match="no tokenizer can be loaded from this directory: "):
         load_tokenizer(str(tmp_path), max_length=8)
     BertConfig().save_pretrained(tmp_path)  # of this transformers makes a tokenizer that knows no word
-    with pytest.raises(InputError, match=r"it has no tokenizer\.json, and none can be made of its files"):
+    with pytest.raises(InputError, match=r"it has no tokenizer\.json, and none can be converted from its files"):
         load_tokenizer(str(tmp_path), max_length=8)
     (tmp_path / "tokenizer.json").write_text("{half")
-    with pytest.raises(InputError, match="no tokenizer can be read from this folder: "):
+    with pytest.raises(InputError, match="no tokenizer can be loaded from this directory: "):
         load_tokenizer(str(tmp_path), max_length=8)
 
 
@@ -93,7 +93,7 @@ def test_a_name_is_looked_for_on_the_hub_and_told_when_not_there(monkeypatch: py
     from huggingface_hub.errors import RepositoryNotFoundError
 
     with pytest.raises(
-        InputError, match=r"no-such: neither on this machine nor to be had from the Hugging Face hub .* data\.tokenizer=null"
+        InputError, match=r"no-such: not in the local cache, and the Hugging Face hub did not .* data\.tokenizer=null"
     ):
         load_tokenizer("no-such", max_length=8)
 
@@ -102,7 +102,7 @@ def test_a_name_is_looked_for_on_the_hub_and_told_when_not_there(monkeypatch: py
         raise RepositoryNotFoundError(f"no {name}", response=response)
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", not_found)
-    with pytest.raises(InputError, match="no-such: no folder here and no public model on the Hugging Face hub has this name"):
+    with pytest.raises(InputError, match="no-such: no such directory, and no public model of this name on"):
         load_tokenizer("no-such", max_length=8)
 
 
@@ -132,6 +132,6 @@ def test_letters_seen_in_training_are_known_at_every_place_of_a_word() -> None:
 
 
 def test_a_vocabulary_too_small_for_the_letters_is_refused() -> None:
-    with pytest.raises(InputError, match=r"data\.vocab_size=9 does not hold 3 letters of the text; take 10 or more"):
+    with pytest.raises(InputError, match=r"data\.vocab_size=9 is too small for 3 letters; set 10 or more"):
         train_wordpiece(["ab", "ca"], vocab_size=9)
     assert train_wordpiece(["ab", "ca"], vocab_size=10).get_vocab_size() == 10

@@ -19,7 +19,7 @@ from arclight.hardware.memory import peak_bytes
 from arclight.images.augment import Augment
 from arclight.images.datamodule import channel_statistics
 from project.data import cifar10
-from project.data.cifar10 import ARCHIVE, FOLDER, RECORD, TEST_FILES, TRAIN_FILES, Cifar10, check_md5, read_records
+from project.data.cifar10 import ARCHIVE, DIRECTORY, RECORD, TEST_FILES, TRAIN_FILES, Cifar10, check_md5, read_records
 from tests.arclight.hardware.test_memory import reset_peak, resident_bytes
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -43,7 +43,7 @@ def ready(root: Path, *, part: str = "fit", seed: int = 0, split_seed: int = 0, 
 @pytest.fixture
 def own_folder(cifar_folder: Path, tmp_path: Path) -> Path:
     """A copy that a test may damage; gives the folder that holds cifar-10-batches-bin."""
-    shutil.copytree(cifar_folder / FOLDER, tmp_path / "data" / FOLDER)
+    shutil.copytree(cifar_folder / DIRECTORY, tmp_path / "data" / DIRECTORY)
     return tmp_path / "data"
 
 
@@ -52,13 +52,13 @@ def archive(cifar_folder: Path, tmp_path: Path) -> Path:
     path = tmp_path / "archives" / ARCHIVE
     path.parent.mkdir()
     with tarfile.open(path, "w:gz") as tar:
-        tar.add(cifar_folder / FOLDER, FOLDER)
+        tar.add(cifar_folder / DIRECTORY, DIRECTORY)
     return path
 
 
 def raw_records(folder: Path, names: tuple[str, ...]) -> np.ndarray:
     return np.concatenate(
-        [np.frombuffer((folder / FOLDER / name).read_bytes(), np.uint8).reshape(-1, RECORD) for name in names]
+        [np.frombuffer((folder / DIRECTORY / name).read_bytes(), np.uint8).reshape(-1, RECORD) for name in names]
     )
 
 
@@ -112,7 +112,7 @@ def test_the_split_has_its_own_seed(cifar_folder: Path) -> None:
 
 def test_a_share_may_be_held_out_and_all_of_it_may_not(cifar_folder: Path) -> None:
     assert ready(cifar_folder, validation=0.1).sizes == {"train": 180, "val": 20}
-    with pytest.raises(InputError, match=r"data\.validation=200 does not cut 200 samples"):
+    with pytest.raises(InputError, match=r"data\.validation=200 cannot split 200 samples"):
         ready(cifar_folder, validation=200)
 
 
@@ -125,8 +125,8 @@ def test_reading_in_chunks_of_any_size_gives_the_same(cifar_folder: Path, monkey
 
 
 def test_reading_holds_no_split_twice(cifar_folder: Path, tmp_path: Path) -> None:
-    root = tmp_path / FOLDER
-    shutil.copytree(cifar_folder / FOLDER, root)
+    root = tmp_path / DIRECTORY
+    shutil.copytree(cifar_folder / DIRECTORY, root)
     for name in TRAIN_FILES:
         (root / name).write_bytes(bytes(RECORD) * 6000)  # 18 MB each
     data = Cifar10(str(root))
@@ -154,7 +154,7 @@ def test_fit_opens_no_test_file(cifar_folder: Path, monkeypatch: pytest.MonkeyPa
     assert opened == [*TRAIN_FILES, *TEST_FILES]
 
 
-@pytest.mark.parametrize("place", ["", FOLDER])
+@pytest.mark.parametrize("place", ["", DIRECTORY])
 def test_root_may_be_the_folder_or_hold_it(cifar_folder: Path, place: str) -> None:
     assert ready(cifar_folder / place).num_train == 150
 
@@ -162,7 +162,7 @@ def test_root_may_be_the_folder_or_hold_it(cifar_folder: Path, place: str) -> No
 @pytest.mark.parametrize("place", ["", ARCHIVE])
 def test_root_may_be_the_archive_or_hold_it(archive: Path, place: str, caplog: pytest.LogCaptureFixture) -> None:
     assert ready(archive.parent / place).num_train == 150
-    assert (archive.parent / FOLDER / "test_batch.bin").is_file()
+    assert (archive.parent / DIRECTORY / "test_batch.bin").is_file()
     assert (
         f"{archive} is not the published archive (md5 {md5_of(archive)}, not c32a1d4ab5d03f1284b67883e8d87530)" in caplog.text
     )
@@ -173,9 +173,9 @@ def test_root_may_be_the_archive_or_hold_it(archive: Path, place: str, caplog: p
 def test_the_published_archive_is_taken_without_a_word(
     archive: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shutil.copy(own_folder / FOLDER / TRAIN_FILES[0], own_folder / FOLDER / TEST_FILES[0])
+    shutil.copy(own_folder / DIRECTORY / TRAIN_FILES[0], own_folder / DIRECTORY / TEST_FILES[0])
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(own_folder / FOLDER, FOLDER)
+        tar.add(own_folder / DIRECTORY, DIRECTORY)
     monkeypatch.setattr(cifar10, "MD5", md5_of(archive))
     monkeypatch.setattr(cifar10, "PUBLISHED_RECORDS", 40)
     ready(archive)
@@ -193,7 +193,7 @@ def test_what_is_missing_is_downloaded_and_checked(
 ) -> None:
     monkeypatch.setattr(cifar10, "URLS", (archive.as_uri(),))
     data = Cifar10(str(tmp_path / "new" / place), validation=50)
-    with pytest.raises(InputError, match=r"what came \([\d,]+ bytes\) has md5 [0-9a-f]{32} instead of c32a1d4ab5d03f12"):
+    with pytest.raises(InputError, match=r"the download \([\d,]+ bytes\) has md5 [0-9a-f]{32} instead of c32a1d4ab5d03f12"):
         data.prepare_data()
     monkeypatch.setattr(cifar10, "MD5", md5_of(archive))
     data.prepare_data()
@@ -209,15 +209,15 @@ def test_without_download_a_missing_data_set_is_an_error(tmp_path: Path) -> None
 
 
 def test_a_node_where_nothing_was_prepared_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no CIFAR-10 at data\.root=.* on this machine; prepare it on each node"):
+    with pytest.raises(InputError, match=r"no CIFAR-10 at data\.root=.* on this machine; every node needs a copy"):
         Cifar10(str(tmp_path)).setup("fit")
 
 
 def test_a_truncated_archive_is_an_error_and_leaves_nothing(archive: Path) -> None:
     archive.write_bytes(archive.read_bytes()[:10_000])
-    with pytest.raises(InputError, match=r"cifar-10-binary\.tar\.gz is no whole archive"):
+    with pytest.raises(InputError, match=r"cifar-10-binary\.tar\.gz is an incomplete or corrupt archive"):
         ready(archive)
-    assert not (archive.parent / FOLDER).exists()
+    assert not (archive.parent / DIRECTORY).exists()
 
 
 def test_an_archive_where_nothing_can_be_written_is_told(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,12 +225,12 @@ def test_an_archive_where_nothing_can_be_written_is_told(archive: Path, monkeypa
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(InputError, match=r"cannot write in .*/archives: Permission denied; choose a data\.root in a folder"):
+    with pytest.raises(InputError, match=r"cannot write in .*/archives: Permission denied; choose a writable data\.root"):
         ready(archive)
 
 
 def test_every_file_that_is_missing_or_of_a_wrong_size_is_named(own_folder: Path) -> None:
-    folder = own_folder / FOLDER
+    folder = own_folder / DIRECTORY
     (folder / "batches.meta.txt").unlink()
     (folder / "data_batch_2.bin").unlink()
     (folder / "data_batch_4.bin").write_bytes(b"")
@@ -238,18 +238,18 @@ def test_every_file_that_is_missing_or_of_a_wrong_size_is_named(own_folder: Path
     with pytest.raises(InputError) as caught:
         ready(own_folder)
     assert str(caught.value).splitlines() == [
-        f"CIFAR-10 in {folder} is not whole:",
+        f"CIFAR-10 in {folder} is incomplete or corrupt:",
         "  batches.meta.txt is missing",
         "  data_batch_2.bin is missing",
-        "  data_batch_4.bin has 0 bytes, no multiple of 3073 (the published one has 30,730,000)",
-        "  test_batch.bin has 3,074 bytes, no multiple of 3073 (the published one has 30,730,000)",
-        "Delete the folder to have it unpacked or downloaded anew.",
+        "  data_batch_4.bin has 0 bytes, not a multiple of 3073 (the published one has 30,730,000)",
+        "  test_batch.bin has 3,074 bytes, not a multiple of 3073 (the published one has 30,730,000)",
+        "Delete it, it will be unpacked or downloaded again.",
     ]
 
 
 @pytest.mark.parametrize(("name", "part"), [("data_batch_3.bin", "fit"), ("test_batch.bin", "test")])
 def test_a_label_beyond_the_classes_is_named_with_file_and_record(own_folder: Path, name: str, part: str) -> None:
-    path = own_folder / FOLDER / name
+    path = own_folder / DIRECTORY / name
     content = bytearray(path.read_bytes())
     content[2 * RECORD] = 10
     path.write_bytes(content)
@@ -261,21 +261,21 @@ def test_a_model_of_other_classes_refuses_this_data(cifar_folder: Path) -> None:
     data, known = Cifar10(str(cifar_folder), validation=50), ready(cifar_folder).data_info
     assert known is not None
     data.data_info = replace(known, classes=("cat", "dog"))
-    with pytest.raises(InputError, match="the model knows the classes cat, dog; this data set has airplane, automobile"):
+    with pytest.raises(InputError, match="was trained on the classes cat, dog, this data set has airplane, automobile"):
         data.setup("test")
 
 
 @pytest.mark.parametrize("content", [b"", b"cat", b"cat\ncat\n", b"\xff\xfe\n\xff", b"a" * 5000 + b"\n" + b"b" * 5001])
 def test_class_names_that_are_none_are_told(own_folder: Path, content: bytes) -> None:
-    (own_folder / FOLDER / "batches.meta.txt").write_bytes(content)
+    (own_folder / DIRECTORY / "batches.meta.txt").write_bytes(content)
     with pytest.raises(
-        InputError, match=r"batches\.meta\.txt (is no list of two or more different|cannot be read as a list of)"
+        InputError, match=r"batches\.meta\.txt (is not a list of two or more different|cannot be read as a list of)"
     ):
         ready(own_folder)
 
 
 def test_files_larger_than_the_memory_are_told_before_they_are_read(own_folder: Path) -> None:
-    with (own_folder / FOLDER / "data_batch_2.bin").open("wb") as file:
+    with (own_folder / DIRECTORY / "data_batch_2.bin").open("wb") as file:
         file.truncate(RECORD * 10**9)  # takes no room on the disk
     with pytest.raises(InputError, match=r"its files take [\d.]+ GB of memory, and [\d.]+ GB are free"):
         ready(own_folder)

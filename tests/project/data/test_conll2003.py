@@ -131,8 +131,8 @@ def test_a_source_with_other_content_is_passed_over(conll_folder: Path, tmp_path
 
 def test_all_sources_are_told_when_none_has_it(conll_folder: Path, tmp_path: Path, source: dict[str, bytes]) -> None:
     source["/one/eng.train"] = (conll_folder / "eng.testa").read_bytes()
-    told = r"(?s)/one/eng\.train: what came holds 3 sentences with 8 entities instead of 24 .*/two/eng\.train: .*404"
-    with pytest.raises(InputError, match=told):
+    message = r"(?s)/one/eng\.train: the download holds 3 sentences with 8 entities instead of 24 .*/two/eng\.train: .*404"
+    with pytest.raises(InputError, match=message):
         Conll2003(str(tmp_path)).prepare_data()
     assert not (tmp_path / "eng.train").exists()
 
@@ -156,15 +156,15 @@ def test_a_folder_of_other_things_is_not_filled(tmp_path: Path) -> None:
 
 
 def test_without_download_missing_files_are_named(conll_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"lacks eng\.train, eng\.testa, eng\.testb; name the folder .* data\.download=true"):
+    with pytest.raises(InputError, match=r"eng\.train, eng\.testa, eng\.testb missing; set the .* data\.download=true"):
         Conll2003(str(tmp_path / "nowhere"), download=False).prepare_data()
     shutil.copy(conll_folder / "eng.train", tmp_path)
-    with pytest.raises(InputError, match=r"lacks eng\.testa, eng\.testb; "):
+    with pytest.raises(InputError, match=r": eng\.testa, eng\.testb missing; "):
         Conll2003(str(tmp_path), download=False).prepare_data()
 
 
 def test_a_file_is_no_folder(conll_folder: Path) -> None:
-    with pytest.raises(InputError, match=r"data\.root=.*eng\.train is a file; name the folder that holds eng\.train, eng"):
+    with pytest.raises(InputError, match=r"data\.root=.*eng\.train is a file; set the directory of eng\.train, eng"):
         Conll2003(str(conll_folder / "eng.train")).prepare_data()
 
 

@@ -54,7 +54,7 @@ def test_all_missing_files_are_named_at_once_with_the_nearest_there_is(tmp_path:
 def test_an_empty_folder_and_none_at_all(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data\.train=train\.txt: no such file in .*\. It holds no file\."):
         ConllFiles(str(tmp_path)).prepare_data()
-    with pytest.raises(InputError, match=r"data\.root=.*nowhere: no such folder"):
+    with pytest.raises(InputError, match=r"data\.root=.*nowhere: no such directory"):
         ConllFiles(str(tmp_path / "nowhere")).prepare_data()
 
 
@@ -66,7 +66,7 @@ def test_mistakes_inside_a_file_are_told_with_their_place(tmp_path: Path) -> Non
         InputError, match=r"test\.txt:1: label 'B-DOSE' does not occur in training, which has O, B-DRUG, I-DRUG"
     ):
         ConllFiles(str(tmp_path), vocab_size=99, **columns).prepare_data()
-    with pytest.raises(InputError, match=r"train\.txt:1: 'NN' is no tag"):
+    with pytest.raises(InputError, match=r"train\.txt:1: invalid tag 'NN'"):
         ConllFiles(str(tmp_path), **{**columns, "tag_column": 2}).prepare_data()
     with pytest.raises(
         InputError, match=r"train\.txt:1: has 1 column, column 1 \(word\) and column 3 \(tag\) wanted: '1,aspirin"
@@ -75,5 +75,5 @@ def test_mistakes_inside_a_file_are_told_with_their_place(tmp_path: Path) -> Non
 
 
 def test_an_empty_separator_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data\.separator='' parts nothing; name what stands between columns, or null"):
+    with pytest.raises(InputError, match=r"data\.separator='' is empty; set what is between columns, or null"):
         ConllFiles(str(tmp_path), separator="")

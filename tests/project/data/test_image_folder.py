@@ -16,7 +16,7 @@ from PIL import Image
 from arclight.errors import InputError
 from arclight.images import class_directories, datamodule
 from arclight.images.class_directories import find_images
-from arclight.images.image_file import ImageFile
+from arclight.images.image_cache import ImageFile
 from arclight.images.info import ImageBatch, ImageInfo
 from project.data import image_folder
 from project.data.image_folder import ImageFolder, check_header, read_image
@@ -112,9 +112,9 @@ def test_a_split_without_a_folder_is_drawn_from_the_training_images(split_up: Pa
 
 
 def test_a_split_that_leaves_nothing_is_an_error(flat: Path) -> None:
-    with pytest.raises(InputError, match=r"data\.test=30 does not cut 30 samples"):
+    with pytest.raises(InputError, match=r"data\.test=30 cannot split 30 samples"):
         ready(flat, test=30)
-    with pytest.raises(InputError, match=r"data\.validation=20 does not cut 20 samples"):
+    with pytest.raises(InputError, match=r"data\.validation=20 cannot split 20 samples"):
         ready(flat, test=10, validation=20)
 
 
@@ -143,26 +143,22 @@ def test_what_is_left_out_is_told(split_up: Path, caplog: pytest.LogCaptureFixtu
     (split_up / "train" / "cat" / "table.csv").touch()
     (split_up / "extra").mkdir()
     ready(split_up, "test")
-    assert f"2 files left out of {split_up}/train/cat, no images by their name, such as notes.txt" in caplog.text
-    assert f"folders in {split_up} that are no split and are left out: extra" in caplog.text
+    assert f"2 files in {split_up}/train/cat are ignored, as they are not named as images, such as notes.txt" in caplog.text
+    assert f"directories in {split_up} that are not a split are ignored: extra" in caplog.text
 
 
 @pytest.mark.parametrize("make", [lambda root: None, lambda root: root.touch()])
 def test_a_root_that_is_no_folder_is_an_error(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "root")
-    with pytest.raises(
-        InputError, match=r"data\.root=.*/root is no folder; lay images out as <root>/<class>/\*, or as <root>/train"
-    ):
+    with pytest.raises(InputError, match=r"data\.root=.*/root is not a directory; expected <root>/<class>/\*, or <root>/train"):
         ready(tmp_path / "root")
 
 
 def test_a_root_without_classes_is_an_error_that_tells_the_layouts(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"must be 2 classes or more, here is no class folders; lay images out as <root>/<class>/\*"
-    ):
+    with pytest.raises(InputError, match=r"must be 2 classes or more, found no class directories; expected <root>/<class>/\*"):
         ready(tmp_path)
     plant(tmp_path, {"cat": 3})
-    with pytest.raises(InputError, match="here is only the class 'cat'; lay images out"):
+    with pytest.raises(InputError, match="found only the class 'cat'; expected"):
         ready(tmp_path)
 
 
@@ -174,7 +170,7 @@ def test_two_folders_for_one_split_are_an_error(split_up: Path) -> None:
 
 def test_test_images_alone_are_nothing_to_train_on(split_up: Path) -> None:
     shutil.rmtree(split_up / "train")
-    with pytest.raises(InputError, match=r"has val/, test/ but no train/; lay images out"):
+    with pytest.raises(InputError, match=r"has val/, test/ but no train/; expected"):
         ready(split_up)
 
 
@@ -187,9 +183,9 @@ def test_everything_wrong_with_the_classes_is_told_at_once(split_up: Path) -> No
         ready(split_up)
     assert str(caught.value).splitlines() == [
         f"data.root={split_up}:",
-        "  train: the class folder 'dog' has no image",
-        "  val: the class 'cats' is none to train on. Did you mean 'cat'?",
-        "  test: the class 'eel' is none to train on. Known: cat, dog.",
+        "  train: the class directory 'dog' has no image",
+        "  val: the class 'cats' does not occur in training. Did you mean 'cat'?",
+        "  test: the class 'eel' does not occur in training. Known: cat, dog.",
     ]
 
 
@@ -200,7 +196,7 @@ def test_a_restored_model_decides_classes_and_size(split_up: Path, flat: Path) -
     assert ready(split_up, image_size=None).arrays["test"].images.shape[2:] == (64, 64)
     other = ImageFolder(str(split_up))
     other.data_info = replace(data_info, classes=("cat", "eel"))
-    with pytest.raises(InputError, match="the model knows the classes cat, eel; this data set has cat, dog"):
+    with pytest.raises(InputError, match="was trained on the classes cat, eel, this data set has cat, dog"):
         other.prepare_data()  # before anything is decoded
 
 
@@ -221,14 +217,14 @@ def test_all_unreadable_images_are_named(split_up: Path) -> None:
     with pytest.raises(InputError) as caught:
         ready(split_up, "fit")
     lines = str(caught.value).splitlines()
-    assert lines[0] == "12 of 18 files cannot be used; mend or delete them:"
-    assert lines[1] == f"  {split_up}/train/cat/broken00.png: no image that can be read"
-    assert lines[10:] == [f"  {split_up}/train/cat/broken09.png: no image that can be read", "  ..."]
+    assert lines[0] == "12 of 18 files cannot be read; fix or delete them:"
+    assert lines[1] == f"  {split_up}/train/cat/broken00.png: not a readable image"
+    assert lines[10:] == [f"  {split_up}/train/cat/broken09.png: not a readable image", "  ..."]
 
 
-def test_broken_test_images_are_told_before_training(split_up: Path) -> None:
+def test_broken_test_images_are_reported_before_training(split_up: Path) -> None:
     (split_up / "test" / "dog" / "00.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"1 of 4 files cannot be used.*\n  .*test/dog/00\.png: no image that can be read"):
+    with pytest.raises(InputError, match=r"1 of 4 files cannot be read.*\n  .*test/dog/00\.png: not a readable image"):
         ready(split_up, "fit")
 
 
@@ -265,12 +261,12 @@ def test_images_that_do_not_fit_in_memory_are_read_from_disk_and_that_is_told(
     streamed = ready(flat, image_size=20)
     assert all(isinstance(arrays.images, ImageFile) for arrays in streamed.arrays.values())
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "they are read from disk as they are wanted, decoded and kept in" in caplog.text
+    assert "they are read from disk batch by batch, decoded and cached in" in caplog.text
     assert "data.image_size=19 would fit in memory" in caplog.text
     assert same(batches(streamed), batches(held))
     assert streamed.data_info == held.data_info
     assert torch.equal(streamed.sample(5), held.sample(5))
-    assert streamed.examples("test", [0, 2]) == held.examples("test", [0, 2])
+    assert streamed.previews("test", [0, 2]) == held.previews("test", [0, 2])
     assert streamed.dataset_summary() == held.dataset_summary()
     assert_right(streamed)
 
@@ -286,7 +282,7 @@ def test_images_that_must_be_in_memory_and_do_not_fit_are_an_error(flat: Path, m
         ready(flat, image_size=21, storage="memory")
 
 
-def test_processes_share_what_is_kept_and_hold_their_own_of_what_is_not(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_share_cached_images_and_hold_their_own_otherwise(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_folder, "free_bytes", lambda: 30 * 3 * 20**2 * 2)
     for name, value in (
         ("RANK", "0"),
@@ -340,7 +336,7 @@ def test_decoded_images_are_kept_where_the_user_says(flat: Path, tmp_path: Path,
 
 def test_broken_images_leave_nothing_decoded(split_up: Path) -> None:
     (split_up / "train" / "dog" / "00.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match="1 of 6 files cannot be used"):
+    with pytest.raises(InputError, match="1 of 6 files cannot be read"):
         ready(split_up, "fit")
     assert not list((split_up / ".arclight").glob("decoded-*"))
 
@@ -434,7 +430,7 @@ def test_a_palette_with_transparency_becomes_rgb(tmp_path: Path) -> None:
 
 def test_values_of_no_agreed_range_are_an_error(tmp_path: Path) -> None:
     Image.new("F", (9, 9), 0.5).save(tmp_path / "image.tif")
-    with pytest.raises(InputError, match=r"image\.tif: mode F has no agreed range of values; save it with 8 bits per channel"):
+    with pytest.raises(InputError, match=r"image\.tif: mode F has no defined range of values; save it with 8 bits per channel"):
         read_image(tmp_path / "image.tif", 4)
 
 
@@ -444,12 +440,12 @@ def test_values_of_no_agreed_range_are_an_error(tmp_path: Path) -> None:
 )
 def test_a_decompression_bomb_is_refused(tmp_path: Path, side: int, read: Callable[[Path, int], object]) -> None:
     Image.new("1", (side, side)).save(tmp_path / "bomb.png")
-    with pytest.raises(InputError, match=r"bomb\.png: more than 89,478,485 pixels; make it smaller"):
+    with pytest.raises(InputError, match=r"bomb\.png: more than 89,478,485 pixels; shrink it"):
         read(tmp_path / "bomb.png", 8)
 
 
 def test_an_image_without_a_name_is_told_too() -> None:
-    with pytest.raises(InputError, match=r"^the image: no image that can be read"):
+    with pytest.raises(InputError, match=r"^the image: not a readable image"):
         read_image(io.BytesIO(b"nothing"), 8)
 
 
@@ -466,7 +462,7 @@ def test_what_is_inside_decides_and_no_format_that_starts_programs_is_read(tmp_p
     Image.new("RGB", (8, 8)).save(tmp_path / "postscript.eps")  # Pillow would hand it to ghostscript
     (tmp_path / "postscript.eps").rename(tmp_path / "a.png")
     for read in (check_header, lambda path: read_image(path, 4)):
-        with pytest.raises(InputError, match="a.png: no image that can be read"):
+        with pytest.raises(InputError, match="a.png: not a readable image"):
             read(tmp_path / "a.png")
 
 
@@ -479,7 +475,7 @@ def test_every_suffix_that_is_looked_for_is_read(tmp_path: Path, suffix: str) ->
 
 def test_a_pipe_is_no_image_and_keeps_nobody_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(InputError, match="a.png: no file"):
+    with pytest.raises(InputError, match="a.png: not a file"):
         check_header(tmp_path / "a.png")
 
 

@@ -204,10 +204,10 @@ def nothing(folder: Path) -> None: ...
 
 
 FILES = [
-    (CIFAR, cut_short, ["cifar-10-batches-bin", "test_batch.bin", "no multiple of 3073", "Delete the folder"]),
+    (CIFAR, cut_short, ["cifar-10-batches-bin", "test_batch.bin", "not a multiple of 3073", "Delete it"]),
     (CIFAR, other_labels, ["data_batch_2.bin", "label 99 in record 0", "0 to 9"]),
     (CIFAR, lost_file, ["data_batch_3.bin is missing", "Delete the folder"]),
-    ([*CIFAR, "data.root=cifar.tar.gz"], no_archive, ["cifar.tar.gz", "no whole archive", "put a whole one in its place"]),
+    ([*CIFAR, "data.root=cifar.tar.gz"], no_archive, ["cifar.tar.gz", "incomplete or corrupt archive", "replace it"]),
     ([*CIFAR, "data.validation=500"], nothing, ["data.validation=500", "1 to 199"]),
     ([*CIFAR, "data.root=cifr", "+data.download=false"], nothing, ["data.root=cifr", "no such folder"]),
     (COLUMNS, words("EU B-ORG\nrejects\n"), ["eng.testa", "2", "rejects"]),
@@ -219,7 +219,7 @@ FILES = [
     ([*COLUMNS, "data.tag_column=9"], nothing, ["eng.train", "9"]),
     ([*COLUMNS, "data.separator=''"], nothing, ["data.separator=''", "null"]),
     ([*COLUMNS, "model.checkpoint=encoder"], empty_encoder, ["model.checkpoint=encoder", "model.safetensors", "hf download"]),
-    (PICTURES, no_picture, ["pictures", ".png: no image that can be read", "mend or delete them"]),
+    (PICTURES, no_picture, ["pictures", ".png: not a readable image", "fix or delete them"]),
     (PICTURES, no_classes, ["data.root=pictures", "<root>/<class>/*"]),
     (IMAGES, outputs_is_a_file, ["outputs/", "cannot be written", "Not a directory"]),
 ]

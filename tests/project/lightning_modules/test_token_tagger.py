@@ -17,9 +17,10 @@ from arclight.hardware import Decision
 from arclight.metrics.predictions import PredictionCollector
 from arclight.optim.schedulers import constant
 from arclight.text.columns import Sentence
-from arclight.text.datamodule import Subwords, TokenLoader
+from arclight.text.datamodule import TokenLoader
 from arclight.text.info import TokenBatch, TokenInfo
 from arclight.text.packing import EvenSampler
+from arclight.text.subwords import Subwords
 from project.data.synthetic_text import SyntheticText
 from project.lightning_modules.token_tagger import TokenTagger
 from project.models.bert_tagger import BertTagger
@@ -77,7 +78,7 @@ def test_two_processes_give_the_gradients_of_one(tagger: TokenTagger, subwords: 
         torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("shard", [Shard(world_size=2), Shard(accumulation=2), Shard(world_size=2, accumulation=2)])
+@pytest.mark.parametrize("shard", [Shard(world_size=2), Shard(accumulation_steps=2), Shard(world_size=2, accumulation_steps=2)])
 def test_parts_of_one_shape_give_the_gradients_of_the_whole(tagger: TokenTagger, subwords: Subwords, shard: Shard) -> None:
     parts: list[TokenBatch] = []
     for rank in range(shard.world_size):

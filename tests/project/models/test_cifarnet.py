@@ -109,10 +109,10 @@ def test_any_image_gives_logits_per_class(data_info: ImageInfo, settings: dict[s
         ({"convolutions": 0}, r"model\.convolutions=0 must be 1 or more"),
         ({"patch": 0}, r"model\.patch=0 must be 1 or more"),
         ({"stride": 0}, r"model\.stride=0 must be 1 or more"),
-        ({"norm_momentum": 0.0}, r"model\.norm_momentum=0\.0 must lie above 0 and at most be 1"),
+        ({"norm_momentum": 0.0}, r"model\.norm_momentum=0\.0 must be above 0 and at most 1"),
         ({"head_scale": 0.0}, r"model\.head_scale=0\.0 must be more than 0"),
         ({"num_patterns": 13}, r"model\.num_patterns=13 must lie between 1 and 12"),
-        ({"stride": 8}, r"images of 32x32 are too small .* 4 pixels of a side are left, and 3 blocks need 8"),
+        ({"stride": 8}, r"images of 32x32 are too small .* a side has 4 pixels, and 3 blocks need 8"),
     ],
 )
 def test_a_setting_out_of_range_is_told(settings: dict[str, Any], told: str) -> None:

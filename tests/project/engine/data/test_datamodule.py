@@ -15,6 +15,7 @@ from arclight.errors import InputError
 from arclight.images.augment import Augment
 from arclight.images.info import ImageBatch
 from project.data.synthetic_images import SyntheticImages
+from project.data.synthetic_text import SyntheticText
 
 
 class Diary(DataModule):
@@ -67,7 +68,7 @@ def test_a_batch_of_nothing_is_an_error(batch_size: int) -> None:
         Diary(max_batch_per_device=batch_size)
 
 
-def test_root_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_may_begin_with_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     assert Diary(root="~/data").root == Path("/home/someone/data")
     assert Diary().root is None
@@ -98,21 +99,23 @@ def test_the_last_incomplete_batch_is_no_step() -> None:
     assert Diary(batch_size=5).steps_per_epoch == 2
 
 
-def test_without_a_trainer_one_process_takes_all_on_the_cpu() -> None:
+def test_without_a_trainer_one_process_has_all_on_the_cpu() -> None:
     data = Diary()
     assert (data.shard, data.eval_shard, data.device) == (Shard(0, 1, 1), Shard(0, 1, 1), torch.device("cpu"))
 
 
-def test_the_trainer_tells_which_part_is_this_process_s_and_where_it_is_wanted() -> None:
+def test_the_trainer_gives_the_shard_and_the_device() -> None:
     data = in_process(2, 4, 3)
     assert data.shard == Shard(2, 4, 3)
     assert data.eval_shard == Shard(2, 4, 1)  # nothing is accumulated in evaluation
     assert data.device == torch.device("meta")
 
 
-def test_batches_stay_where_they_are() -> None:
-    batch = object()
-    assert Diary().transfer_batch_to_device(batch, torch.device("meta"), 0) is batch
+def test_batches_of_any_loader_are_moved_to_the_device_and_those_of_the_toolkits_are_there_already() -> None:
+    batch = torch.zeros(2)
+    assert Diary().transfer_batch_to_device(batch, torch.device("meta"), 0).device.type == "meta"
+    assert SyntheticImages().transfer_batch_to_device(batch, torch.device("meta"), 0) is batch
+    assert SyntheticText().transfer_batch_to_device(batch, torch.device("meta"), 0) is batch
 
 
 class Witness(LightningModule):
@@ -178,6 +181,6 @@ def test_an_epoch_cut_short_by_a_limit_does_not_shift_the_next(tmp_path: Path, a
     assert resumed.seen == whole.seen[after:]
 
 
-def test_a_negative_seed_is_told() -> None:
+def test_a_negative_seed_is_reported() -> None:
     with pytest.raises(InputError, match="seed=-1 must be 0 or more"):
         SyntheticImages(num_train=8, batch_size=4, seed=-1)

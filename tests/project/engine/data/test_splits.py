@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from arclight.data.splits import held_out, split
+from arclight.data.splits import num_held_out, split
 from arclight.errors import InputError
 
 
@@ -23,8 +23,8 @@ def test_the_split_follows_its_seed() -> None:
 
 @pytest.mark.parametrize("share", [0, 10, 11, -1, 0.0, 1.0, 0.01, 0.99, 1.5, -0.5])
 def test_a_split_that_leaves_nothing_is_an_error(share: int | float) -> None:
-    message = rf"data\.validation={share} does not cut 10 samples into two parts; take a count from 1 to 9 or a share"
+    message = rf"data\.validation={share} cannot split 10 samples into two non-empty sets; take a count from 1 to 9 or a"
     with pytest.raises(InputError, match=message):
         split(10, share, 0)
     with pytest.raises(InputError, match=r"data\.test="):
-        held_out(10, share, name="data.test")
+        num_held_out(10, share, name="data.test")

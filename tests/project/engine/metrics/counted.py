@@ -19,8 +19,9 @@ from arclight.images.info import ImageInfo
 from arclight.metrics.predictions import PredictionCollector, Predictions
 from arclight.modules.supervised import SupervisedModule
 from arclight.optim.schedulers import constant
-from arclight.text.datamodule import Subwords, TokenLoader
+from arclight.text.datamodule import TokenLoader
 from arclight.text.info import TokenInfo
+from arclight.text.subwords import Subwords
 from project.data.synthetic_text import SyntheticText
 from project.lightning_modules.image_classifier import ImageClassifier
 from project.lightning_modules.token_tagger import TokenTagger

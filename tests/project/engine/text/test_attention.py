@@ -228,10 +228,10 @@ def test_one_graph_holds_net_and_loss_with_the_kernel_in_each_layer(monkeypatch:
     [
         ({"device": torch.device("cpu")}, "of GPUs of CUDA"),
         ({"capability": (7, 5)}, "wants compute capability 8.0, and this GPU has 7.5"),
-        ({"dtype": torch.float32}, "precision=bf16 would have it"),
-        ({"config": {"attention_probs_dropout_prob": 0.1}}, "this encoder drops 0.1: model.attention_dropout=0 would have it"),
+        ({"dtype": torch.float32}, "set precision=bf16"),
+        ({"config": {"attention_probs_dropout_prob": 0.1}}, "this encoder has 0.1: set model.attention_dropout=0"),
         ({"config": {"num_attention_heads": 4}}, "heads of a multiple of 8 and 256 at most, and these have 4"),
-        ({"kind": "mpnet"}, "the encoder 'mpnet' has an attention of its own"),
+        ({"kind": "mpnet"}, "the encoder 'mpnet' has its own attention"),
         ({"has_kernel": False}, "this build of torch has no such kernel"),
     ],
 )

@@ -19,7 +19,7 @@ from arclight.data.samplers import BatchIndices, EvalSampler, Shard
 from arclight.errors import InputError
 from arclight.interfaces import IGNORE_INDEX
 from arclight.text.columns import Sentence
-from arclight.text.datamodule import Subwords, TokenLoader
+from arclight.text.datamodule import TokenLoader
 from arclight.text.info import TokenBatch, TokenInfo
 from arclight.text.packing import (
     BucketSampler,
@@ -32,6 +32,7 @@ from arclight.text.packing import (
     lay_out,
     window_sizes,
 )
+from arclight.text.subwords import Subwords
 from arclight.text.tokenizer import load_tokenizer
 from project.data.conll2003 import Conll2003
 from project.data.synthetic_text import SyntheticText
@@ -217,7 +218,7 @@ def test_a_run_in_one_shape_stops_and_goes_on_with_the_same_rows(data_info: Toke
     subwords = Subwords(sentences, data_info)
 
     def fresh() -> TokenLoader:
-        order = EvenSampler(subwords.lengths, 8, seed=0, shard=Shard(accumulation=2))
+        order = EvenSampler(subwords.lengths, 8, seed=0, shard=Shard(accumulation_steps=2))
         order.set_epoch(1)
         return TokenLoader(subwords, order, tokens_per_row=40, shape=order.shape(40))
 
@@ -347,7 +348,7 @@ def test_every_sentence_and_word_stands_in_one_window(
 ) -> None:
     alone, windows = Subwords(sentences, data_info), Subwords(sentences, data_info, in_windows=True)
     assert len(windows) < len(alone) == len(sentences)
-    assert (windows.num_cut, windows.num_empty) == (alone.num_cut, alone.num_empty)
+    assert (windows.num_truncated, windows.num_empty) == (alone.num_truncated, alone.num_empty)
     expected = words_of(alone.batch(whole(*range(len(sentences)))))
     order = EvalSampler(torch.argsort(windows.lengths, stable=True), 4)
     found = [words_of(batch) for batch in TokenLoader(windows, order, tokens_per_row=tokens_per_row)]
@@ -386,14 +387,14 @@ def test_documents_of_conll_2003_become_windows(conll_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"packing": "full"}, "data.packing=full is none of none, buckets, rows"),
+        ({"packing": "full"}, "data.packing=full must be one of none, buckets, rows"),
         (
             {"packing": "fixed", "tokens_per_row": 64, "max_length": 128},
-            "data.tokens_per_row=64 has no room for a text of data.max_length=128 subwords; set data.tokens_per_row=128",
+            "data.tokens_per_row=64 is less than data.max_length=128; set data.tokens_per_row=128",
         ),
         (
             {"packing": "rows", "tokens_per_row": 64, "max_length": 128},
-            "data.tokens_per_row=64 has no room for a text of data.max_length=128 subwords; set data.tokens_per_row=128",
+            "data.tokens_per_row=64 is less than data.max_length=128; set data.tokens_per_row=128",
         ),
     ],
 )
@@ -403,7 +404,7 @@ def test_a_wrong_setting_is_told(settings: dict[str, object], message: str) -> N
 
 
 def test_an_unknown_context_is_told(conll_folder: Path) -> None:
-    with pytest.raises(InputError, match="data.context=page is none of sentence, document"):
+    with pytest.raises(InputError, match="data.context=page must be one of sentence, document"):
         Conll2003(str(conll_folder), context="page")  # type: ignore[arg-type]
 
 
