@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from threading import Barrier
 
 import numpy as np
 import pytest
+import torch
 
 from arclight.errors import InputError
 from arclight.images.image_cache import (
@@ -17,9 +19,12 @@ from arclight.images.image_cache import (
     PREFIX,
     UNUSED_DAYS,
     CachedImages,
+    ImageFile,
     Write,
     delete_unused,
     fingerprint,
+    for_each,
+    memory_map,
     unfinished_bytes,
 )
 
@@ -199,3 +204,94 @@ def test_statistics_are_counted_once_and_kept_to_the_last_digit(cached: CachedIm
 
 def test_statistics_that_cannot_be_kept_are_returned_all_the_same(cached: CachedImages) -> None:
     assert cached.statistics(lambda: ((0.5,), (0.1,))) == ((0.5,), (0.1,))  # its directory does not exist
+
+
+ROWS = torch.arange(5 * 3 * 4 * 4, dtype=torch.uint8).view(5, 3, 4, 4)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    np.save(tmp_path / "images.npy", ROWS.numpy())
+    return tmp_path / "images.npy"
+
+
+@pytest.mark.parametrize("rows", [[3], [0, 1, 2], [4, 0, 1, 3, 3], [2, 2]])
+def test_rows_are_those_of_the_file_in_any_order(path: Path, rows: list[int]) -> None:
+    images = torch.empty(len(rows), 3, 4, 4, dtype=torch.uint8)
+    ImageFile(path).read(torch.tensor(rows), images)
+    assert torch.equal(images, ROWS[rows])
+
+
+def test_it_is_indexed_as_a_tensor_is(path: Path) -> None:
+    file = ImageFile(path)
+    assert (len(file), file.shape, file.device) == (5, ROWS.shape, ROWS.device)
+    assert torch.equal(file[-1], ROWS[-1])
+    assert torch.equal(file[1:4], ROWS[1:4])
+    assert torch.equal(file[torch.tensor([4, 2])], ROWS[[4, 2]])
+    with pytest.raises(IndexError):
+        file[5]
+
+
+def test_short_reads_are_continued(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda file, targets, place: read(file, [targets[0][:7]], place))
+    assert torch.equal(ImageFile(path)[:], ROWS)
+
+
+def test_a_file_that_has_been_cut_short_is_an_error_that_names_it(path: Path) -> None:
+    file = ImageFile(path)
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(InputError, match=r"images\.npy has been truncated; delete it"):
+        file[4]
+
+
+def test_a_disk_that_fails_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(InputError, match=r"cannot read .*images\.npy: Input/output error; delete it"):
+        ImageFile(path)[0]
+
+
+def test_a_file_is_closed_with_its_reader(path: Path) -> None:
+    file = ImageFile(path)
+    number = file._file
+    assert os.fstat(number)
+    del file
+    gc.collect()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+
+
+def test_mapped_images_are_those_of_the_file_and_writing_leaves_it_alone(path: Path) -> None:
+    images = memory_map(path)
+    assert torch.equal(images, ROWS)
+    images[0] = 0
+    assert torch.equal(memory_map(path), ROWS)
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_work_is_done_for_every_row(num_threads: int) -> None:
+    done: list[int] = []
+    for_each(done.append, 100, num_threads=num_threads, title="work")
+    assert sorted(done) == list(range(100))
+
+
+@pytest.mark.parametrize(("num_broken", "listed"), [(3, 3), (10, 10), (25, 10)])
+def test_all_errors_are_counted_and_the_first_are_listed(num_broken: int, listed: int) -> None:
+    def work(row: int) -> None:
+        if row % 2 and row < 2 * num_broken:
+            raise InputError(f"row {row}")
+
+    with pytest.raises(InputError) as caught:
+        for_each(work, 100, num_threads=2, title="work")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{num_broken} of 100 files cannot be read; fix or delete them:"
+    assert lines[1 : 1 + listed] == [f"  row {2 * number + 1}" for number in range(listed)]
+    assert lines[1 + listed :] == (["  ..."] if num_broken > listed else [])
+
+
+def test_a_bug_in_the_work_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        for_each(lambda row: print(1 // (row - 50)), 100, num_threads=2, title="work")

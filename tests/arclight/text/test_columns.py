@@ -90,14 +90,14 @@ def test_other_encodings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("EU O\nrejects\n", r"some\.txt:2: has 1 column, column 0 \(word\) and column -1 \(tag\) wanted: 'rejects'"),
+        ("EU O\nrejects\n", r"some\.txt:2: has 1 column, needs column 0 \(word\) and column -1 \(tag\): 'rejects'"),
         ("", r"some\.txt: holds no sentence"),
         ("\n \n-DOCSTART- O\n\n", r"some\.txt: holds no sentence"),
         ("EU O\n" + "x" * 10_001 + " O\n", r"some\.txt:2: has 10,003 characters, more than 10,000"),
-        ("EU O\nZürich O\n".encode("latin-1"), r"some\.txt:2: byte 0xfc is not utf-8; save the file as utf-8 or set its"),
+        ("EU O\nZürich O\n".encode("latin-1"), r"some\.txt:2: byte 0xfc is not utf-8; save the file as utf-8 or set data"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_told_with_its_place(tmp_path: Path, content: str | bytes, message: str) -> None:
+def test_what_is_wrong_in_a_file_is_reported_with_its_place(tmp_path: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_columns(write(tmp_path, content))
 
@@ -105,7 +105,9 @@ def test_what_is_wrong_in_a_file_is_told_with_its_place(tmp_path: Path, content:
 @pytest.mark.parametrize(("word_column", "tag_column"), [(3, -1), (0, 3), (-4, 0), (2, -1)])
 def test_columns_that_are_not_there_or_are_one_and_the_same(tmp_path: Path, word_column: int, tag_column: int) -> None:
     path = write(tmp_path, "EU NNP O\n")
-    with pytest.raises(InputError, match=rf":1: has 3 columns, column {word_column} \(word\) and column {tag_column} \(tag\)"):
+    with pytest.raises(
+        InputError, match=rf":1: has 3 columns, needs column {word_column} \(word\) and column {tag_column} \(tag\)"
+    ):
         read_columns(path, word_column=word_column, tag_column=tag_column)
 
 
@@ -168,7 +170,7 @@ def test_random_spans_come_out_alike_from_every_scheme() -> None:
 
 
 @pytest.mark.parametrize("tag", ["PER", "B-", "X-PER", "b-per", "", "B_PER", "BI-PER", "-PER"])
-def test_a_tag_of_another_form_is_told_with_its_place(tmp_path: Path, tag: str) -> None:
+def test_a_tag_of_another_form_is_reported_with_its_place(tmp_path: Path, tag: str) -> None:
     with pytest.raises(InputError, match=rf"tag 2: invalid tag '{tag}'; expected O, or one of B, I, E, S, L, U"):
         to_iob2(["O", tag])
     if tag:
@@ -184,7 +186,7 @@ def test_labels_hold_both_prefixes_of_every_type() -> None:
         find_labels([Sentence(("a",), ("O",), 0, "t.txt")])
 
 
-def test_a_label_that_training_lacks_is_told_with_its_place() -> None:
+def test_a_label_that_training_lacks_is_reported_with_its_place() -> None:
     check_labels([Sentence(("a", "b"), ("O", "B-PER"))], ("O", "B-PER"))
     with pytest.raises(InputError, match=r"t\.txt:8: label 'B-PRE' does not occur in training, which has O, B-PER, I-PER"):
         check_labels([Sentence(("a", "b"), ("O", "B-PRE"), 0, "t.txt", 7)], ("O", "B-PER", "I-PER"))

@@ -164,7 +164,8 @@ def test_root_may_be_the_archive_or_hold_it(archive: Path, place: str, caplog: p
     assert ready(archive.parent / place).num_train == 150
     assert (archive.parent / DIRECTORY / "test_batch.bin").is_file()
     assert (
-        f"{archive} is not the published archive (md5 {md5_of(archive)}, not c32a1d4ab5d03f1284b67883e8d87530)" in caplog.text
+        f"{archive} is not the published archive (md5 {md5_of(archive)} instead of c32a1d4ab5d03f1284b67883e8d87530)"
+        in caplog.text
     )
     archive.write_bytes(b"")  # the second time it is not needed
     assert ready(archive.parent / place).num_train == 150

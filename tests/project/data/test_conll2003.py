@@ -149,9 +149,7 @@ def test_a_folder_of_other_things_is_not_filled(tmp_path: Path) -> None:
     for number in range(9):
         (tmp_path / f"picture_{number}.png").touch()
     wanted = r"holds neither eng\.train, eng\.testa, eng\.testb nor train\.txt, valid\.txt, test\.txt"
-    with pytest.raises(
-        InputError, match=rf"data\.root=.* {wanted}, but picture_0\.png, .* picture_7\.png and 1 more; name the"
-    ):
+    with pytest.raises(InputError, match=rf"data\.root=.* {wanted}, but picture_0\.png, .* picture_7\.png and 1 more; set the"):
         Conll2003(str(tmp_path)).prepare_data()
 
 

@@ -58,7 +58,7 @@ def test_an_empty_folder_and_none_at_all(tmp_path: Path) -> None:
         ConllFiles(str(tmp_path / "nowhere")).prepare_data()
 
 
-def test_mistakes_inside_a_file_are_told_with_their_place(tmp_path: Path) -> None:
+def test_errors_in_a_file_are_reported_with_their_place(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "test.txt").write_text("1,ibuprofen,NN,B-DOSE\n")
     columns = {"separator": ",", "word_column": 1, "tag_column": 3}
@@ -69,7 +69,7 @@ def test_mistakes_inside_a_file_are_told_with_their_place(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"train\.txt:1: invalid tag 'NN'"):
         ConllFiles(str(tmp_path), **{**columns, "tag_column": 2}).prepare_data()
     with pytest.raises(
-        InputError, match=r"train\.txt:1: has 1 column, column 1 \(word\) and column 3 \(tag\) wanted: '1,aspirin"
+        InputError, match=r"train\.txt:1: has 1 column, needs column 1 \(word\) and column 3 \(tag\): '1,aspirin"
     ):
         ConllFiles(str(tmp_path), **{**columns, "separator": None}).prepare_data()
 

@@ -188,7 +188,7 @@ def test_torch_takes_such_arguments_forward_and_backward() -> None:
 
 def test_the_signature_begins_as_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
     names = tuple(inspect.signature(varlen.varlen_attn).parameters)
-    assert names[: len(attention.WANTED)] == attention.WANTED
+    assert names[: len(attention.LEADING)] == attention.LEADING
     monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
     assert attention.has_kernel()
     monkeypatch.setattr(varlen, "varlen_attn", lambda query, key: None)
@@ -226,16 +226,16 @@ def test_one_graph_holds_net_and_loss_with_the_kernel_in_each_layer(monkeypatch:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"device": torch.device("cpu")}, "of GPUs of CUDA"),
-        ({"capability": (7, 5)}, "wants compute capability 8.0, and this GPU has 7.5"),
+        ({"device": torch.device("cpu")}, "needs CUDA"),
+        ({"capability": (7, 5)}, "needs compute capability 8.0, and this GPU has 7.5"),
         ({"dtype": torch.float32}, "set precision=bf16"),
         ({"config": {"attention_probs_dropout_prob": 0.1}}, "this encoder has 0.1: set model.attention_dropout=0"),
-        ({"config": {"num_attention_heads": 4}}, "heads of a multiple of 8 and 256 at most, and these have 4"),
+        ({"config": {"num_attention_heads": 4}}, "a head size divisible by 8 and at most 256, and this encoder has 4"),
         ({"kind": "mpnet"}, "the encoder 'mpnet' has its own attention"),
-        ({"has_kernel": False}, "this build of torch has no such kernel"),
+        ({"has_kernel": False}, "this build of torch does not have the kernel"),
     ],
 )
-def test_what_is_missing_is_told(change: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_reported(change: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "has_kernel", lambda: change.get("has_kernel", True))
     kind = change.get("kind", "bert")
     config = built(kind, **(without_dropout(kind) | change.get("config", {}))).encoder.config
@@ -272,10 +272,10 @@ def test_a_share_out_of_its_range_is_told() -> None:
         BertTagger(text(), checkpoint=None, attention_dropout=1.0)
 
 
-def test_an_encoder_without_such_a_setting_is_told() -> None:
+def test_an_encoder_without_such_a_setting_is_reported() -> None:
     from transformers import T5Config
 
     with pytest.raises(
-        InputError, match="model.attention_dropout=0: the encoder 't5' has no such setting; take model.attention"
+        InputError, match="model.attention_dropout=0: the encoder 't5' has no such setting; set model.attention"
     ):
         set_attention_dropout(T5Config(), 0)

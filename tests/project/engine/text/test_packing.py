@@ -241,7 +241,7 @@ def test_the_data_module_counts_the_steps_of_one_shape(caplog: pytest.LogCapture
     assert len(loader) == data.steps_per_epoch == 5
     assert loader.shape is not None
     assert {batch.input_ids.shape for batch in loader} == {tuple(loader.shape)}
-    found = re.search(r"data.packing=fixed: (\d+) rows of (\d+) places in each part of a batch, (\d+) % text", caplog.text)
+    found = re.search(r"data.packing=fixed: (\d+) rows of (\d+) positions in each micro-batch, (\d+) % text", caplog.text)
     assert found is not None
     assert [int(found[1]), int(found[2])] == list(loader.shape)
     tokens = sum(batch.num_tokens for batch in loader)
