@@ -38,8 +38,8 @@ def load_pretrained(
     """
     from huggingface_hub import HfApi
 
-    def checked(name: str, **given: Any) -> Any:
-        loaded = load(name, **{**settings, **given, "trust_remote_code": False})
+    def checked(name: str, source: Mapping[str, Any]) -> Any:
+        loaded = load(name, **{**settings, **source, "trust_remote_code": False})
         check(loaded)
         return loaded
 
@@ -48,14 +48,14 @@ def load_pretrained(
         if directory.is_dir():
             if revision is not None:
                 raise InputError(f"{name} is a directory and has no revision '{revision}'; set the revision to null")
-            return checked(str(directory))
+            return checked(str(directory), {})
         revision = revision or "main"
         try:
-            return checked(name, revision=revision, local_files_only=True)
+            return checked(name, {"revision": revision, "local_files_only": True})
         except OSError:  # not in the cache, or only in part
             # without a network, `load` would try for a minute
             HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S)
-            return checked(name, revision=revision)
+            return checked(name, {"revision": revision})
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise

@@ -14,7 +14,7 @@ from arclight.data.download import fetch
 from arclight.errors import InputError
 from arclight.text.columns import Sentence, count_entities, in_iob2, read_columns
 from arclight.text.datamodule import Context, Packing, TokenDataModule
-from project.models.pinned_revisions import pinned_revision
+from project.pinned_revisions import pinned_revision
 
 _log = logging.getLogger(__name__)
 

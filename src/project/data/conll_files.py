@@ -5,7 +5,7 @@ from __future__ import annotations
 from arclight.errors import InputError, nearest
 from arclight.text.columns import Sentence, in_iob2, read_columns
 from arclight.text.datamodule import Context, Packing, TokenDataModule
-from project.models.pinned_revisions import pinned_revision
+from project.pinned_revisions import pinned_revision
 
 
 class ConllFiles(TokenDataModule):

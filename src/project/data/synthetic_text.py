@@ -10,7 +10,7 @@ import numpy as np
 from arclight.errors import InputError
 from arclight.text.columns import Sentence
 from arclight.text.datamodule import SPLITS, Packing, TokenDataModule
-from project.models.pinned_revisions import pinned_revision
+from project.pinned_revisions import pinned_revision
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from arclight.text.attention import PACKED, choose_attention, inputs_of, registe
 from arclight.text.info import TokenInfo
 from arclight.text.pretrained import cached_commit, load_pretrained, log_commit
 from arclight.text.random_encoder import encoder_from_config, small_bert, without_pooler
-from project.models.pinned_revisions import pinned_revision
+from project.pinned_revisions import pinned_revision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

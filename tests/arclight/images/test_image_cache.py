@@ -245,7 +245,7 @@ def test_a_file_that_has_been_cut_short_is_an_error_that_names_it(path: Path) ->
         file[4]
 
 
-def test_a_disk_that_fails_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_while_reading_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*given: object) -> int:
         raise OSError(5, "Input/output error")
 

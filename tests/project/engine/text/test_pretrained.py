@@ -14,7 +14,7 @@ from arclight.text import pretrained
 from arclight.text.pretrained import load_pretrained, log_commit
 from arclight.text.tokenizer import load_tokenizer
 from project.models.bert_tagger import BertTagger
-from project.models.pinned_revisions import BERT_BASE_CASED, PINNED_REVISIONS, pinned_revision
+from project.pinned_revisions import BERT_BASE_CASED, PINNED_REVISIONS, pinned_revision
 from tests.project.models.test_bert_tagger import text
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
