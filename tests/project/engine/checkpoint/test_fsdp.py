@@ -249,7 +249,7 @@ def test_batch_norm_statistics_agree(two: list[dict[str, Any]], folder: Path) ->
 
 
 @pytest.mark.parametrize("case", LIKE_ONE)
-def test_two_processes_go_on_with_the_file_of_one(case: str, one: dict[str, Any], two: list[dict[str, Any]]) -> None:
+def test_two_processes_resume_from_the_file_of_one(case: str, one: dict[str, Any], two: list[dict[str, Any]]) -> None:
     for part in ("weights", "optimizer"):
         assert_close(two[0][f"{case} from one"][part], one[case][part])
 
@@ -267,7 +267,7 @@ def test_one_process_resumes_from_the_directory_of_two(
 @pytest.mark.usefixtures("_connected")
 @pytest.mark.filterwarnings("ignore:It is recommended to use .*sync_dist")
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-def test_it_joins_a_group_and_goes_on_with_another_number_of_processes(
+def test_it_joins_a_group_and_resumes_with_another_number_of_processes(
     one: dict[str, Any], two: list[dict[str, Any]], folder: Path, tmp_path: Path
 ) -> None:
     found = train("text", tmp_path / "run", fsdp=True, resume=folder / "two" / "text" / "0.ckpt")

@@ -1,4 +1,4 @@
-"""How the global batch is divided over processes and micro-batches."""
+"""How the global batch is divided over processes and micro-batches; test_plan.py covers the other decisions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arclight.errors import InputError
-from arclight.hardware import accumulation_steps
+from arclight.hardware.devices import accumulation_steps
 
 
 @pytest.mark.parametrize(
