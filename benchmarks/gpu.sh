@@ -84,9 +84,9 @@ image=("data.root=$data" ${overrides[@]+"${overrides[@]}"})
 tagged=(data=synthetic_text data.num_train=8000)
 [ -z "$conll" ] || tagged=(data=conll2003 "data.root=$(realpath "$conll")")
 layers=12 width=768 steps=100 rounds=3 batch=32 made=() sizes=1,16,256 patience=1
-trackers="logger=[csv,wandb]"
-"$python" -c 'import wandb' 2>/dev/null || { trackers="logger=[csv,tensorboard]"; note wandb "not measured" 0 "not installed"; }
-also=(--also hardware.compile=true --also "hardware.compile=true $trackers")
+loggers="logger=[csv,wandb]"
+"$python" -c 'import wandb' 2>/dev/null || { loggers="logger=[csv,tensorboard]"; note wandb "not measured" 0 "not installed"; }
+also=(--also hardware.compile=true --also "hardware.compile=true $loggers")
 if [ -n "$smoke" ]; then
   image+=(data.batch_size=20 data.eval_batch_size=20 data.validation=20 "model.widths=[8,8,8]" trainer.max_epochs=1)
   layers=1 width=32 steps=2 rounds=1 batch=8 runs=1 sizes=1,2 patience=5
