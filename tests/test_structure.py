@@ -154,3 +154,17 @@ def test_other_commands_and_links_exist() -> None:
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
             if not link.startswith(("http://", "https://")):
                 assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+@pytest.mark.parametrize(
+    ("heading", "max_steps"), [("How does a batch of images get from file", 12), ("batch_size=128` get from", 6)]
+)
+def test_walk_through_the_code(heading: str, max_steps: int) -> None:
+    """Each step of a walk in CONTRIBUTING.md is a file, and holds the names that the step mentions."""
+    section = next(part for part in (ROOT / "CONTRIBUTING.md").read_text().split("\n## ") if heading in part.splitlines()[0])
+    steps = re.findall(r"^\d+\. `([\w./]+)`: ((?:.+\n?)(?:   .+\n?)*)", section, re.MULTILINE)
+    assert 0 < len(steps) <= max_steps
+    for file, text in steps:
+        source = (ROOT / file).read_text()
+        for name in re.findall(r"`(\w+)`", text):
+            assert re.search(rf"\b{name}\b", source), f"{file}: {name}"
