@@ -20,7 +20,7 @@ from arclight.callbacks.throughput import Throughput
 from arclight.checkpoint import contents
 from arclight.config.locations import CONF
 from arclight.errors import InputError
-from arclight.metrics.predictions import read_predictions
+from arclight.metrics.records import read_predictions
 from arclight.runs.run import Run
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
