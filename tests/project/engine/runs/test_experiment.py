@@ -208,7 +208,7 @@ def test_a_report_that_fails_does_not_fail_the_run(monkeypatch: pytest.MonkeyPat
             ["+data.roott=x", "+model.width=3"],
             r"(?s)data.roott: SyntheticImages takes no 'roott'.*model.width: Cnn takes no 'width'",
         ),
-        (["trainer=gpu"], "trainer.accelerator=gpu: this machine has no GPU"),
+        (["trainer=gpu"], "trainer.accelerator=gpu: torch finds no GPU on this machine"),
     ],
 )
 def test_an_input_error_is_reported_and_leaves_nothing_behind(overrides: list[str], message: str) -> None:
