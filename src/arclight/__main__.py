@@ -76,13 +76,13 @@ def compare(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     from arclight.console.terminal import open_console, print_lines, print_tables
-    from arclight.report.comparison import compare_runs, verdict
-    from arclight.report.comparison_page import to_rich, write_comparison
+    from arclight.report.comparison import compare_runs, conclusions
+    from arclight.report.comparison_page import terminal_tables, write_comparison
 
     comparison = compare_runs(options.runs)
     console = open_console()
-    print_tables(console, to_rich(comparison, console.width))
-    print_lines(console, ["", *verdict(comparison), *comparison.left_out])
+    print_tables(console, terminal_tables(comparison, console.width))
+    print_lines(console, ["", *conclusions(comparison), *comparison.left_out])
     if options.html:
         if not Path(options.html).resolve().parent.is_dir():
             raise InputError(f"--html {options.html}: its directory does not exist; create it first")

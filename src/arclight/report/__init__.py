@@ -1,1 +1,1 @@
-"""report.html of a run, and runs side by side."""
+"""report.html of a run, and the comparison of runs."""

@@ -1,4 +1,4 @@
-"""A comparison as tables for a terminal and as one HTML page."""
+"""A comparison as terminal tables and as one HTML page."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arclight.report.comparison import Comparison, Group, verdict
-from arclight.report.page import short, shown, templates, write_page
+from arclight.report.comparison import Comparison, Group, conclusions
+from arclight.report.page import format_value, shorten, templates, write_page
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 CURVES = ("train/loss", "val/loss")  # and the monitored metric
-LONGEST_VALUE = 40  # characters of a setting in a legend
-ROOM_FOR_NAMES, ROOM_FOR_GROUP = 30, 23  # columns of a terminal
+MAX_VALUE_LENGTH = 40  # characters of a setting in a legend
+NAME_WIDTH, GROUP_WIDTH = 30, 23  # columns of a terminal
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation of the numbers, and how many."""
+def mean_and_sd(values: Sequence[float]) -> str:
+    """Returns mean, standard deviation and number of the values as text."""
     if not values:
         return ""
     mean = statistics.fmean(values)
@@ -35,52 +35,52 @@ def spread(values: Sequence[float]) -> str:
 
 
 def number_rows(comparison: Comparison) -> tuple[list[tuple[str, list[str]]], list[tuple[str, list[str]]]]:
-    """Name and cells of each number, and of those that are of one class."""
-    rows = [(name, [spread(group.values(name)) for group in comparison.groups]) for name in comparison.names]
+    """Returns name and cells of each metric, and of each metric of one class."""
+    rows = [(name, [mean_and_sd(group.values(name)) for group in comparison.groups]) for name in comparison.metrics]
     return [row for row in rows if row[0].count("/") < 2], [row for row in rows if row[0].count("/") >= 2]
 
 
 def pair_rows(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
-    """Name and cells of each pair."""
+    """Yields name and cells of each pair."""
     first = comparison.groups[0].letter
     for (letter, name), pair in comparison.pairs.items():
         interval = f"{pair.low:+.4f} to {pair.high:+.4f}"
         yield f"{letter} - {first}, test/{name}", [f"{pair.value:+.4f}", interval, f"{pair.p:.2g}"]
 
 
-def to_rich(comparison: Comparison, width: int = 1000) -> list[Table]:
-    """The tables for a terminal of so many columns: of more groups than stand side by side there, several below each other."""
+def terminal_tables(comparison: Comparison, width: int = 1000) -> list[Table]:
+    """Returns tables for a terminal of `width` columns; groups that do not fit side by side get further tables."""
     letters = [f"{group.letter} ({len(group.runs)})" for group in comparison.groups]
-    rows = [(key, [shown(value, "name") for value in values]) for key, values in comparison.settings.items()]
+    rows = [(key, [format_value(value, "name") for value in values]) for key, values in comparison.settings.items()]
     numbers, _ = number_rows(comparison)
-    num = max(1, (width - ROOM_FOR_NAMES) // ROOM_FOR_GROUP)
+    num = max(1, (width - NAME_WIDTH) // GROUP_WIDTH)
     tables = [
         table(title, letters[start : start + num], [(name, cells[start : start + num]) for name, cells in content])
-        for title, content in (("what differs (runs)", rows), ("mean ± sd (n)", numbers))
+        for title, content in (("different settings (runs)", rows), ("mean ± sd (n)", numbers))
         if content
         for start in range(0, len(letters), num)
     ]
     if comparison.pairs:
-        tables.append(table("could it be chance?", ["difference", "95 % interval", "p"], list(pair_rows(comparison))))
+        tables.append(table("significance", ["difference", "95 % interval", "p"], list(pair_rows(comparison))))
     return tables
 
 
 def table(title: str, headings: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Table:
-    """A table for a terminal, its first column the names of the rows."""
+    """Returns a terminal table whose first column holds the names of the rows."""
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    made = RichTable(title=Text(title), title_justify="left")
-    made.add_column("", overflow="fold")
+    rich_table = RichTable(title=Text(title), title_justify="left")
+    rich_table.add_column("", overflow="fold")
     for heading in headings:
-        made.add_column(heading, justify="right", overflow="fold")
+        rich_table.add_column(heading, justify="right", overflow="fold")
     for name, cells in rows:
-        made.add_row(Text(name), *map(Text, cells))
-    return made
+        rich_table.add_row(Text(name), *map(Text, cells))
+    return rich_table
 
 
 def write_comparison(comparison: Comparison, path: Path) -> None:
-    """One HTML page, self-contained, with the tables and the curves of all runs."""
+    """Writes one self-contained HTML page with the tables and the curves of all runs."""
     from arclight.report.figures import LINES
 
     groups = comparison.groups
@@ -89,13 +89,13 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
     text = page.render(
         groups=groups,
         num_runs=sum(len(group.runs) for group in groups),
-        verdict=verdict(comparison),
+        conclusions=conclusions(comparison),
         left_out=comparison.left_out,
-        settings=[(key, [shown(value, "name") for value in values]) for key, values in comparison.settings.items()],
+        settings=[(key, [format_value(value, "name") for value in values]) for key, values in comparison.settings.items()],
         numbers=numbers,
         per_class=per_class,
         pairs=list(pair_rows(comparison)),
-        curves=draw_curves(groups),
+        curves=curve_charts(groups),
         lines=[(name, *line) for name, line in zip(labels(comparison), LINES, strict=False)],
         num_not_drawn=max(0, len(groups) - len(LINES)),
     )
@@ -103,17 +103,17 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
 
 
 def labels(comparison: Comparison) -> list[str]:
-    """Each group's letter with the first two settings that set it apart."""
-    settings = [*comparison.settings.items()][:2]
-    return [
-        " ".join([group.letter, *(f"{key}={short(shown(values[place], 'name'), LONGEST_VALUE)}" for key, values in settings)])
-        for place, group in enumerate(comparison.groups)
-    ]
+    """Returns each group's letter with the first two settings in which it differs."""
+    names = []
+    for place, group in enumerate(comparison.groups):
+        values = [(key, format_value(own[place], "name")) for key, own in [*comparison.settings.items()][:2]]
+        names.append(" ".join([group.letter, *(f"{key}={shorten(value, MAX_VALUE_LENGTH)}" for key, value in values)]))
+    return names
 
 
-def draw_curves(groups: Sequence[Group]) -> list[tuple[str, Any]]:
-    """Losses and the monitored metric of all runs, in the colour of their group; of more groups than colours the first."""
-    from arclight.report.figures import LINES, draw, read_series
+def curve_charts(groups: Sequence[Group]) -> list[tuple[str, Any]]:
+    """Returns charts of losses and monitored metric of all runs, in the line style of their group."""
+    from arclight.report.figures import LINES, line_chart, read_series
 
     monitors = dict.fromkeys(str(run.results["monitor"]) for group in groups for run in group.runs if "monitor" in run.results)
     lines: dict[str, dict[str, tuple[Any, Any]]] = {name: {} for name in (*CURVES, *monitors)}
@@ -127,7 +127,7 @@ def draw_curves(groups: Sequence[Group]) -> list[tuple[str, Any]]:
                 if name in series:
                     own[str(run.folder)] = (sorted(series[name].items()), line)
     return [
-        (name, draw(name, {run: points for run, (points, _) in own.items()}, styles=[style for _, style in own.values()]))
+        (name, line_chart(name, {run: points for run, (points, _) in own.items()}, styles=[style for _, style in own.values()]))
         for name, own in lines.items()
         if own
     ]

@@ -1,4 +1,4 @@
-"""What a run's config has that the defaults of its data and model have not."""
+"""The settings of a run that differ from the defaults of its data and model."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from arclight.config.redaction import without_secrets
 from arclight.errors import InputError
 
 UNSET = "-"
-WITHOUT_INTEREST = ("name", "resume", "preflight", "logger.")  # they change nothing of what is trained
+IGNORED = ("name", "resume", "preflight", "logger.")  # they do not change what is trained
 
 
 class Change(NamedTuple):
-    """A setting, what conf/ has by default, what the run had; "-" where one of them has no such setting."""
+    """A setting, its default in conf/ and its value in the run; "-" where one of them is missing."""
 
     key: str
     default: Any
     value: Any
 
 
-def changes(settings: Mapping[str, Any], *, data: str, model: str) -> list[Change]:
-    """The settings in which a run differs from what today's conf/ gives for its data and model; none when that is unknown."""
-    defaults = defaults_of(data, model)
+def changed_settings(settings: Mapping[str, Any], *, data: str, model: str) -> list[Change]:
+    """Returns the settings in which a run differs from conf/ for its data and model; none when these options are unknown."""
+    defaults = default_settings(data, model)
     if not defaults:
         return []
     before, now = dict(flatten(without_secrets(defaults))), dict(flatten(settings))
-    keys = [key for key in [*now, *(key for key in before if key not in now)] if not key.startswith(WITHOUT_INTEREST)]
+    keys = [key for key in [*now, *(key for key in before if key not in now)] if not key.startswith(IGNORED)]
     pairs = [Change(key, before.get(key, UNSET), now.get(key, UNSET)) for key in keys]
     return [change for change in pairs if change.default != change.value]
 
 
-def defaults_of(data: str, model: str) -> dict[str, Any]:
-    """What conf/ composes for these two options; empty where it has no such options, or no train.yaml."""
+def default_settings(data: str, model: str) -> dict[str, Any]:
+    """Returns what conf/ composes for these two options; empty where it has no such options, or no train.yaml."""
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

@@ -1,4 +1,4 @@
-"""Figures as SVG markup that lies inside a page: transparent, in the page's own colour of text, light or dark."""
+"""Charts as inline SVG: transparent, in the text colour of the page, light or dark."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from arclight.metrics.calibration import NUM_BINS, Calibration
 Lines = dict[str, list[tuple[float, float]]]
 Style = tuple[str, tuple[int, ...]]
 
-# Colour and dashes of each line; every colour has a contrast of 3 or more to the light and to the dark ground, and the second
-# five are the colours of the first with other dashes.
+# Colour and dashes of each line. Every colour has a contrast of 3 or more to the light and the dark background; the second five
+# repeat the colours of the first with other dashes.
 # Source: Okabe and Ito, Color Universal Design (2008), its blue lightened, without the hues that are too pale on white.
 LINES: tuple[Style, ...] = (
     ("#1c7fc4", (1, 0)),
@@ -31,12 +31,12 @@ LINES: tuple[Style, ...] = (
     ("#cc79a7", (1, 0)),
     ("#7f7f7f", (1, 0)),
 )
-INK = "#010203"  # stands in matplotlib's SVG where the page's own colour of text shall be
-MOST_POINTS = 400  # of a line; more are averaged
+INK = "#010203"  # replaced by the text colour of the page
+MAX_POINTS = 400  # of a line; more are averaged
 
 
-def curves(text: str) -> list[dict[str, Any]]:
-    """Figures of loss, validation scores and learning rate; those of which nothing was logged are left out."""
+def metric_charts(text: str) -> list[dict[str, Any]]:
+    """Returns charts of loss, validation scores and learning rate; those without logged values are left out."""
     series = read_series(text)
     chosen = {
         "Loss": [name for name in series if re.fullmatch(r"(train|val)/loss(_step|_epoch)?", name)],
@@ -52,21 +52,21 @@ def curves(text: str) -> list[dict[str, Any]]:
             if (odd := [step for step, value in points if not is_drawable(value)])
         ]
         if names[len(LINES) :]:
-            notes.append(f"Logged too, not drawn: {', '.join(names[len(LINES) :])}.")
-        if any(len(points) > MOST_POINTS for points in lines.values()):
-            notes.append(f"Lines of more than {MOST_POINTS} points are drawn as means of neighbouring points.")
+            notes.append(f"Logged but not drawn: {', '.join(names[len(LINES) :])}.")
+        if any(len(points) > MAX_POINTS for points in lines.values()):
+            notes.append(f"Lines of more than {MAX_POINTS} points show means of neighbouring points.")
         if lines:
             legend = [(name, *line) for name, line in zip(lines, LINES, strict=False)]
             figures.append(
-                {"title": title, "legend": legend, "notes": notes, "svg": draw(title, lines, logarithmic=title == "Loss")}
+                {"title": title, "legend": legend, "notes": notes, "svg": line_chart(title, lines, logarithmic=title == "Loss")}
             )
     if not figures:
-        raise ValueError("it holds no loss, no validation score and no learning rate")
+        raise ValueError("no loss, validation score or learning rate was logged")
     return figures
 
 
 def read_series(text: str) -> dict[str, dict[float, float]]:
-    """Metric -> step -> value. A step that a resumed run logged once more counts with its last value."""
+    """Returns metric -> step -> value; of a step that a resumed run logged again, the last value."""
     reader = csv.DictReader(io.StringIO(text))
     if "step" not in (reader.fieldnames or ()):
         raise ValueError("it has no column 'step'")
@@ -80,19 +80,19 @@ def read_series(text: str) -> dict[str, dict[float, float]]:
 
 
 def is_drawable(value: float) -> bool:
-    return abs(value) < 1e30  # false for NaN too
+    return abs(value) < 1e30  # false for NaN
 
 
 def _thin(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    size = -(-len(points) // MOST_POINTS)
+    size = -(-len(points) // MAX_POINTS)
     groups = [points[start : start + size] for start in range(0, len(points), size)]
     steps = [statistics.fmean(step for step, _ in group) for group in groups]
     means = [sum(value for _, value in group) / len(group) for group in groups]
     return steps, [mean if is_drawable(mean) else math.nan for mean in means]
 
 
-def draw(title: str, lines: Lines, *, logarithmic: bool = False, styles: Sequence[Style] = LINES) -> Any:
-    """Markup of an SVG element with a line for each entry over the steps; its only texts are numbers and "step"."""
+def line_chart(title: str, lines: Lines, *, logarithmic: bool = False, styles: Sequence[Style] = LINES) -> Any:
+    """Returns an SVG element with a line per entry over the steps."""
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 
     with figure(title, (4.8, 2.7)) as (axes, markup):
@@ -109,8 +109,8 @@ def draw(title: str, lines: Lines, *, logarithmic: bool = False, styles: Sequenc
     return markup[0]
 
 
-def draw_calibration(calibration: Calibration) -> Any:
-    """The reliability diagram: what is right of each bin of confidence, beside the line on which all would lie."""
+def calibration_chart(calibration: Calibration) -> Any:
+    """Returns the reliability diagram: accuracy of each confidence bin, and the diagonal of perfect calibration."""
     with figure("Reliability", (3.6, 3.2)) as (axes, markup):
         width = 1 / NUM_BINS
         places = [min(int(part.confidence * NUM_BINS), NUM_BINS - 1) * width for part in calibration.bins]
@@ -120,13 +120,13 @@ def draw_calibration(calibration: Calibration) -> Any:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1, dashes=(4, 3))
         means = [part.confidence for part in calibration.bins]
         axes.plot(means, [part.accuracy for part in calibration.bins], color=LINES[1][0], marker="D", markersize=4, linewidth=0)
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right")
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
     return markup[0]
 
 
-def draw_lengths(lengths: dict[str, dict[int, int]]) -> Any:
-    """How many sentences of each split, in percent, have how many words; the longest percent is left out."""
-    with figure("Sentence lengths", (4.8, 2.3)) as (axes, markup):
+def length_chart(lengths: dict[str, dict[int, int]], unit: str) -> Any:
+    """Returns the distribution of sample lengths by split, in percent; the longest percent is left out."""
+    with figure("Lengths", (4.8, 2.3)) as (axes, markup):
         longest = 1
         for (colour, dashes), counts in zip(LINES, lengths.values(), strict=False):
             total, seen = sum(counts.values()) or 1, 0
@@ -138,13 +138,13 @@ def draw_lengths(lengths: dict[str, dict[int, int]]) -> Any:
             axes.plot(
                 places, [100 * counts.get(place, 0) / total for place in places], color=colour, dashes=dashes, linewidth=1.4
             )
-        axes.set(xlim=(0, longest + 1), xlabel="words", ylabel="% of sentences")
+        axes.set(xlim=(0, longest + 1), xlabel=unit, ylabel="% of samples")
     return markup[0]
 
 
 @contextlib.contextmanager
 def figure(title: str, size: tuple[float, float]) -> Iterator[tuple[Any, list[Any]]]:
-    """Axes to draw on, and a list that afterwards holds the markup; nothing of matplotlib's global state changes."""
+    """Context manager that yields axes and a list that afterwards holds their SVG; matplotlib's global state is unchanged."""
     from markupsafe import Markup
     from matplotlib import style
     from matplotlib.figure import Figure
@@ -161,6 +161,6 @@ def figure(title: str, size: tuple[float, float]) -> Iterator[tuple[Any, list[An
         drawing.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = buffer.getvalue().replace(INK, "currentColor")
     box, inside = re.findall(r'<svg [^>]*(viewBox="[^"]*")[^>]*>(.*)', svg, re.DOTALL)[0]
-    # a page may hold an id once only, and a style of matplotlib's would rule the whole page
+    # ids must be unique in a page, and matplotlib's style would apply to the whole page
     inside = re.sub(r"<style.*?</style>|(?<=<g) id=\"[^\"]*\"", "", inside, flags=re.DOTALL)
-    markup.append(Markup(f'<svg {box} role="img" aria-label="{title}">{inside}'))  # noqa: S704  # matplotlib's, numbers only
+    markup.append(Markup(f'<svg {box} role="img" aria-label="{title}">{inside}'))  # noqa: S704  # written by matplotlib from numbers

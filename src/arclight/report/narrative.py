@@ -1,4 +1,4 @@
-"""A run in one sentence, by plain rules: how good, how sure, how long, and whether more training would help."""
+"""Summarizes a run in one sentence by fixed rules: score, interval, time, and whether more training would help."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 NAMES = {"f1": "F1", "accuracy": "accuracy", "loss": "loss"}
-WORSE = 1.02  # times the lowest validation loss: what is called overfitting, and not chance
+OVERFITTING = 1.02  # times the lowest validation loss; less is noise
 
 
 class Epoch(NamedTuple):
-    """What was validated at the end of an epoch, counted from 1, and the mean training loss in it.
+    """Validation metrics at the end of an epoch, counted from 1, and its mean training loss.
 
-    That is nan where none was logged, and infinite where one of them was no number.
+    The loss is nan where none was logged, and infinite where one of them was not finite.
     """
 
     number: int
-    validated: dict[str, float]
+    metrics: dict[str, float]
     train_loss: float
 
 
-def epochs(rows: list[dict[str, str]]) -> list[Epoch]:
-    """The validated epochs in the rows of a metrics.csv; one that a resumed run did again counts as it was the last time."""
+def read_epochs(rows: list[dict[str, str]]) -> list[Epoch]:
+    """Returns the validated epochs in the rows of a metrics.csv; of an epoch that a resumed run repeated, the last."""
     found: dict[int, dict[str, float]] = {}
     losses: dict[float, float] = {}
     ends: dict[int, float] = {}
@@ -35,15 +35,15 @@ def epochs(rows: list[dict[str, str]]) -> list[Epoch]:
         if validated and (epoch := numbers.get("epoch", math.nan)) >= 0 and epoch < 1e9:
             found[int(epoch) + 1] = validated
             ends[int(epoch) + 1] = step
-    made: list[Epoch] = []
+    epochs: list[Epoch] = []
     before = -math.inf
     for number in sorted(found):
         end = ends[number] + 1  # Lightning counts steps from 0 where it validates, the training loss from 1
         own = [loss for step, loss in losses.items() if before < step <= end]
         mean = sum(own) / len(own) if own else math.nan
-        made.append(Epoch(number, found[number], mean if all(map(math.isfinite, own)) else math.inf))
+        epochs.append(Epoch(number, found[number], mean if all(map(math.isfinite, own)) else math.inf))
         before = end
-    return made
+    return epochs
 
 
 def _number(cell: Any) -> float | None:
@@ -53,27 +53,27 @@ def _number(cell: Any) -> float | None:
         return None
 
 
-def verdict(results: Mapping[str, Any], course: list[Epoch], interval: tuple[float, float] | None) -> str:
-    """The sentence; empty when there is nothing to say.
+def summarize_run(results: Mapping[str, Any], epochs: list[Epoch], interval: tuple[float, float] | None) -> str:
+    """Returns the sentence; empty when nothing is known.
 
     Args:
         results: of results.json.
-        course: the validated epochs.
-        interval: 95 % interval of the score that leads.
+        epochs: the validated epochs.
+        interval: 95 % interval of the main metric.
     """
-    parts = [_score(results, interval), *_course(str(results.get("monitor", "val/loss")), course)]
+    parts = [_score(results, interval), *_training_course(str(results.get("monitor", "val/loss")), epochs)]
     sentence = "; ".join(part for part in parts if part)
     return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
 
 
-def headline(results: Mapping[str, Any]) -> str | None:
-    """The key of the score that leads: of the test before that of the validation, F1 before accuracy."""
-    wanted = [f"{split}/{metric}" for split in ("test", "val") for metric in ("f1", "accuracy")]
-    return next((key for key in wanted if key in results), None)
+def main_metric(results: Mapping[str, Any]) -> str | None:
+    """Returns the key of the main metric: test before validation, F1 before accuracy."""
+    keys = [f"{split}/{metric}" for split in ("test", "val") for metric in ("f1", "accuracy")]
+    return next((key for key in keys if key in results), None)
 
 
 def _score(results: Mapping[str, Any], interval: tuple[float, float] | None) -> str:
-    key = headline(results)
+    key = main_metric(results)
     value = results.get(key or "")
     if key is None or not isinstance(value, int | float):
         return ""
@@ -89,35 +89,35 @@ def _score(results: Mapping[str, Any], interval: tuple[float, float] | None) -> 
     return text
 
 
-def _course(monitor: str, course: list[Epoch]) -> list[str]:
-    """Which epoch was the best, and what the curves say of more training."""
-    losses = [(epoch.number, epoch.validated["val/loss"]) for epoch in course if "val/loss" in epoch.validated]
-    if odd := [epoch.number for epoch in course if math.isinf(epoch.train_loss)]:
+def _training_course(monitor: str, epochs: list[Epoch]) -> list[str]:
+    """Returns the best epoch, and whether more training would help."""
+    losses = [(epoch.number, epoch.metrics["val/loss"]) for epoch in epochs if "val/loss" in epoch.metrics]
+    if odd := [epoch.number for epoch in epochs if math.isinf(epoch.train_loss)]:
         return [f"training loss NaN or infinite since epoch {odd[0]}"]
     if odd := [number for number, loss in losses if not math.isfinite(loss)]:
         return [f"validation loss NaN or infinite since epoch {odd[0]}"]
     sign = -1 if "loss" in monitor else 1
-    values = [(epoch.number, sign * epoch.validated[monitor]) for epoch in course if monitor in epoch.validated]
+    values = [(epoch.number, sign * epoch.metrics[monitor]) for epoch in epochs if monitor in epoch.metrics]
     values = [(number, value) for number, value in values if math.isfinite(value)]
     if len(values) < 2:
         return []
     best, last = max(values, key=lambda pair: pair[1])[0], values[-1][0]
     parts = [f"best epoch {best} of {last} by {monitor}"]
-    if (since := _overfitted_since(course, losses)) is not None:
+    if (since := _overfitted_since(epochs, losses)) is not None:
         parts.append(f"overfitting since epoch {since} (training loss fell, validation loss rose)")
     elif best == last:
-        parts.append("still improving when it ended")
+        parts.append("still improving at the end")
     else:
-        parts.append(f"no better in the {last - best} {'epoch' if last - best == 1 else 'epochs'} after it")
+        parts.append(f"no improvement in the {last - best} {'epoch' if last - best == 1 else 'epochs'} after it")
     return parts
 
 
-def _overfitted_since(course: list[Epoch], losses: list[tuple[int, float]]) -> int | None:
-    """The epoch after the lowest validation loss, when two or more later ones end above it while the training loss fell."""
+def _overfitted_since(epochs: list[Epoch], losses: list[tuple[int, float]]) -> int | None:
+    """Returns the epoch after the lowest validation loss, if it rose over two or more later ones while training loss fell."""
     if len(losses) < 3:
         return None
     turn, lowest = min(losses, key=lambda pair: pair[1])
-    train_loss = {epoch.number: epoch.train_loss for epoch in course}
+    train_loss = {epoch.number: epoch.train_loss for epoch in epochs}
     last, final = losses[-1]
-    rose = last - turn >= 2 and lowest > 0 and final > WORSE * lowest
+    rose = last - turn >= 2 and lowest > 0 and final > OVERFITTING * lowest
     return turn + 1 if rose and train_loss[last] < train_loss[turn] else None

@@ -1,4 +1,4 @@
-"""What the pages here share: templates that escape everything, how a value is written, how a page is put in its place."""
+"""What the HTML pages share: templates with autoescape, formatting of values, writing a page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def templates() -> jinja2.Environment:
-    """The templates of this folder."""
+    """Returns the environment of the templates."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -27,7 +27,7 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(shown=shown, duration=duration, short=short)
+    environment.filters.update(format_value=format_value, duration=format_duration, shorten=shorten)
     return environment
 
 
@@ -36,10 +36,10 @@ def write_page(path: Path, page: str) -> None:
     write_atomically(path, page.encode(errors="replace"))  # a lone surrogate, which JSON can hold and UTF-8 cannot, becomes "?"
 
 
-def shown(value: Any, unit: str = "") -> str:
-    """A number with its unit, four digits and those before the point; other values as text.
+def format_value(value: Any, unit: str = "") -> str:
+    """Returns a number with four digits and its unit; other values as text.
 
-    "share" is the unit of 0..1, shown in percent; "name" that of numbers that are not counted or measured, such as a seed.
+    The unit "share" formats 0..1 in percent, "name" a number that is not a quantity, such as a seed.
     """
     if value is None:
         return "-"
@@ -59,14 +59,14 @@ def whole(digits: str) -> int | float:
     return int(digits) if len(digits) < 300 else math.inf
 
 
-def duration(seconds: Any) -> str:
+def format_duration(seconds: Any) -> str:
     if not isinstance(seconds, int | float) or not 60 <= seconds < 1e9:
-        return shown(seconds, "s")
+        return format_value(seconds, "s")
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def short(name: str, width: int = 13) -> str:
-    """The name, cut to what fits beside a matrix; letters of East Asian scripts take two places."""
+def shorten(name: str, width: int = 13) -> str:
+    """Returns the name, cut to `width` columns; East Asian letters take two."""
     places = [*itertools.accumulate(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name)]
     return name if not places or places[-1] <= width else name[: bisect.bisect_left(places, width)] + "…"

@@ -1,7 +1,7 @@
-"""One HTML page about a run: verdict, scores, curves, tables, speed, environment, and the command that makes the run again.
+"""One HTML page about a run: summary, scores, curves, tables, speed, environment, and the command that reproduces it.
 
-The page is made of the files in a run folder alone, so it can be made again at any time, also for runs that failed or stopped
-half-way. It is one file, holds no script and asks for nothing from elsewhere. The same files give the same bytes.
+The page is built from the files of a run directory alone, so it can be rebuilt at any time, also for runs that failed or were
+stopped. It is one file without scripts and external resources. The same files give the same bytes.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from arclight.errors import InputError
 from arclight.metrics.bootstrap import confidence_interval, f1_score
 from arclight.metrics.calibration import calibrate
 from arclight.metrics.records import metric_counts, parse_lines
-from arclight.report.config_diff import changes
-from arclight.report.figures import curves, draw_calibration
-from arclight.report.gallery import read_dataset_summary, read_errors
-from arclight.report.narrative import epochs, headline, verdict
-from arclight.report.page import shown, templates, whole, write_page
+from arclight.report.config_diff import changed_settings
+from arclight.report.figures import calibration_chart, metric_charts
+from arclight.report.narrative import main_metric, read_epochs, summarize_run
+from arclight.report.page import format_value, templates, whole, write_page
+from arclight.report.samples import read_dataset_summary, read_errors
 
-MOST_NUMBERED = 12  # classes up to which a confusion matrix shows its counts
-MOST_INTERVALS = 60  # scores that get one; each takes some milliseconds
-AS_STORED = 1e-3  # how near a score must be to the stored one, for the predictions to be those that it was made of
+MAX_NUMBERED = 12  # classes of a confusion matrix that shows its counts
+MAX_INTERVALS = 60  # scores that get one; each takes some milliseconds
+TOLERANCE = 1e-3  # between a stored score and that of the predictions; more means that they do not belong together
 
 
 def write_report(folder: Path) -> Path:
-    """The path of `report.html`, made anew from the other files of a run folder and put there in one move.
+    """Writes `report.html` from the other files of a run directory, atomically, and returns its path.
 
-    A file that is missing or broken costs its own part of the page, which then says so in one line.
+    A missing or damaged file costs only its own part of the page, which then says so in one line.
 
     Raises:
-        InputError: when `folder` is not a folder.
+        InputError: when `folder` is not a directory.
     """
     if not folder.is_dir():
-        raise InputError(f"'{folder}' is not a folder; give a run's folder, such as outputs/cifar10-cnn/2026-01-31_12-00-00")
+        raise InputError(f"'{folder}' is not a directory; pass one such as outputs/cifar10-cnn/2026-01-31_12-00-00")
     report = folder / "report.html"
     write_page(report, _page(folder))
     return report
@@ -54,16 +54,16 @@ def _page(folder: Path) -> str:
     results = _part(folder, "results.json", _results)
     all_results = (results["content"] or {}).get("all", {})
     tested = _part(folder, "predictions.jsonl", lambda text: _tested(text, all_results))
-    leads = tested["content"]["intervals"].get(headline(all_results) or "") if tested["content"] else None
-    course = _part(folder, "metrics.csv", lambda text: epochs(list(csv.DictReader(io.StringIO(text)))))
+    interval = tested["content"]["intervals"].get(main_metric(all_results) or "") if tested["content"] else None
+    epochs = _part(folder, "metrics.csv", lambda text: read_epochs(list(csv.DictReader(io.StringIO(text)))))
     return template.render(
         name=f"{run.parent.name}/{run.name}",
         results=results,
-        verdict=verdict(all_results, course["content"] or [], leads),
-        curves=_part(folder, "metrics.csv", curves),
+        summary=summarize_run(all_results, epochs["content"] or [], interval),
+        curves=_part(folder, "metrics.csv", metric_charts),
         scores=_part(folder, "scores.json", _scores),
         tested=tested,
-        mistakes=_part(folder, "mistakes.json", read_errors),
+        errors=_part(folder, "mistakes.json", read_errors),
         data=_part(folder, "data.json", read_dataset_summary),
         environment=_part(folder, "environment.json", _environment),
         command=_part(folder, "overrides.txt", _command),
@@ -72,15 +72,15 @@ def _page(folder: Path) -> str:
 
 
 def _part(folder: Path, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """What one file gives to the page: its content, or one line that says why there is none."""
+    """Returns the parsed content of a file, or one line that says why there is none."""
     try:
         return {"content": parse((folder / name).read_text(encoding="utf-8")), "problem": ""}
     except FileNotFoundError:
-        problem = f"There is no {name} in this folder."
-    except OSError as error:  # its whole message would show where on this machine the folder lies
+        problem = f"There is no {name} in this directory."
+    except OSError as error:  # its whole message would show a path of this machine
         problem = f"{name} cannot be read: {error.strerror}."
     except (ValueError, csv.Error, RecursionError) as error:
-        problem = f"{name} is broken: {error}."
+        problem = f"{name} is damaged: {error}."
     return {"content": None, "problem": problem}
 
 
@@ -93,21 +93,21 @@ def _only(kind: type, value: Any) -> Any:
 def _results(text: str) -> dict[str, Any]:
     results = without_secrets(_only(dict, json.loads(text, parse_int=whole)))
     metrics = dict.fromkeys(key.partition("/")[2] for key in results if key.startswith(("val/", "test/")))
-    return {"all": results, "headline": headline(results), "metrics": list(metrics)}
+    return {"all": results, "main_metric": main_metric(results), "metrics": list(metrics)}
 
 
 def _tested(text: str, results: dict[str, Any]) -> dict[str, Any]:
-    """From the predictions: intervals of the test scores that they explain, and how far confidence can be believed."""
+    """Returns intervals of the test scores that the predictions reproduce, and their calibration."""
     predictions = parse_lines(text, "line")
     if not predictions:
-        raise ValueError("it holds no prediction")
+        raise ValueError("it holds no predictions")
     intervals = {}
-    for name, counts in itertools.islice(metric_counts(predictions).items(), MOST_INTERVALS):
+    for name, counts in itertools.islice(metric_counts(predictions).items(), MAX_INTERVALS):
         stored = results.get(f"test/{name}")
-        if isinstance(stored, int | float) and abs(float(f1_score(counts.sum(0))) - stored) < AS_STORED:
+        if isinstance(stored, int | float) and abs(float(f1_score(counts.sum(0))) - stored) < TOLERANCE:
             intervals[f"test/{name}"] = confidence_interval(counts)
     calibration = calibrate(predictions)
-    figure = draw_calibration(calibration) if calibration else None
+    figure = calibration_chart(calibration) if calibration else None
     return {"intervals": intervals, "calibration": calibration, "figure": figure, "unit": predictions[0].unit}
 
 
@@ -121,28 +121,28 @@ def _scores(text: str) -> dict[str, Any]:
 
 
 def _confusion(confusion: dict[str, Any]) -> dict[str, Any]:
-    """The matrix as cells that are not empty: row, column, count, share of the row; many cells are merged into ten tints."""
+    """Returns the non-empty cells: row, column, count, fraction of the row; many cells are merged into ten tints."""
     labels = [str(label) for label in _only(list, confusion.get("labels"))]
     counts = [_only(list, row) for row in _only(list, confusion.get("counts"))]
-    whole = all(isinstance(count, int) and count >= 0 for row in counts for count in row)
-    if not labels or not whole or [len(row) for row in counts] != [len(labels)] * len(labels):
-        raise ValueError("the confusion matrix must hold one row and one column of whole numbers for each label")
+    is_valid = all(isinstance(count, int) and count >= 0 for row in counts for count in row)
+    if not labels or not is_valid or [len(row) for row in counts] != [len(labels)] * len(labels):
+        raise ValueError("the confusion matrix must have one row and one column of whole numbers for each label")
     totals = [sum(row) for row in counts]
     cells = [(y, x, count, count / totals[y]) for y, row in enumerate(counts) for x, count in enumerate(row) if count]
     tints: dict[tuple[bool, int], str] = {}
-    if len(labels) > MOST_NUMBERED:
+    if len(labels) > MAX_NUMBERED:
         for y, x, _, share in cells:
             tint = (x == y, math.ceil(10 * math.sqrt(share)))
             tints[tint] = f"{tints.get(tint, '')}M{x} {y}h1v1h-1z"
-    mistakes = sorted((cell for cell in cells if cell[0] != cell[1]), key=lambda cell: (-cell[2], cell))[:10]
+    confusions = sorted((cell for cell in cells if cell[0] != cell[1]), key=lambda cell: (-cell[2], cell))[:10]
     drawn = {"tints": sorted(tints.items()), "cells": [] if tints else cells}
-    return {"title": confusion.get("title"), "labels": labels, "totals": totals, "mistakes": mistakes, **drawn}
+    return {"title": confusion.get("title"), "labels": labels, "totals": totals, "confusions": confusions, **drawn}
 
 
 def _environment(text: str) -> list[tuple[str, list[tuple[str, str]]]]:
-    facts = without_secrets(_only(dict, json.loads(text)))
-    groups = {name: facts.pop(name) for name, inner in [*facts.items()] if isinstance(inner, dict)}
-    return [(name, list(_flat(group, ""))) for name, group in [*groups.items(), ("more", facts)] if group]
+    values = without_secrets(_only(dict, json.loads(text)))
+    groups = {name: values.pop(name) for name, inner in [*values.items()] if isinstance(inner, dict)}
+    return [(name, list(_flat(group, ""))) for name, group in [*groups.items(), ("more", values)] if group]
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
@@ -154,7 +154,7 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, str) and "\n" in value.strip():
         yield name, f"{len(value.splitlines()):,} lines, in environment.json"
     else:
-        yield name, ", ".join(map(shown, value)) if isinstance(value, list) else shown(value)
+        yield name, ", ".join(map(format_value, value)) if isinstance(value, list) else format_value(value)
 
 
 def _command(text: str) -> dict[str, Any]:
@@ -167,5 +167,5 @@ def _config(text: str, results: dict[str, Any]) -> dict[str, Any]:
     import yaml
 
     kept = without_secrets(read_settings(text))
-    changed = changes(kept, data=str(results.get("data", "")), model=str(results.get("model", "")))
+    changed = changed_settings(kept, data=str(results.get("data", "")), model=str(results.get("model", "")))
     return {"text": str(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=100)), "changes": changed}

@@ -19,7 +19,7 @@ from arclight.interfaces import monitor_of
 from arclight.loggers.fault_tolerant import locations
 from arclight.metrics.tables import Table
 from arclight.modules.supervised import Scores
-from arclight.report.page import duration, shown
+from arclight.report.page import format_duration, format_value
 from arclight.runs.build import RunComponents, count_parameters
 
 MOST_CLASSES = 24  # rows of a table on the terminal; of more classes, the weakest
@@ -127,14 +127,15 @@ def times(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns the lines on the time of the run, the speed, and how a training step splits up."""
     lines = []
     if "time/total_s" in results:
-        parts = [f"{duration(results['time/total_s'])} in total"]
+        parts = [f"{format_duration(results['time/total_s'])} in total"]
         names = {"time/first_step_s": "first step after", "time/fit_s": "training and validation"}
-        parts += [f"{name} {duration(results[key])}" for key, name in names.items() if key in results]
+        parts += [f"{name} {format_duration(results[key])}" for key, name in names.items() if key in results]
         lines.append(("time", ", ".join(parts)))
     if "train/step_ms" in results:
         units = [key[len("train/") : -len("_per_s")] for key in results if key.startswith("train/") and key.endswith("_per_s")]
         unit = next((unit for unit in units if unit != "samples"), "samples")
-        speed = f"{shown(results[f'train/{unit}_per_s'], unit)}/s, {shown(results['train/step_ms'], 'ms')} per step"
+        per_second = format_value(results[f"train/{unit}_per_s"], unit)
+        speed = f"{per_second}/s, {format_value(results['train/step_ms'], 'ms')} per step"
         lines.append(("speed", speed))
         if fractions := [f"{results[key]:.0%} {name}" for key, name in STEP_FRACTIONS.items() if key in results]:
             lines.append(("step", ", ".join(fractions)))

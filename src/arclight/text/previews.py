@@ -28,4 +28,5 @@ def summarize_sentences(splits: Mapping[str, Iterable[tuple[Sequence[str], Seque
                 samples.append({"words": list(words), "labels": list(tags)})
         counts[split] = dict(sorted(entities.items()))
         lengths[split] = {str(size): sizes[size] for size in sorted(sizes)}
-    return {"counts": counts, "lengths": lengths, "samples": samples}
+    titles = {"counts_title": "Entities", "lengths_title": "Sentence lengths", "length_unit": "words"}
+    return {**titles, "counts": counts, "lengths": lengths, "samples": samples}

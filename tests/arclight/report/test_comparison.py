@@ -15,7 +15,7 @@ from scipy import stats
 from arclight.__main__ import main
 from arclight.errors import InputError
 from arclight.report.comparison import compare_runs
-from arclight.report.comparison_page import spread, write_comparison
+from arclight.report.comparison_page import mean_and_sd, write_comparison
 
 NUM_SAMPLES = 300
 
@@ -56,16 +56,16 @@ def test_runs_that_differ_in_the_seed_only_are_one_group(grid: Path) -> None:
     assert found.left_out == ()
 
 
-def test_mean_and_spread_are_over_the_seeds(grid: Path) -> None:
+def test_mean_and_mean_and_sd_are_over_the_seeds(grid: Path) -> None:
     found = compare_runs([str(grid)])
     values = [float(rights(0.7, 10 * number).mean()) for number in range(3)]
     assert found.groups[0].values("test/accuracy") == pytest.approx(values)
-    assert spread(values) == f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} (3)"
-    assert spread([1234.5]) == "1,234.5 (1)"
-    assert spread([21480.0, 21480.0]) == "21,480 (2)"
-    assert spread([4.0, 5.0]) == "4.5 ± 0.7 (2)"
-    assert spread([math.nan]) == "nan (1)"
-    assert spread([]) == ""
+    assert mean_and_sd(values) == f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} (3)"
+    assert mean_and_sd([1234.5]) == "1,234.5 (1)"
+    assert mean_and_sd([21480.0, 21480.0]) == "21,480 (2)"
+    assert mean_and_sd([4.0, 5.0]) == "4.5 ± 0.7 (2)"
+    assert mean_and_sd([math.nan]) == "nan (1)"
+    assert mean_and_sd([]) == ""
 
 
 def test_the_p_value_is_that_of_scipy(grid: Path) -> None:
@@ -95,8 +95,8 @@ def test_patterns_and_single_folders(grid: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
-        (["0-a"], "0-a: 1 run that can be compared; give two or more, or the folder of a grid"),
-        (["x*"], r"x\*: no run folder is called like that; outputs/ is where runs live"),
+        (["0-a"], "0-a: 1 run to compare; pass two or more, or a multirun directory"),
+        (["x*"], r"x\*: no run directory matches; see outputs/"),
         (["nowhere"], "nowhere is no run folder"),
     ],
 )
@@ -145,14 +145,14 @@ def test_unfinished_runs_are_compared_where_there_are_no_others(grid: Path) -> N
 
 def test_what_is_left_out_is_told_where_too_little_is_left(grid: Path) -> None:
     (grid / "0-a" / "config.yaml").write_text("a: [")
-    with pytest.raises(InputError, match=r"1 run that can be compared.*; 0-a is left out: its config.yaml cannot be read"):
+    with pytest.raises(InputError, match=r"1 run to compare.*; 0-a is left out: its config.yaml cannot be read"):
         compare_runs([str(grid / "0-a"), str(grid / "1-a")])
 
 
 def test_other_test_samples_are_not_paired(tmp_path: Path) -> None:
     write_run(tmp_path / "a", lr=1, seed=0, right=rights(0.5, 0))
     write_run(tmp_path / "b", lr=2, seed=0, right=rights(0.5, 0), name="dog")
-    assert compare_runs([str(tmp_path)]).left_out == ("B has no p-value: it was tested on other samples than A",)
+    assert compare_runs([str(tmp_path)]).left_out == ("B has no p-value: it was tested on different samples than A",)
 
 
 def test_numbers_that_are_none(tmp_path: Path) -> None:

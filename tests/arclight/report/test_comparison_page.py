@@ -10,8 +10,8 @@ import pytest
 
 from arclight.__main__ import main
 from arclight.console.terminal import open_console, print_tables
-from arclight.report.comparison import compare_runs, verdict
-from arclight.report.comparison_page import labels, to_rich, write_comparison
+from arclight.report.comparison import compare_runs, conclusions
+from arclight.report.comparison_page import labels, terminal_tables, write_comparison
 from arclight.report.figures import LINES
 from tests.arclight.console.test_terminal import Terminal
 from tests.arclight.report.test_comparison import rights, write_run
@@ -29,8 +29,8 @@ def test_nothing_but_the_seed(tmp_path: Path) -> None:
         write_run(tmp_path / str(seed), lr=1, seed=seed, right=rights(0.5, seed))
     found = compare_runs([str(tmp_path)])
     assert len(found.groups) == 1
-    assert verdict(found) == []
-    assert [table.title.plain for table in to_rich(found)] == ["mean ± sd (n)"]  # type: ignore[union-attr]
+    assert conclusions(found) == []
+    assert [table.title.plain for table in terminal_tables(found)] == ["mean ± sd (n)"]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("columns", ["60", "80", "120"])
@@ -42,7 +42,7 @@ def test_many_settings_stand_below_each_other_where_a_terminal_is_narrow(
     monkeypatch.delenv("NO_COLOR", raising=False)
     stream = Terminal()
     console = open_console(file=stream)
-    print_tables(console, to_rich(compare_runs([str(settings(tmp_path, 7))]), console.width))
+    print_tables(console, terminal_tables(compare_runs([str(settings(tmp_path, 7))]), console.width))
     text = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())
     assert max(map(len, text.splitlines())) <= int(columns)
     for letter in "ABCDEFG":
@@ -53,7 +53,7 @@ def test_many_settings_stand_below_each_other_where_a_terminal_is_narrow(
 def test_a_log_gets_every_setting_in_one_line(tmp_path: Path) -> None:
     stream = io.StringIO()
     console = open_console(file=stream)
-    print_tables(console, to_rich(compare_runs([str(settings(tmp_path, 7))]), console.width))
+    print_tables(console, terminal_tables(compare_runs([str(settings(tmp_path, 7))]), console.width))
     (line,) = [line for line in stream.getvalue().splitlines() if line.startswith("test/accuracy")]
     assert line.count("(1)") == 7
 
@@ -66,7 +66,7 @@ def test_the_curves_of_many_settings_are_told_apart(tmp_path: Path) -> None:
     legend = re.findall(r'stroke="(#\w+)"[^>]*stroke-dasharray="([\d. ]+)"/></svg>([^<]+)', page)
     assert [name for _, _, name in legend] == labels(found)[: len(LINES)]
     assert len({(colour, dashes) for colour, dashes, _ in legend}) == len(LINES)
-    assert "The last 2 settings are not drawn" in page
+    assert "The last 2 configs are not drawn" in page
     assert found.groups[-1].letter == "L"
 
 

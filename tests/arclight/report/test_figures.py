@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 from arclight.metrics.calibration import Bin, Calibration
-from arclight.report.figures import draw_calibration, draw_lengths
+from arclight.report.figures import calibration_chart, length_chart
 
 
 def test_figures_take_the_page_s_colour_of_text_and_no_ground() -> None:
     for svg in (
-        draw_calibration(Calibration(0.1, 0.8, 0.7, 10, [Bin(10, 1.0, 0.7)])),
-        draw_lengths({"train": {3: 5, 400: 1}, "<odd>": {}}),
+        calibration_chart(Calibration(0.1, 0.8, 0.7, 10, [Bin(10, 1.0, 0.7)])),
+        length_chart({"train": {3: 5, 400: 1}, "<odd>": {}}, "words"),
     ):
         assert "currentColor" in svg
         assert "#ffffff" not in svg

@@ -5,12 +5,12 @@ from hydra.core.global_hydra import GlobalHydra
 
 from arclight.config import locations
 from arclight.config.compose import compose
-from arclight.report.config_diff import UNSET, Change, changes, defaults_of
+from arclight.report.config_diff import UNSET, Change, changed_settings, default_settings
 
 
 def test_only_what_was_changed_is_there() -> None:
     composed = compose(["data=synthetic_images", "model=cnn", "optimizer.lr=0.125", "logger=csv"])
-    found = {change.key: change for change in changes(composed.settings, data="synthetic_images", model="cnn")}
+    found = {change.key: change for change in changed_settings(composed.settings, data="synthetic_images", model="cnn")}
     assert found["optimizer.lr"].value == 0.125
     assert set(found) == {"optimizer.lr"}
 
@@ -18,20 +18,23 @@ def test_only_what_was_changed_is_there() -> None:
 def test_a_setting_that_one_side_lacks() -> None:
     settings = {**compose(["data=synthetic_images", "model=cnn"]).settings, "more": {"on": True}}
     del settings["seed"]
-    assert changes(settings, data="synthetic_images", model="cnn") == [Change("more.on", UNSET, True), Change("seed", 0, UNSET)]
+    assert changed_settings(settings, data="synthetic_images", model="cnn") == [
+        Change("more.on", UNSET, True),
+        Change("seed", 0, UNSET),
+    ]
 
 
 def test_options_that_conf_does_not_have() -> None:
-    assert changes({"seed": 1}, data="nothing", model="cnn") == []
-    assert changes({"seed": 1}, data="", model="cnn") == []
-    assert defaults_of("x,y=1", "cnn") == {}
+    assert changed_settings({"seed": 1}, data="nothing", model="cnn") == []
+    assert changed_settings({"seed": 1}, data="", model="cnn") == []
+    assert default_settings("x,y=1", "cnn") == {}
 
 
 def test_a_setting_that_must_be_given_is_no_obstacle() -> None:
-    assert defaults_of("image_folder", "cnn")["data"]["root"] == "???"
+    assert default_settings("image_folder", "cnn")["data"]["root"] == "???"
 
 
 def test_inside_of_hydra_main() -> None:
     with initialize_config_dir(str(locations.CONF), version_base="1.3"):
         assert GlobalHydra.instance().is_initialized()
-        assert defaults_of("synthetic_images", "cnn")["data"]
+        assert default_settings("synthetic_images", "cnn")["data"]

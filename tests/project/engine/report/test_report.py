@@ -41,13 +41,13 @@ RESULTS = {  # key -> value, what the page shows
     "test/f1/PER": (0.9555, "f1/PER - 95.55 %"),
     "train/samples_per_s": (48211.37, "training speed 48,211 samples/s"),
     "train/tokens_per_s": (289033.1, "training speed 289,033 tokens/s"),
-    "train/step_ms": (2.655, "one training step 2.655 ms"),
-    "train/data_wait_share": (0.0123, "share spent waiting for data 1.23 %"),
-    "train/tflops": (41.25, "arithmetic 41.25 TFLOP/s"),
-    "train/mfu": (0.4171, "share of the hardware's peak 41.71 %"),
-    "time/first_step_s": (7.91, "start to first step 7.91 s"),
+    "train/step_ms": (2.655, "step time 2.655 ms"),
+    "train/data_wait_share": (0.0123, "time waiting for data 1.23 %"),
+    "train/tflops": (41.25, "compute 41.25 TFLOP/s"),
+    "train/mfu": (0.4171, "model FLOPs utilization 41.71 %"),
+    "time/first_step_s": (7.91, "start until first step 7.91 s"),
     "time/fit_s": (182.4, "training with validation 182.4 s"),
-    "time/total_s": (3861.0, "whole run 3,861 s"),
+    "time/total_s": (3861.0, "total 3,861 s"),
     "memory/peak_mb": (1834.2, "peak memory 1,834 MB"),
     "epochs": (7, "epochs 7"),
     "steps": (3910, "optimizer steps 3,910"),
@@ -169,7 +169,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(run: Path, monkeypatch
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere' is not a folder; give a run's folder, such as outputs/"):
+    with pytest.raises(InputError, match=r"nowhere' is not a directory; pass one, such as outputs/"):
         write_report(tmp_path / "nowhere")
 
 
@@ -290,7 +290,7 @@ def test_long_names_are_cut_and_stand_whole_in_a_title(run: Path) -> None:
 
 def test_confusion_matrix_shows_counts_and_the_most_frequent_errors(run: Path) -> None:
     source = page(run)
-    assert re.findall(r'<rect class="(\w+)"[^>]*fill-opacity="([\d.]+)"/>\s*<text[^>]*>([\d,]+)</text>', source) == [
+    assert re.findall(r'<rect class="([\w-]+)"[^>]*fill-opacity="([\d.]+)"/>\s*<text[^>]*>([\d,]+)</text>', source) == [
         ("right", str(round(math.sqrt(30 / 40), 3)), "30"),
         ("wrong", "0.5", "10"),
         ("wrong", str(round(math.sqrt(5 / 1560), 3)), "5"),
@@ -305,7 +305,7 @@ def test_many_classes_are_colours_without_numbers(run: Path) -> None:
     labels = [f"class {index}" for index in range(num_classes)]
     (run / "scores.json").write_text(json.dumps({"confusion": {"labels": labels, "counts": counts}}))
     source = page(run)
-    tints = re.findall(r'<path class="(\w+)" fill-opacity="([\d.]+)" d="([^"]*)"/>', source)
+    tints = re.findall(r'<path class="([\w-]+)" fill-opacity="([\d.]+)" d="([^"]*)"/>', source)
     assert [(kind, opacity, cells.count("M")) for kind, opacity, cells in tints] == [("wrong", "0.4", 13), ("right", "1.0", 13)]
     assert "M0 0h1v1h-1z" in tints[1][2]
     assert "M1 0h1v1h-1z" in tints[0][2]
@@ -364,14 +364,14 @@ def test_long_runs_are_averaged_and_it_says_so(run: Path) -> None:
     rows = "".join(f"0,{step},{1 + step % 2},\n" for step in range(5000))
     (run / "metrics.csv").write_text(f"epoch,step,train/loss,val/loss\n{rows}")
     source = page(run)
-    assert "Lines of more than 400 points are drawn as means of neighbouring points." in source
+    assert "Lines of more than 400 points show means of neighbouring points." in source
     assert len(source) < 60_000
 
 
 def test_more_scores_than_colours(run: Path) -> None:
     names = [f"val/score{index}" for index in range(12)]
     (run / "metrics.csv").write_text(f"epoch,step,{','.join(names)}\n0,1,{','.join('123456789012')}\n")
-    assert "Logged too, not drawn: val/score10, val/score11." in figures(page(run))["Validation scores"]
+    assert "Logged but not drawn: val/score10, val/score11." in figures(page(run))["Validation scores"]
 
 
 def test_a_step_that_was_logged_once_more_after_a_resume(run: Path) -> None:
@@ -404,13 +404,13 @@ def test_a_missing_file_costs_its_part_only(run: Path, name: str) -> None:
     (run / name).unlink()
     found = problems(page(run))
     assert len(found) == 1
-    assert found[0].startswith(f"There is no {name} in this folder.")
+    assert found[0].startswith(f"There is no {name} in this directory.")
 
 
 def test_a_run_that_was_killed_before_it_wrote_anything(tmp_path: Path) -> None:
     source = page(tmp_path)
     assert len(problems(source)) == len(FILES)
-    assert "The run is still going, or was stopped." in problems(source)[0]
+    assert "The run is still running, or it was stopped." in problems(source)[0]
     assert Reader(source).open == []
 
 
@@ -424,7 +424,7 @@ BROKEN = {  # content, what the page says of it
     "metrics.csv": [
         (b"", "it has no column &#39;step&#39;."),
         (b"epoch,st", "it has no column &#39;step&#39;."),
-        (b"epoch,step,other\n0,1,2\n", "it holds no loss, no validation score"),
+        (b"epoch,step,other\n0,1,2\n", "no loss, validation score or learning rate"),
         (b"epoch,step,lr\n" + b"1" * 200_000, "field larger than field limit"),
     ],
     "scores.json": [
@@ -436,24 +436,24 @@ BROKEN = {  # content, what the page says of it
     ],
     "predictions.jsonl": [
         (b'{"index": 0, "lab', "line:1: damaged, Unterminated string"),
-        (b"", "it holds no prediction."),
+        (b"", "it holds no predictions."),
         (
             b'{"index": 0, "label": "cat", "predicted": "dog", "confidence": 7}',
             "confidence: Input should be less than or equal to 1",
         ),
     ],
     "mistakes.json": [
-        (b'{"mistakes": 3}', "it must hold a list of objects as &#39;mistakes&#39;."),
+        (b'{"mistakes": 3}', "&#39;mistakes&#39; must be a list of objects."),
         (
             b'{"mistakes": [{"index": 0, "label": "a", "predicted": "b", "confidence": 1, "image": "\'onload"}]}',
-            "an image that is",
+            "image must be a PNG",
         ),
         (b'{"mistakes": [{"index": 0, "words": ["a"], "labels": [], "predicted": [], "confidence": []}]}', "row 0: 1 words"),
     ],
     "data.json": [
         (b"[]", "dict expected, list found."),
-        (b'{"counts": {"train": {"cat": -1}}}', "counts must be whole numbers by name."),
-        (b'{"samples": [{"words": ["a"], "labels": []}]}', "1 words and 0 labels."),
+        (b'{"counts": {"train": {"cat": -1}}}', "counts must map names to whole numbers."),
+        (b'{"samples": [{"words": ["a"], "labels": []}]}', "row 0: 1 words and 0 labels."),
     ],
     "environment.json": [
         (b"null", "dict expected, NoneType found."),
@@ -479,7 +479,7 @@ def test_broken_files_cost_their_parts(run: Path, turn: int) -> None:
     assert Reader(source).open == []
     assert len(problems(source)) == len(FILES)
     for name, (_, problem) in cases.items():
-        assert any(line.startswith(f"{name} is broken: ") and problem in line for line in problems(source)), problem
+        assert any(line.startswith(f"{name} is damaged: ") and problem in line for line in problems(source)), problem
 
 
 def test_a_folder_where_a_file_should_be(run: Path) -> None:
@@ -558,7 +558,7 @@ def test_secrets_are_left_out_of_the_command(run: Path) -> None:
     source = page(run)
     assert re.findall(r"Ab\d", source) == []
     assert f"python train.py {' '.join(kept)}</pre>" in source
-    assert "Left out because it looks like a secret: 4 of the overrides." in Reader(source).text
+    assert "Overrides left out because they look like secrets: 4." in Reader(source).text
 
 
 def test_a_broken_config_is_not_quoted(run: Path) -> None:
@@ -580,20 +580,20 @@ def test_entities_are_marked_in_sentences(run: Path) -> None:
     write_sentences(run, ["Anna", "<b>", "日本", "Bonn"])
     source = page(run)
     assert problems(source) == []
-    assert re.findall(r'<mark class="(\w+)"><bdi>(.*?)</bdi> <small>(.*?)</small>', source) == [
-        ("sure", "Anna &lt;b&gt;", "PER"),
-        ("off", "Bonn", "LOC, missed"),
-        ("sure", "Anna &lt;b&gt;", "PER"),
-        ("sure", "Anna &lt;b&gt;", "PER"),
-        ("sure", "Bonn", "LOC"),
+    assert re.findall(r'<mark class="([\w-]+)"><bdi>(.*?)</bdi> <small>(.*?)</small>', source) == [
+        ("correct", "Anna &lt;b&gt;", "PER"),
+        ("wrong-mark", "Bonn", "LOC, missed"),
+        ("correct", "Anna &lt;b&gt;", "PER"),
+        ("correct", "Anna &lt;b&gt;", "PER"),
+        ("correct", "Bonn", "LOC"),
     ]
     assert "87.50 %" in source
-    assert "Sentence lengths" in source
+    assert "Sample lengths" in source
 
 
 def test_pictures_of_mistakes_and_of_the_data(run: Path) -> None:
     text = Reader(page(run)).text
-    assert "is cat said dog 75.00 % sure" in text
+    assert "true cat predicted dog 75.00 %" in text
     assert "cat 30 8" in text
     assert "all 50 8" in text
 
@@ -620,7 +620,9 @@ def test_names_in_any_script_are_whole_escaped_and_set_apart(run: Path) -> None:
     read = Reader(source)
     titles = [attributes.get("title") or "" for tag, attributes in read.tags if tag == "figure"]
     for name in names:
-        assert any(title.endswith(f"is {name}, said {names[0]}") for title in titles), "what a caption cuts is whole here"
+        assert any(title.endswith(f"true {name}, predicted {names[0]}") for title in titles), (
+            "what a caption cuts is whole here"
+        )
         assert f"{name} 3" in read.text
     assert "<script" not in source
     assert source.count("<bdi>") > len(names), "a name that runs from right to left turns nothing else around"
@@ -635,7 +637,7 @@ def test_intervals_stand_beside_the_scores_that_the_predictions_explain(run: Pat
 
 
 def test_calibration_in_words(run: Path) -> None:
-    assert "75.00 % sure of its samples and 50.00 % of them were right: it is too sure of itself" in Reader(page(run)).text
+    assert "Mean confidence 75.00 %, accuracy 50.00 % over 8 samples: the model is overconfident" in Reader(page(run)).text
 
 
 def test_what_differs_from_the_defaults(run: Path) -> None:
@@ -651,7 +653,7 @@ def test_the_other_numbers_of_time_have_their_share(run: Path) -> None:
     (run / "results.json").write_text('{"time/data_setup_s": 2.0, "time/total_s": 8.0, "train/data_wait_share": 0.25}')
     text = Reader(page(run)).text
     assert "data setup 2 s (25.00 %)" in text
-    assert "waiting for data 25.0 % the rest 75.0 %" in text
+    assert "waiting for data 25.0 % other 75.0 %" in text
 
 
 def test_where_a_step_goes_and_what_to_change(run: Path) -> None:
@@ -662,7 +664,7 @@ def test_where_a_step_goes_and_what_to_change(run: Path) -> None:
     text = Reader(source).text
     assert "forward and backward 80.0 % optimizer 10.0 % callbacks and loggers 5.0 % waiting for data 5.0 %" in text
     assert "Raise <b>workers</b>." in text
-    assert "the rest" not in text
+    assert "other 0" not in text
     assert [float(share) for share in re.findall(r'class="part-\d" style="flex: ([\d.]+)"', source)] == [0.8, 0.1, 0.05, 0.05]
     assert "train/optimizer_share" not in text, "it stands once, by its name"
 
@@ -670,4 +672,4 @@ def test_where_a_step_goes_and_what_to_change(run: Path) -> None:
 @pytest.mark.parametrize("share", ["null", "true", "NaN", "1.5", '"x"'])
 def test_a_share_that_is_none_is_left_out(run: Path, share: str) -> None:
     (run / "results.json").write_text(f'{{"train/optimizer_share": {share}}}')
-    assert "Where a training step goes" not in page(run)
+    assert "Time of a training step" not in page(run)

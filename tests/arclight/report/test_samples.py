@@ -1,4 +1,4 @@
-"""What test_report does not see of the checks on mistakes.json and data.json."""
+"""Validation of mistakes.json and data.json beyond test_report."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from arclight.report.gallery import read_dataset_summary, read_errors
+from arclight.report.samples import read_dataset_summary, read_errors
 
 
-def test_samples_that_data_shows_nothing_of_are_left_out() -> None:
+def test_entries_without_image_and_words_are_left_out() -> None:
     entries = [{"index": 0, "labels": ["O"], "predicted": ["B-X"], "confidence": [1.0]}, {}]
     assert read_errors(json.dumps({"mistakes": entries})) == {"pictures": [], "sentences": []}
 
@@ -20,8 +20,8 @@ def test_an_image_without_a_picture() -> None:
 
 
 @pytest.mark.parametrize("image", ['"><script>', "a b", "x" * 300_000, 7])
-def test_no_picture_is_anything_but_base64(image: object) -> None:
-    with pytest.raises(ValueError, match="no PNG in base64"):
+def test_images_must_be_base64(image: object) -> None:
+    with pytest.raises(ValueError, match="must be a PNG in base64"):
         read_dataset_summary(json.dumps({"samples": [{"label": "a", "image": image}]}))
 
 
