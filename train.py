@@ -22,6 +22,6 @@ def train(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
+    rename_arguments(sys.argv)
     with report_errors():
-        rename_arguments(sys.argv)
         train()

@@ -1,4 +1,4 @@
-"""Mistakes of the user: one class to raise, one way to name what was probably meant; what other errors say in one line."""
+"""Errors for users: the exceptions, suggestions of names, several errors as one, and the first line of any other error."""
 
 from __future__ import annotations
 
@@ -12,9 +12,23 @@ LONGEST_LINE = 300  # characters
 class InputError(ValueError):
     """A value that the user gave is wrong.
 
-    The message names the value, what is allowed, and the way out. Our own mistakes (bugs) are never raised as this, so
-    that they keep their traceback.
+    The message names the value, what is allowed, and what to type. Bugs of our own are never raised as this, so that they keep
+    their traceback.
+
+    Args:
+        message: for the user.
+        key: dotted key of the config that is wrong; None for everything else.
+        suggestions: what was probably meant, best first: "KEY", a name in place of the key, or "KEY=VALUE".
+        errors: where this error reports several, each of them.
     """
+
+    def __init__(
+        self, message: str, *, key: str | None = None, suggestions: Iterable[str] = (), errors: Sequence[InputError] = ()
+    ) -> None:
+        super().__init__(message)
+        self.key = key
+        self.suggestions = tuple(suggestions)
+        self.errors = tuple(errors) or (self,)
 
 
 class ProcessError(RuntimeError):
@@ -22,20 +36,25 @@ class ProcessError(RuntimeError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, short enough for a message; empty where it says nothing."""
+    """Returns the first line of an error, short enough for a message; empty where there is none."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line and not line.startswith(REMARK)), "")[:LONGEST_LINE]
 
 
+def closest(name: str, allowed: Iterable[object]) -> list[str]:
+    """Returns the allowed name most like `name`, as a list of one; an empty list when none is near."""
+    return difflib.get_close_matches(name, [text for text in allowed if isinstance(text, str)], n=1, cutoff=0.6)
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """A sentence that offers the name most like `name`, or all of them when none is near."""
+    """Returns a sentence that offers the name most like `name`, or all of them when none is near."""
     names = sorted(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(names)}."
+    near = closest(name, names)
+    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(names)}."
 
 
-def join_errors(errors: Sequence[str], command: str = "") -> str:
-    """Several messages as one, and the command that was probably meant."""
-    lines = [line for error in errors for line in error.split("\n")]
-    text = "\n".join(lines) if len(errors) == 1 else "\n  ".join([f"{len(errors)} mistakes:", *lines])
-    return f"{text}\nthis would do: {command}" if command else text
+def join_errors(errors: Sequence[InputError], command: str = "") -> InputError:
+    """Returns one error for several, with the command that was probably meant."""
+    lines = [line for error in errors for line in str(error).split("\n")]
+    text = "\n".join(lines) if len(errors) == 1 else "\n  ".join([f"{len(errors)} errors:", *lines])
+    return InputError(f"{text}\nTry: {command}" if command else text, errors=errors)

@@ -15,6 +15,8 @@ Batch (offers are read by the functions of this page, never by `isinstance`)
 Net (torch.nn.Module)
     depth(name), num_layers            The layer of a parameter, 0 the lowest, for `module.layer_decay`.
     blueprint: Mapping[str, Any]       Overrides of its config with which it is rebuilt from a checkpoint.
+    pretrained_bytes(settings)         Class method: size of the pretrained weights on this machine, 0 for those to download,
+                                       None for none; preflight checks that the disk has space for their checkpoints.
 
 LightningModule
     monitor: Monitor                   The metric for the best checkpoint, early stopping and sweeps. Default: val/loss, min.
@@ -33,14 +35,24 @@ LightningDataModule
     sizes: Mapping[str, int]           Samples of each loaded split.
     previews(split, rows)              Previews of samples for the report, as plain data.
     dataset_summary()                  Statistics of the splits for the report, as plain data.
+
+Class of a data module, net, LightningModule, optimizer or callback
+    preflight(settings, context)       Class method: yields what is wrong with its settings (`_target_` and its arguments), each
+                                       an `InputError` or its message, before anything is loaded. Types, unknown and missing
+                                       arguments are checked already, by the signature. `context` is a `PreflightContext`.
+
+Class of data info
+    content: str                       What it describes, in words for messages: "images".
+    stand_in() -> DataInfo             Class method: made-up data info to try settings on before data is loaded. Nothing that
+                                       real data allows may fail with it.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, cast
 
 # The label of rows, words and subwords that count in no loss and in no metric (the default `ignore_index` of cross_entropy).
 IGNORE_INDEX = -100
@@ -50,9 +62,29 @@ IGNORE_INDEX = -100
 class DataInfo:
     """Metadata of a data set that models are built from: a frozen dataclass of plain values, saved in every checkpoint."""
 
+    content: ClassVar[str] = "data"
+
+    @classmethod
+    def stand_in(cls) -> DataInfo | None:
+        """Returns made-up data info to try settings on; None where there is none."""
+        return None
+
     def describe(self) -> str:
         """Returns the data in a few words for the run summary, such as "3x32x32, 10 classes"; default: nothing."""
         return ""
+
+
+@dataclass(frozen=True)
+class PreflightContext:
+    """What a class may look at when it checks its settings.
+
+    `config` is the whole config; `data_info` the stand-in of the data that the module learns from, if there is one; `decisions`
+    the hardware plan by name, empty where a requested setting is wrong.
+    """
+
+    config: Mapping[str, Any]
+    data_info: DataInfo | None = None
+    decisions: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

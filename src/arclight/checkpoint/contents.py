@@ -65,6 +65,7 @@ def build_module(
     *,
     blueprint: Mapping[str, Any] | None = None,
     channels_last: bool | None = None,
+    is_trusted: bool = True,
 ) -> Any:
     """Returns the LightningModule of a config. Net and module get those of our objects that their constructors accept.
 
@@ -73,25 +74,32 @@ def build_module(
         data_info: of the data module.
         blueprint: overrides of the net's settings when its weights come from a checkpoint.
         channels_last: memory format chosen by the hardware plan; None leaves it to the module.
+        is_trusted: whether the config is the user's own, not that of a checkpoint.
+
+    Raises:
+        InputError: when a setting is wrong.
     """
     if channels_last is not None and "channels_last" in settings["module"]:
-        raise InputError("module.channels_last is set by the hardware plan; set hardware.channels_last instead")
+        raise InputError(
+            "module.channels_last is set by the hardware plan; set hardware.channels_last instead", key="module.channels_last"
+        )
     net = {**settings["model"], **(blueprint or {})}
-    offers = {
-        "data_info": data_info,
-        "net": build(net, "model", accepted(net, "model", {"data_info": data_info})),
-        "make_optimizer": build(settings["optimizer"], "optimizer"),
-        "scheduler": build_scheduler(settings["scheduler"]),
-        "channels_last": channels_last,
-    }
-    return build(settings["module"], "module", accepted(settings["module"], "module", offers))
+    offers: dict[str, Any] = {"data_info": data_info, "channels_last": channels_last}
+    offers["net"] = _build_accepted(net, "model", {"data_info": data_info}, is_trusted=is_trusted)
+    offers["make_optimizer"] = build(settings["optimizer"], "optimizer", is_trusted=is_trusted)
+    offers["scheduler"] = build_scheduler(settings["scheduler"], is_trusted=is_trusted)
+    return _build_accepted(settings["module"], "module", offers, is_trusted=is_trusted)
 
 
-def accepted(settings: Mapping[str, Any], path: str, offers: dict[str, Any]) -> dict[str, Any]:
+def _build_accepted(settings: Mapping[str, Any], path: str, offers: dict[str, Any], *, is_trusted: bool) -> Any:
+    return build(settings, path, accepted(settings, path, offers, is_trusted=is_trusted), is_trusted=is_trusted)
+
+
+def accepted(settings: Mapping[str, Any], path: str, offers: dict[str, Any], *, is_trusted: bool = True) -> dict[str, Any]:
     """Returns those of the objects, None left out, that the constructor named by `_target_` has a parameter for."""
     if "_target_" not in settings:  # `build` reports it
         return offers
-    parameters = parameters_of(str(settings["_target_"]), path)
+    parameters = parameters_of(str(settings["_target_"]), path, is_trusted=is_trusted, arguments=settings)
     return {name: value for name, value in offers.items() if value is not None and name in parameters}
 
 
@@ -112,7 +120,7 @@ def restore(run: str | Path) -> Restored:
             f"{path} is an incomplete or corrupt checkpoint ({type(error).__name__}: {first_line(error)})"
         ) from error
     try:
-        module = build_module(settings, data_info, blueprint=blueprint)
+        module = build_module(settings, data_info, blueprint=blueprint, is_trusted=False)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     try:

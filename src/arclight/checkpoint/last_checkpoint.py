@@ -49,11 +49,17 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         super().__init__()
         if every_minutes is not None and every_minutes <= 0:
-            raise InputError(f"checkpoint.every_minutes={every_minutes} must be more than 0, or null for no saves by time")
+            raise InputError(
+                f"checkpoint.every_minutes={every_minutes} must be more than 0, or null for no saves by time",
+                key="checkpoint.every_minutes",
+            )
         if every_steps is not None and every_steps < 1:
-            raise InputError(f"checkpoint.every_steps={every_steps} must be 1 or more, or null for no saves by steps")
+            raise InputError(
+                f"checkpoint.every_steps={every_steps} must be 1 or more, or null for no saves by steps",
+                key="checkpoint.every_steps",
+            )
         if keep < 1:
-            raise InputError(f"checkpoint.keep={keep} must be 1 or more; 1 keeps only the last one")
+            raise InputError(f"checkpoint.keep={keep} must be 1 or more; 1 keeps only the last one", key="checkpoint.keep")
         self.path = folder / LAST
         self.every_minutes = every_minutes
         self.every_steps = every_steps

@@ -1,9 +1,10 @@
-"""conf/ and the command line composed into one plain config, and what is wrong with them told in one message."""
+"""Composes conf/ and the command line into one plain config, and reports all that is wrong with them in one message."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ from arclight.config.renamed import rename_overrides, rename_settings
 from arclight.distributed.environment import detect_launch
 from arclight.errors import InputError, ProcessError
 
-HOW_TO_START = ("resume", "resume_with_changes", "preflight")  # keys that say nothing of what is trained
+HOW_TO_START = ("resume", "resume_with_changes", "preflight")  # keys that do not change what is trained
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 PREFLIGHTS = ("quick", "full", "none")
 
@@ -41,10 +42,9 @@ PREFLIGHTS = ("quick", "full", "none")
 class RunConfig:
     """One run's config: every interpolation resolved, plain dicts, lists, numbers and strings only.
 
-    `data` and `model` are the options chosen in those groups; `folder` is where the run is to live; `started` is when it began,
-    by time.monotonic, which never jumps: the start of the process on the command line, the call from Python or in a grid.
-    `resume` says which run to go on with: "none", "auto" or a RUN; `resume_with_changes` lets its config be another one now.
-    `preflight` is "quick", "full" or "none".
+    `data` and `model` are the options chosen in those groups; `folder` is the run directory; `started` is when the run began by
+    time.monotonic: the start of the process on the command line, of the call from Python or in a multirun. `resume` is "none",
+    "auto" or a RUN; `resume_with_changes` allows that run's config to differ. `preflight` is "quick", "full" or "none".
     """
 
     settings: dict[str, Any]
@@ -58,38 +58,38 @@ class RunConfig:
     preflight: str = "quick"
 
     def to_json(self) -> str:
-        """As text that the processes of a run are started with; `from_json` is its inverse."""
+        """Returns the text that is passed to the processes of a run; `from_json` is the inverse."""
         return json.dumps({**asdict(self), "folder": str(self.folder)})
 
     @classmethod
     def from_json(cls, text: str) -> RunConfig:
-        """What `to_json` wrote."""
+        """Returns the config that `to_json` wrote."""
         plain = json.loads(text)
         return cls(**{**plain, "folder": Path(plain["folder"]), "overrides": tuple(plain["overrides"])})
 
 
 def compose(overrides: Sequence[str]) -> RunConfig:
-    """The config that `python train.py OVERRIDES...` runs with.
+    """Returns the config that `python train.py OVERRIDES...` runs with.
 
     Raises:
         InputError: when a name or value in the overrides is wrong, or a mandatory value is missing.
     """
     overrides = rename_overrides(overrides, is_reported=True)
     with explain_config_errors(overrides), compose_with_hydra(overrides) as config:
-        wanted = OUTPUTS / str(config.name) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-        return to_run_config(config, wanted, started=time.monotonic())
+        folder = OUTPUTS / str(config.name) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        return to_run_config(config, folder, started=time.monotonic())
 
 
 @contextmanager
 def compose_with_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
-    """Hydra's config of these overrides, with its `hydra` node, as `hydra.main` would hand it over.
+    """Context manager that gives Hydra's config of these overrides, with its `hydra` node, as `hydra.main` passes it.
 
-    Inside, HydraConfig holds it, from which `name` reads the chosen options; afterwards it is as it was: Lightning takes a
+    Inside, HydraConfig holds it, from which `name` reads the chosen options. Afterwards it is as before: Lightning takes a
     HydraConfig that is set for a sign that it was started by `hydra.main`.
     """
     if not (locations.CONF / "train.yaml").is_file():
         raise InputError("no conf/train.yaml here or above: start in your project, or set ARCLIGHT_CONF to its conf/")
-    with hydra_set_aside(), initialize_config_dir(str(locations.CONF), version_base="1.3"):
+    with without_hydra(), initialize_config_dir(str(locations.CONF), version_base="1.3"):
         config = hydra_compose("train", list(overrides), return_hydra_config=True)
     held = HydraConfig.instance()
     before = held.cfg
@@ -101,8 +101,8 @@ def compose_with_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
 
 
 @contextmanager
-def hydra_set_aside() -> Iterator[None]:
-    """Inside, Hydra can be set up anew, also where `hydra.main` has done so before."""
+def without_hydra() -> Iterator[None]:
+    """Context manager inside which Hydra can be initialized again, also where `hydra.main` has done so before."""
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -112,61 +112,49 @@ def hydra_set_aside() -> Iterator[None]:
 
 
 def in_multirun() -> bool:
-    """Whether this job is one of several of a `-m`."""
+    """Returns whether this job is one of several of a `-m`."""
     return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
 
 
 def from_hydra(config: DictConfig) -> RunConfig:
-    """The config that `hydra.main` composed, and the folder it made for this job."""
+    """Returns the config that `hydra.main` composed, in the directory that it made for this job; an error removes that."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    with explain_config_errors(list(hydra.overrides.task)), remove_empty_run_dir(folder):
-        age_s = 0.0 if in_multirun() else max(0.0, time.time() - psutil.Process().create_time())
-        started = time.monotonic() - age_s
-        return to_run_config(config, folder, started=started)
-
-
-@contextmanager
-def remove_empty_run_dir(folder: Path) -> Iterator[None]:
-    """Inside, a mistake takes the folder with it that Hydra made for the run."""
+    age_s = 0.0 if in_multirun() else max(0.0, time.time() - psutil.Process().create_time())
     try:
-        yield
-    except (InputError, OmegaConfBaseException):
-        with suppress(OSError):
+        with explain_config_errors(list(hydra.overrides.task)):
+            return to_run_config(config, folder, started=time.monotonic() - age_s)
+    except InputError:
+        with suppress(OSError):  # only empty ones
             folder.rmdir()
             folder.parent.rmdir()
         raise
 
 
 def to_run_config(config: DictConfig, folder: Path, *, started: float) -> RunConfig:
-    """Resolves everything; with `resume=RUN`, the overrides that RUN was started with come before those of now.
+    """Returns the config with everything resolved; with `resume=RUN`, the overrides of RUN apply before those of now.
 
     Raises:
         InputError: for keys that nothing takes.
     """
-    from arclight.config.provenance import explain_unknown  # composes again, by means of this module
+    from arclight.config.provenance import explain_unknown  # composes by means of this module
 
     hydra = HydraConfig.get()
     overrides = tuple(hydra.overrides.task)
     resume = str(config.get("resume") or "none")
     if resume not in ("none", "auto"):
-        whole = merged(overrides_of(find_run(resume)), overrides)
-        if hidden := [override.partition("=")[0] for override in whole if LEFT_OUT in override]:
-            raise InputError(
-                f"resume={resume}: that run's overrides.txt leaves out {', '.join(hidden)}, which held a secret; "
-                f"give it again: {hidden[0]}=..."
-            )
-        if len(whole) > len(overrides):
-            with compose_with_hydra(whole) as config:
+        all_of_them = with_overrides_of(resume, overrides)
+        if len(all_of_them) > len(overrides):
+            with compose_with_hydra(all_of_them) as config:
                 return to_run_config(config, folder, started=started)
-    tasks_own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    settings = OmegaConf.to_container(tasks_own, resolve=True, throw_on_missing=True)
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    settings = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
     plain = rename_settings({str(key): value for key, value in settings.items()}, overrides, is_reported=True)
     if unknown := explain_unknown(plain, overrides):
-        raise InputError(unknown)
+        raise unknown
     if plain["preflight"] not in PREFLIGHTS:
-        raise InputError(f"preflight={plain['preflight']} is none of {', '.join(PREFLIGHTS)}")
+        raise InputError(f"preflight={plain['preflight']} must be one of {', '.join(PREFLIGHTS)}", key="preflight")
     choices = hydra.runtime.choices
     return RunConfig(
         settings={key: value for key, value in plain.items() if key not in HOW_TO_START},
@@ -181,8 +169,34 @@ def to_run_config(config: DictConfig, folder: Path, *, started: float) -> RunCon
     )
 
 
+def with_overrides_of(run: str, overrides: Sequence[str]) -> list[str]:
+    """Returns the overrides that RUN was started with, and after them these, which replace those of the same key.
+
+    Raises:
+        InputError: when RUN's overrides leave out a secret, or name classes to build and configs to read, which its author
+            chose and not the user: they must be typed.
+    """
+    before = [text for text in overrides_of(find_run(run)) if key_of(text) not in map(key_of, overrides)]
+    if hidden := [key_of(text) for text in before if LEFT_OUT in text]:
+        raise InputError(
+            f"resume={run}: that run's overrides.txt leaves out {', '.join(hidden)}, which held a secret; "
+            f"give it again: {hidden[0]}=..."
+        )
+    if foreign := [text for text in before if "_target_" in text or "searchpath" in key_of(text)]:
+        raise InputError(
+            f"resume={run}: that run's overrides.txt chooses code to run: {', '.join(foreign)}; if you trust it, type it: "
+            f"python train.py resume={run} {shlex.join(foreign)}"
+        )
+    return [*before, *overrides]
+
+
+def key_of(override: str) -> str:
+    """Returns the key of an override, with its sign."""
+    return override.partition("=")[0]
+
+
 class PlainLoader(yaml.SafeLoader):
-    """Plain values only, and none that stand for others: a few lines of those can grow to more than any memory holds."""
+    """Loads plain values only, and no aliases: a few lines of those can grow to more than any memory holds."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -191,10 +205,10 @@ class PlainLoader(yaml.SafeLoader):
 
 
 def read_settings(text: str) -> dict[str, Any]:
-    """The settings in the text of a run's config.yaml.
+    """Returns the settings in the text of a run's config.yaml, by their present names.
 
     Raises:
-        ValueError: when it is no YAML of plain values, or holds no keys; the message quotes nothing of it.
+        ValueError: when it is not YAML of plain values, or holds no keys; the message quotes nothing of it.
     """
     try:
         settings = yaml.load(text, Loader=PlainLoader)  # noqa: S506 - a safe one
@@ -206,76 +220,62 @@ def read_settings(text: str) -> dict[str, Any]:
 
 
 def overrides_of(folder: Path) -> tuple[str, ...]:
-    """The overrides that the run of this folder was started with; none where the file is not there."""
+    """Returns the overrides that the run in this directory was started with; none where the file is missing."""
     try:
         return tuple(rename_overrides((folder / "overrides.txt").read_text(encoding="utf-8").splitlines()))
     except OSError:
         return ()
 
 
-def merged(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
-    """Both lists of overrides in one; of two for the same key the later counts, as Hydra wants options of a group only once."""
-    keys = {override.partition("=")[0] for override in later}
-    return [*(override for override in earlier if override.partition("=")[0] not in keys), *later]
-
-
 @contextmanager
 def explain_config_errors(overrides: Sequence[str]) -> Iterator[None]:
-    """Inside, what Hydra and OmegaConf say of a wrong config becomes an InputError that names all mistakes and the way out."""
+    """Context manager that turns an error of Hydra or OmegaConf into an InputError with everything that is wrong."""
     try:
         yield
     except CONFIG_ERRORS as error:
-        raise explained(error, overrides) from error
+        from arclight.config.override_errors import explain  # composes by means of this module
 
-
-def explained(error: Exception, arguments: Sequence[str]) -> InputError:
-    """Returns the error of Hydra or OmegaConf in the user's terms."""
-    from arclight.config.override_errors import explain  # composes again, by means of this module
-
-    return InputError(explain(error, arguments))
+        raise explain(error, overrides) from error
 
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Inside, a mistake of the user ends the program with one message and exit status 2, a process that died with status 1.
+    """Context manager that ends the program with one message: status 2 for a user's error, 1 for a process that died.
 
-    With ARCLIGHT_DEBUG=1 the traceback is shown. Everything else keeps it: it is a bug, and its trace is wanted.
+    ARCLIGHT_DEBUG=1 shows the traceback. Everything else keeps it: that is a bug.
     """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra.main hands errors on instead of printing them its own way
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra.main then raises errors instead of printing them
     try:
-        with report_unwritable_outputs():
-            try:
-                yield
-            except CONFIG_ERRORS as error:
-                raise explained(error, sys.argv[1:]) from error
+        with report_unwritable_outputs(), explain_config_errors(sys.argv[1:]):
+            yield
     except (InputError, ProcessError) as error:
         if os.environ.get("ARCLIGHT_DEBUG") == "1":
             raise
-        tell(error)
+        print_error(error)
         sys.exit(2 if isinstance(error, InputError) else 1)
 
 
 @contextmanager
 def report_unwritable_outputs() -> Iterator[None]:
-    """Inside, a folder for runs that cannot be made, by Hydra or by us, becomes an InputError."""
+    """Context manager that turns the error of a directory under outputs/ that cannot be made into an InputError."""
     try:
         yield
     except OSError as error:
         if not Path(str(error.filename)).absolute().is_relative_to(OUTPUTS.absolute()):
             raise
         raise InputError(
-            f"{error.filename} cannot be written ({error.strerror}): runs live in {OUTPUTS}/; start where you may write"
+            f"{error.filename} cannot be written ({error.strerror}): runs are written to {OUTPUTS}/; start where you may write"
         ) from error
 
 
-def tell(error: Exception) -> None:
-    """Prints what went wrong; of several processes, the first needs no name."""
+def print_error(error: Exception) -> None:
+    """Prints an error on stderr, after the rank of the process if it is not the first."""
     rank = detect_launch(os.environ).rank
     print(f"{f'process {rank}: ' if rank else ''}error: {error}", file=sys.stderr)
 
 
 def flatten(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested settings by dotted key."""
+    """Yields the values of nested settings by dotted key."""
     if isinstance(settings, Mapping) and settings:
         for key, value in settings.items():
             yield from flatten(value, f"{path}.{key}" if path else str(key))

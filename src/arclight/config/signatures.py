@@ -1,4 +1,4 @@
-"""What a `_target_` takes, read from its source: importing torch or lightning to tell a typo would take seconds."""
+"""The arguments that a `_target_` takes, read from its source: importing torch to report a typo would take seconds."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import ast
 import importlib.util
 from pathlib import Path
 
-MAX_HOPS = 8  # from a name in a package's __init__ to where it is written
+MAX_IMPORTS = 8  # followed from a name in a package's __init__ to its definition
 
 
 def names_taken(target: str) -> tuple[str, ...] | None:
-    """The names of the arguments that a class or function takes; None where its source does not tell, or it takes any.
-
-    Args:
-        target: dotted name.
-    """
+    """Returns the argument names of a class or function by its dotted name; None where any may be taken."""
     module, _, name = target.rpartition(".")
     found = definition(module, name)
     if isinstance(found, ast.ClassDef):
@@ -26,50 +22,43 @@ def names_taken(target: str) -> tuple[str, ...] | None:
 
 
 def definition(module: str, name: str) -> ast.stmt | None:
-    """The class or function of that name, wherever the module has it from."""
-    for _ in range(MAX_HOPS):
+    """Returns the statement that defines a class or function, wherever the module imports it from."""
+    for _ in range(MAX_IMPORTS):
         file = source_of(module)
         if file is None:
             return None
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        for statement in ast.walk(tree):
+        imported = None
+        for statement in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
                 return statement
-        is_package = file.name == "__init__.py"
-        imported = [
-            (origin(statement, module, is_package=is_package), alias.name)
-            for statement in ast.walk(tree)
-            if isinstance(statement, ast.ImportFrom)
-            for alias in statement.names
-            if (alias.asname or alias.name) == name
-        ]
-        if not imported:
+            if isinstance(statement, ast.ImportFrom) and imported is None:
+                names = [alias.name for alias in statement.names if (alias.asname or alias.name) == name]
+                source = origin(statement, module, is_package=file.name == "__init__.py")
+                imported = (source, names[0]) if names else None
+        if imported is None:
             return None
-        module, name = imported[0]
+        module, name = imported
     return None
 
 
 def origin(statement: ast.ImportFrom, module: str, *, is_package: bool) -> str:
-    """The module that a statement in `module` imports from."""
-    if not statement.level:
-        return statement.module or ""
-    above = module.split(".")
-    above = above[: len(above) - statement.level + is_package]
-    return ".".join([*above, *([statement.module] if statement.module else [])])
+    """Returns the module that a statement in `module` imports from."""
+    parents = module.split(".")
+    parents = parents[: len(parents) - statement.level + is_package] if statement.level else []
+    return ".".join([*parents, *([statement.module] if statement.module else [])])
 
 
 def source_of(module: str) -> Path | None:
-    """The file of a module, found without importing its package."""
+    """Returns the file of a module without importing its package; None where there is none."""
     package, _, rest = module.partition(".")
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         return None
-    if spec is None or not spec.submodule_search_locations:
+    if spec is None or (not spec.submodule_search_locations and rest):
         return None
-    for location in spec.submodule_search_locations:
-        place = Path(location, *rest.split(".")) if rest else Path(location)
-        for file in (place / "__init__.py", place.with_suffix(".py")):
-            if file.is_file():
-                return file
-    return None
+    if not spec.submodule_search_locations:
+        return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+    places = [Path(location, *rest.split(".")) if rest else Path(location) for location in spec.submodule_search_locations]
+    files = (file for place in places for file in (place / "__init__.py", place.with_suffix(".py")))
+    return next((file for file in files if file.is_file()), None)

@@ -20,10 +20,10 @@ def from_plain(plain: Mapping[str, Any]) -> DataInfo:
     """Returns the data info that `to_plain` wrote.
 
     Raises:
-        InputError: when its class is outside the packages that a config may name, or is not a `DataInfo`.
+        InputError: when its class may not be built from a checkpoint, or is not a `DataInfo`.
         TypeError: when a field is missing or unknown.
     """
-    kind = find_target(str(plain["kind"]), "data info")
+    kind = find_target(str(plain["kind"]), "data info", is_trusted=False)
     if not (isinstance(kind, type) and issubclass(kind, DataInfo)):
         raise InputError(f"data info: {plain['kind']} is not a DataInfo")
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items() if key != "kind"}

@@ -74,7 +74,8 @@ class TrainSampler:
         if batch_size > num_samples:
             raise InputError(
                 f"data.batch_size={batch_size} is larger than the training split of {num_samples} samples; "
-                f"take data.batch_size={num_samples} or less"
+                f"take data.batch_size={num_samples} or less",
+                key="data.batch_size",
             )
         assert batch_size % self.shard.num_micro_batches == 0  # checked by hardware.accumulation_steps
         self.num_samples = num_samples

@@ -53,9 +53,15 @@ def choose_cudnn_benchmark(target: Target) -> Decision:
     if value is None and isinstance(target.requested.get("benchmark"), bool):  # Lightning's own name for it
         value = target.requested["benchmark"]
     if value and not target.gpus:
-        raise InputError(f"hardware.cudnn_benchmark=true: cuDNN needs a GPU, this run is on {target.accelerator}. Try: auto")
+        raise InputError(
+            f"hardware.cudnn_benchmark=true: cuDNN needs a GPU, this run is on {target.accelerator}. Try: auto",
+            key="hardware.cudnn_benchmark",
+        )
     if value and is_deterministic:
-        raise InputError(f"hardware.cudnn_benchmark=true chooses algorithms by time, and {DETERMINISTIC}. Try: auto")
+        raise InputError(
+            f"hardware.cudnn_benchmark=true chooses algorithms by time, and {DETERMINISTIC}. Try: auto",
+            key="hardware.cudnn_benchmark",
+        )
     if value is not None:
         return user_decision(value)
     if not target.gpus:
@@ -97,17 +103,22 @@ def choose_compile(target: Target) -> Decision:
     if value is False:
         return user_decision(value)
     if value is not True and value not in COMPILE_MODES:
-        raise InputError(f"hardware.compile={value} must be true, false, auto, or a mode: {', '.join(COMPILE_MODES)}")
+        raise InputError(
+            f"hardware.compile={value} must be true, false, auto, or a mode: {', '.join(COMPILE_MODES)}", key="hardware.compile"
+        )
     setting, gpus = f"hardware.compile={str(value).lower()}", target.gpus
     if not target.hardware_info.has_compiler:
         raise InputError(
             f"{setting} needs a C++ compiler and Python's headers (Debian, Ubuntu: g++ and python3-dev). "
-            "Install them, or try: hardware.compile=false"
+            "Install them, or try: hardware.compile=false",
+            key="hardware.compile",
         )
     if gpus and not target.hardware_info.has_triton:
-        raise InputError(f"{setting} needs the package triton on GPUs: pip install triton")
+        raise InputError(f"{setting} needs the package triton on GPUs: pip install triton", key="hardware.compile")
     if old := sorted({gpu.name for gpu in gpus if not gpu.architecture and gpu.capability < VOLTA}):
-        raise InputError(f"{setting} needs GPUs of compute capability 7.0 or newer; {', '.join(old)} is older")
+        raise InputError(
+            f"{setting} needs GPUs of compute capability 7.0 or newer; {', '.join(old)} is older", key="hardware.compile"
+        )
     mode = True if value == "default" else value
     if gpus and mode in GRAPH_MODES:
         if target.accumulation_steps > 1:
@@ -141,7 +152,9 @@ def choose_retain_heap(target: Target) -> Decision:
     """Chooses whether memory that a step frees stays with the process."""
     value, system = user_bool(target.requested, "retain_heap"), target.hardware_info.system
     if value and system != "Linux":
-        raise InputError(f"hardware.retain_heap=true is for Linux only, and this is {system}. Try: auto")
+        raise InputError(
+            f"hardware.retain_heap=true is for Linux only, and this is {system}. Try: auto", key="hardware.retain_heap"
+        )
     if value is not None:
         return user_decision(value)
     if system != "Linux":

@@ -51,7 +51,7 @@ def user_bool(requested: Mapping[str, Any], name: str) -> bool | None:
     """Returns a switch that the user set, None for auto; raises InputError for anything but true, false and auto."""
     value = user_value(requested, name)
     if value is not None and not isinstance(value, bool):
-        raise InputError(f"hardware.{name}={value} must be true, false or auto")
+        raise InputError(f"hardware.{name}={value} must be true, false or auto", key=f"hardware.{name}")
     return value
 
 
@@ -59,5 +59,5 @@ def user_count(requested: Mapping[str, Any], name: str, group: str = "hardware")
     """Returns a count that the user set, None for auto; raises InputError for anything but whole numbers of 1 or more."""
     value = user_value(requested, name)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise InputError(f"{group}.{name}={value} must be a whole number of 1 or more, or auto")
+        raise InputError(f"{group}.{name}={value} must be a whole number of 1 or more, or auto", key=f"{group}.{name}")
     return value

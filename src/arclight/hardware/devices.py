@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from arclight.errors import InputError, nearest
+from arclight.errors import InputError, closest, nearest
 from arclight.hardware.decision import Decision, user_count, user_decision, user_value
 from arclight.hardware.hardware_info import HardwareInfo
 
@@ -18,12 +18,21 @@ def choose_accelerator(hardware_info: HardwareInfo, requested: Mapping[str, Any]
     """Chooses CUDA (ROCm's devices have this name in torch) before MPS before the CPU."""
     value, gpus = user_value(requested, "accelerator"), hardware_info.gpus
     if value is not None and value not in ACCELERATORS:
-        raise InputError(f"trainer.accelerator={value} is not an accelerator of Lightning. {nearest(str(value), ACCELERATORS)}")
+        raise InputError(
+            f"trainer.accelerator={value} is not an accelerator of Lightning. {nearest(str(value), ACCELERATORS)}",
+            key="trainer.accelerator",
+            suggestions=[f"trainer.accelerator={near}" for near in closest(str(value), ACCELERATORS)],
+        )
     if (value == "cuda" and not gpus) or (value == "gpu" and not gpus and not hardware_info.has_mps):
         reason = f" ({'; '.join(hardware_info.problems)})" if hardware_info.problems else ""
-        raise InputError(f"trainer.accelerator={value}: torch finds no GPU on this machine{reason}. Try: trainer=cpu")
+        raise InputError(
+            f"trainer.accelerator={value}: torch finds no GPU on this machine{reason}. Try: trainer=cpu",
+            key="trainer.accelerator",
+        )
     if value == "mps" and not hardware_info.has_mps:
-        raise InputError("trainer.accelerator=mps: torch finds no Apple GPU on this machine. Try: trainer=cpu")
+        raise InputError(
+            "trainer.accelerator=mps: torch finds no Apple GPU on this machine. Try: trainer=cpu", key="trainer.accelerator"
+        )
     if value == "gpu":
         return user_decision("cuda" if gpus else "mps")
     if value is not None:
@@ -47,7 +56,8 @@ def choose_devices(hardware_info: HardwareInfo, accelerator: str, requested: Map
         if value is not None and count_devices(value) != count:
             raise InputError(
                 f"trainer.devices={value}, but {launch.kind} has started {count} processes on this node; "
-                f"leave trainer.devices at auto, or let {launch.kind} start {count_devices(value)}"
+                f"leave trainer.devices at auto, or let {launch.kind} start {count_devices(value)}",
+                key="trainer.devices",
             )
         check_devices(hardware_info, accelerator, count)
         return user_decision(value) if value is not None else Decision(count, f"started by {launch.kind} on this node")
@@ -65,27 +75,31 @@ def check_devices(hardware_info: HardwareInfo, accelerator: str, devices: Any) -
     count, indices, setting = count_devices(devices), device_indices(devices), f"trainer.devices={devices}"
     num_gpus, launch = len(hardware_info.gpus), hardware_info.launch
     if count < 1:
-        raise InputError(f"{setting} must be 1 or more, or auto")
+        raise InputError(f"{setting} must be 1 or more, or auto", key="trainer.devices")
     if accelerator == "cpu":
         most = MAX_PROCESSES_PER_CORE * hardware_info.num_cores
         if isinstance(devices, list | tuple) or "," in str(devices):
-            raise InputError(f"{setting}: CPU cores have no indices; give the number of processes")
+            raise InputError(f"{setting}: CPU cores have no indices; give the number of processes", key="trainer.devices")
         if count > most:
             raise InputError(
                 f"{setting}: too many processes for {hardware_info.num_cores} cores; "
-                f"at most {MAX_PROCESSES_PER_CORE} per core, {most} here"
+                f"at most {MAX_PROCESSES_PER_CORE} per core, {most} here",
+                key="trainer.devices",
             )
     elif accelerator == "mps" and count > 1:
-        raise InputError(f"{setting}: there is one Apple GPU. Try: trainer.devices=1")
+        raise InputError(f"{setting}: there is one Apple GPU. Try: trainer.devices=1", key="trainer.devices")
     elif accelerator == "cuda" and count > num_gpus and launch.fixes_processes:
         raise InputError(
             f"{launch.kind} has started {count} processes on this node, and this one sees {num_gpus} of its GPUs; "
             f"start {num_gpus}, or let each process see all of them (SLURM: --gpus-per-node in place of --gpus-per-task)"
         )
     elif accelerator == "cuda" and count > num_gpus:
-        raise InputError(f"{setting}: this machine has {num_gpus} GPUs; use 1 to {num_gpus}")
+        raise InputError(f"{setting}: this machine has {num_gpus} GPUs; use 1 to {num_gpus}", key="trainer.devices")
     elif accelerator == "cuda" and indices and (len(set(indices)) < count or not set(indices) <= set(range(num_gpus))):
-        raise InputError(f"{setting}: GPUs of this machine have the indices 0 to {num_gpus - 1}; name each at most once")
+        raise InputError(
+            f"{setting}: GPUs of this machine have the indices 0 to {num_gpus - 1}; name each at most once",
+            key="trainer.devices",
+        )
 
 
 def choose_num_nodes(hardware_info: HardwareInfo, requested: Mapping[str, Any]) -> Decision:
@@ -102,7 +116,8 @@ def choose_num_nodes(hardware_info: HardwareInfo, requested: Mapping[str, Any]) 
     if launch.kind != "none" and value != launch.num_nodes:
         raise InputError(
             f"trainer.num_nodes={value}, but {launch.kind} has started this run on {launch.num_nodes}; "
-            f"leave trainer.num_nodes at auto, or let {launch.kind} start {value}"
+            f"leave trainer.num_nodes at auto, or let {launch.kind} start {value}",
+            key="trainer.num_nodes",
         )
     return user_decision(value)
 
@@ -119,7 +134,9 @@ def count_devices(devices: Any) -> int:
     try:
         return int(str(devices).strip())
     except ValueError:
-        raise InputError(f"trainer.devices={devices} is neither a number, a list of indices nor auto") from None
+        raise InputError(
+            f"trainer.devices={devices} is neither a number, a list of indices nor auto", key="trainer.devices"
+        ) from None
 
 
 def device_indices(devices: Any) -> list[int]:
@@ -129,7 +146,7 @@ def device_indices(devices: Any) -> list[int]:
     parts = devices if isinstance(devices, list | tuple) else str(devices).split(",")
     indices = [str(part).strip() for part in parts if str(part).strip()]
     if not all(index.isdigit() for index in indices):
-        raise InputError(f"trainer.devices={devices} is neither a number, a list of indices nor auto")
+        raise InputError(f"trainer.devices={devices} is neither a number, a list of indices nor auto", key="trainer.devices")
     return [int(index) for index in indices]
 
 
@@ -149,12 +166,15 @@ def accumulation_steps(batch_size: Any, world_size: int, max_per_device: Any = N
     if size % world_size:
         lower = size // world_size * world_size
         sizes = " or ".join(str(other) for other in (lower, lower + world_size) if other)
-        raise InputError(f"data.batch_size={size} is not divisible by {world_size} processes; nearest sizes: {sizes}")
+        raise InputError(
+            f"data.batch_size={size} is not divisible by {world_size} processes; nearest sizes: {sizes}", key="data.batch_size"
+        )
     per_process = size // world_size
     needed = next(n for n in range(1, per_process + 1) if per_process % n == 0 and per_process // n <= (limit or per_process))
     if needed == 1 and steps and per_process % steps:
         raise InputError(
             f"data.batch_size={size} is not divisible by {world_size} processes times "
-            f"trainer.accumulate_grad_batches={steps}; leave the latter out: data.max_batch_per_device sets it"
+            f"trainer.accumulate_grad_batches={steps}; leave the latter out: data.max_batch_per_device sets it",
+            key="data.batch_size",
         )
     return needed if needed > 1 else steps or 1

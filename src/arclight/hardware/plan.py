@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from arclight.errors import InputError, nearest
+from arclight.errors import InputError, closest, nearest
 from arclight.hardware.backend import (
     choose_channels_last,
     choose_compile,
@@ -72,7 +72,8 @@ def plan(
     if requested.get("sync_batchnorm") and target.accelerator in ("cpu", "mps"):
         raise InputError(
             f"trainer.sync_batchnorm=true needs NVIDIA GPUs, and this run is on {target.accelerator}; "
-            "leave trainer.sync_batchnorm out, or use trainer=gpu"
+            "leave trainer.sync_batchnorm out, or use trainer=gpu",
+            key="trainer.sync_batchnorm",
         )
     return {
         "accelerator": accelerator,
@@ -111,12 +112,18 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     known = (*FOR_SPEED, "timeout_s", "max_restarts")
     for name in settings:
         if name not in known:
-            raise InputError(f"hardware.{name}: there is no such setting. {nearest(name, known)}")
+            raise InputError(
+                f"hardware.{name}: there is no such setting. {nearest(name, known)}",
+                key=f"hardware.{name}",
+                suggestions=[f"hardware.{near}" for near in closest(name, known)],
+            )
     timeout_s, max_restarts = settings.get("timeout_s", 1), settings.get("max_restarts", 0)
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
-        raise InputError(f"hardware.timeout_s={timeout_s} must be a number of seconds above 0")
+        raise InputError(f"hardware.timeout_s={timeout_s} must be a number of seconds above 0", key="hardware.timeout_s")
     if isinstance(max_restarts, bool) or not isinstance(max_restarts, int) or max_restarts < 0:
-        raise InputError(f"hardware.max_restarts={max_restarts} must be a whole number of 0 or more")
+        raise InputError(
+            f"hardware.max_restarts={max_restarts} must be a whole number of 0 or more", key="hardware.max_restarts"
+        )
 
 
 def for_trainer(decisions: Mapping[str, Decision]) -> dict[str, Any]:
@@ -157,7 +164,12 @@ def check_strategy(accelerator: str, value: Any) -> None:
     if accelerator == "mps" and (is_sharded(value) or str(value).startswith(("ddp", "deepspeed"))):
         raise InputError(
             f"trainer.strategy={value}: there is one Apple GPU, and torch has no collectives for it. "
-            "Try: strategy=auto, or trainer=cpu to test with several processes"
+            "Try: strategy=auto, or trainer=cpu to test with several processes",
+            key="trainer.strategy",
         )
     if isinstance(value, str) and not value.startswith(STRATEGIES):
-        raise InputError(f"trainer.strategy={value} is not a strategy of Lightning. {nearest(value, ('auto', *STRATEGIES))}")
+        raise InputError(
+            f"trainer.strategy={value} is not a strategy of Lightning. {nearest(value, ('auto', *STRATEGIES))}",
+            key="trainer.strategy",
+            suggestions=[f"trainer.strategy={near}" for near in closest(value, ("auto", *STRATEGIES))],
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from arclight.errors import InputError, nearest
+from arclight.errors import InputError, closest, nearest
 from arclight.hardware.decision import Decision, Target, user_decision, user_value
 from arclight.hardware.hardware_info import Gpu
 
@@ -54,7 +54,11 @@ def precision_name(value: Any) -> str:
     """Returns Lightning's full name of a precision; raises InputError for an unknown one."""
     name = PRECISIONS.get(str(value))
     if name is None:
-        raise InputError(f"trainer.precision={value} is not a precision of Lightning. {nearest(str(value), PRECISIONS)}")
+        raise InputError(
+            f"trainer.precision={value} is not a precision of Lightning. {nearest(str(value), PRECISIONS)}",
+            key="trainer.precision",
+            suggestions=[f"trainer.precision={near}" for near in closest(str(value), PRECISIONS)],
+        )
     return name
 
 
@@ -64,19 +68,28 @@ def check_precision(target: Target, value: Any, is_sharded: bool) -> None:
     for gpu in target.gpus:
         if name.startswith("bf16") and not gpu.has_bf16:
             other = "precision=fp16" if gpu.has_fp16 else "precision=fp32"
-            raise InputError(f"{setting}: {gpu.name} ({generation(gpu)}) has no bf16. Try: {other} or precision=auto")
+            raise InputError(
+                f"{setting}: {gpu.name} ({generation(gpu)}) has no bf16. Try: {other} or precision=auto",
+                key="trainer.precision",
+            )
         if name.startswith("16") and not gpu.has_fp16:
-            raise InputError(f"{setting}: {gpu.name} ({generation(gpu)}) has no tensor cores for fp16. Try: precision=fp32")
+            raise InputError(
+                f"{setting}: {gpu.name} ({generation(gpu)}) has no tensor cores for fp16. Try: precision=fp32",
+                key="trainer.precision",
+            )
     if name.startswith("transformer-engine") and not target.gpus:
-        raise InputError(f"{setting}: Transformer Engine needs an NVIDIA GPU. Try: precision=auto")
+        raise InputError(f"{setting}: Transformer Engine needs an NVIDIA GPU. Try: precision=auto", key="trainer.precision")
     if target.accelerator == "cpu" and name.startswith("16"):
-        raise InputError(f"{setting}: CPUs do not train in fp16. Try: precision=auto")
+        raise InputError(f"{setting}: CPUs do not train in fp16. Try: precision=auto", key="trainer.precision")
     if target.accelerator == "mps" and name == "64-true":
-        raise InputError(f"{setting}: Apple GPUs have no fp64. Try: precision=fp32, or trainer=cpu")
+        raise InputError(f"{setting}: Apple GPUs have no fp64. Try: precision=fp32, or trainer=cpu", key="trainer.precision")
     if target.accelerator == "mps" and name.startswith("bf16") and not target.hardware_info.has_mps_bf16:
-        raise InputError(f"{setting}: bf16 on Apple GPUs needs macOS 14 or newer. Try: precision=fp32")
+        raise InputError(f"{setting}: bf16 on Apple GPUs needs macOS 14 or newer. Try: precision=fp32", key="trainer.precision")
     if is_sharded and name not in SHARDED:
-        raise InputError(f"{setting} does not work with strategy=fsdp, only {', '.join(SHARDED)} do. Try: precision=auto")
+        raise InputError(
+            f"{setting} does not work with strategy=fsdp, only {', '.join(SHARDED)} do. Try: precision=auto",
+            key="trainer.precision",
+        )
 
 
 def choose_matmul_precision(target: Target, precision: str) -> Decision:
@@ -92,12 +105,15 @@ def choose_matmul_precision(target: Target, precision: str) -> Decision:
             return Decision("high", "TF32 for what mixed precision leaves in fp32, still finer than bf16")
         return Decision("highest", "fp32 products are exact")
     if value not in MATMUL:
-        raise InputError(f"hardware.matmul_precision={value} must be one of {', '.join(MATMUL)}, auto")
+        raise InputError(
+            f"hardware.matmul_precision={value} must be one of {', '.join(MATMUL)}, auto", key="hardware.matmul_precision"
+        )
     has_medium = has_tf32 or (target.accelerator == "cpu" and target.hardware_info.has_fast_bf16_cpu)
     if value != "highest" and not (has_medium if value == "medium" else has_tf32):
         device = generation(gpus[0]) if gpus else target.accelerator
         raise InputError(
             f"hardware.matmul_precision={value}: TF32 needs an NVIDIA Ampere or newer GPU, and this run is on {device}. "
-            "Try: precision=fp32 or precision=auto"
+            "Try: precision=fp32 or precision=auto",
+            key="hardware.matmul_precision",
         )
     return user_decision(value)

@@ -56,9 +56,11 @@ class Augment:
         for name in ("crop", "cutout"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 0:
-                raise InputError(f"data.augment.{name}={value} must be a whole number of pixels, 0 (off) or more")
+                raise InputError(
+                    f"data.augment.{name}={value} must be a whole number of pixels, 0 (off) or more", key=f"data.augment.{name}"
+                )
         if self.flip not in (True, False, "alternating"):
-            raise InputError(f"data.augment.flip={self.flip} must be true, false or alternating")
+            raise InputError(f"data.augment.flip={self.flip} must be true, false or alternating", key="data.augment.flip")
 
     @property
     def alternates(self) -> bool:

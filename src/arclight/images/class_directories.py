@@ -22,12 +22,12 @@ def find_images(root: Path) -> dict[str, dict[str, list[Path]]]:
         InputError: when `root` has neither layout, or two directories for one split.
     """
     if not root.is_dir():
-        raise InputError(f"data.root={root} is not a directory; {LAYOUTS}")
+        raise InputError(f"data.root={root} is not a directory; {LAYOUTS}", key="data.root")
     splits: dict[str, Path] = {}
     for split, names in SPLIT_NAMES.items():
         found = [name for name in names if (root / name).is_dir() and _subdirectories(root / name)]
         if len(found) > 1:
-            raise InputError(f"data.root={root} has {' and '.join(found)}; keep one of them")
+            raise InputError(f"data.root={root} has {' and '.join(found)}; keep one of them", key="data.root")
         if found:
             splits[split] = root / found[0]
     if not splits:

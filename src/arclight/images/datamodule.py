@@ -72,7 +72,7 @@ class ArrayDataModule(DataModule):
         super().__init__(root=root, batch_size=batch_size, max_batch_per_device=max_batch_per_device, seed=seed)
         check_minimum(1, {"eval_batch_size": eval_batch_size})
         if not 0 < memory_share <= 1:
-            raise InputError(f"data.memory_share={memory_share} must be more than 0 and at most 1")
+            raise InputError(f"data.memory_share={memory_share} must be more than 0 and at most 1", key="data.memory_share")
         self.augment = augment
         self.eval_batch_size = eval_batch_size
         self.memory_share = memory_share
@@ -95,7 +95,8 @@ class ArrayDataModule(DataModule):
         if self.augment is not None and max(self.augment.crop, self.augment.cutout) >= min(images.shape[2:]):
             raise InputError(
                 f"data.augment.crop={self.augment.crop} and cutout={self.augment.cutout} must be smaller than the images of "
-                f"{images.shape[2]}x{images.shape[3]} pixels"
+                f"{images.shape[2]}x{images.shape[3]} pixels",
+                key="data.augment.crop",
             )
         self.arrays.update(arrays)
 

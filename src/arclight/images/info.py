@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from arclight.interfaces import DataInfo
 
@@ -24,6 +24,12 @@ class ImageInfo(DataInfo):
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    content: ClassVar[str] = "images"
+
+    @classmethod
+    def stand_in(cls) -> ImageInfo:
+        return cls(channels=3, height=1024, width=1024, classes=("a", "b"), mean=(0.5,) * 3, std=(0.5,) * 3)
 
     def describe(self) -> str:
         """Returns shape and number of classes for the run summary."""

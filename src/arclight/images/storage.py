@@ -26,11 +26,13 @@ class StorageChoice(NamedTuple):
 def check_storage(storage: str, cache: str) -> None:
     """Raises InputError for values of `data.storage` and `data.cache` that are invalid or contradict each other."""
     if storage not in get_args(Storage):
-        raise InputError(f"data.storage={storage} must be auto, memory or disk")
+        raise InputError(f"data.storage={storage} must be auto, memory or disk", key="data.storage")
     if not cache:
-        raise InputError("data.cache is empty; it must be auto, none or a directory")
+        raise InputError("data.cache is empty; it must be auto, none or a directory", key="data.cache")
     if storage == "disk" and cache == NO_CACHE:
-        raise InputError("data.storage=disk reads decoded images from data.cache, which is none; set data.cache=auto")
+        raise InputError(
+            "data.storage=disk reads decoded images from data.cache, which is none; set data.cache=auto", key="data.storage"
+        )
 
 
 def cache_obstacle(directory: Path | None, missing: int, *, already: int = 0) -> str:
@@ -87,13 +89,13 @@ def choose_storage(
     fix = f"data.image_size={fitting} would fit" if fitting else "free some memory"
     cached = f"not cached for the next start: {obstacle}" if obstacle else f"cached in {cache} for the next start"
     if storage == "disk" and obstacle:
-        raise InputError(f"data.storage=disk: decoded images cannot be cached: {obstacle}; {FIX}")
+        raise InputError(f"data.storage=disk: decoded images cannot be cached: {obstacle}; {FIX}", key="data.storage")
     if storage == "disk":
         return StorageChoice(True, True, f"images are read from disk batch by batch, decoded and {cached}")
     if needed <= allowed:
         return StorageChoice(False, not obstacle, f"images are in memory ({needed / 1e9:.2f} GB), decoded and {cached}")
     if storage == "memory":
-        raise InputError(f"data.storage=memory: {sizes}; {fix}, or data.storage=disk reads them from disk")
+        raise InputError(f"data.storage=memory: {sizes}; {fix}, or data.storage=disk reads them from disk", key="data.storage")
     if obstacle:
         raise InputError(f"{sizes}; reading them from disk needs space in data.cache=DIRECTORY ({obstacle}); {fix}")
     return StorageChoice(True, True, f"{sizes}: they are read from disk batch by batch, decoded and {cached}; {fix} in memory")

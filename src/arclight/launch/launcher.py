@@ -128,7 +128,8 @@ class Node:
         if missing := [name for name, value in given.items() if not value]:
             raise InputError(
                 f"trainer.num_nodes={num_nodes}: on every machine, set {', '.join(missing)} (the first machine's address, a "
-                "free port there, and 0, 1, ... for each machine) or start with torchrun or srun"
+                "free port there, and 0, 1, ... for each machine) or start with torchrun or srun",
+                key="trainer.num_nodes",
             )
         return f"{given['MASTER_ADDR']}:{given['MASTER_PORT']}", int(str(given["NODE_RANK"]))
 

@@ -13,7 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.table import Table
 
-from arclight.config.compose import in_multirun, overrides_of, tell
+from arclight.config.compose import in_multirun, overrides_of, print_error
 from arclight.console.terminal import open_console, print_lines, print_tables
 from arclight.errors import InputError, ProcessError
 from arclight.runs.run_directory import read_results, write_status
@@ -29,7 +29,7 @@ def continue_on_error() -> Iterator[None]:
     except (InputError, ProcessError) as error:
         if not in_multirun():
             raise
-        tell(error)
+        print_error(error)
         write_status(Path(HydraConfig.get().runtime.output_dir), "failed", str(error))
 
 

@@ -41,7 +41,7 @@ def check_dropout(fractions: Mapping[str, float | None]) -> None:
     """Raises InputError for a dropout fraction of a model that is out of range, by the name of its setting."""
     for name, fraction in fractions.items():
         if fraction is not None and not 0 <= fraction < 1:
-            raise InputError(f"model.{name}={fraction} must be at least 0 and below 1")
+            raise InputError(f"model.{name}={fraction} must be at least 0 and below 1", key=f"model.{name}")
 
 
 def replace_dropout(net: nn.Module) -> None:

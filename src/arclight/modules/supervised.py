@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -14,14 +15,15 @@ from torch.optim import Optimizer
 from torchmetrics import Metric, SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from arclight.config.instantiate import find_target
 from arclight.data.samplers import DROPOUT, derive_seed
 from arclight.errors import InputError
-from arclight.interfaces import IGNORE_INDEX, DataInfo, Monitor
+from arclight.interfaces import IGNORE_INDEX, DataInfo, Monitor, PreflightContext
 from arclight.metrics.predictions import PredictionCollector, Predictions
 from arclight.metrics.records import ClassPrediction, Prediction
 from arclight.metrics.tables import Table
 from arclight.modules.compiled_loss import CompiledLoss
-from arclight.optim.param_groups import LrRule, MakeOptimizer, configure, lr_factor, read_rates
+from arclight.optim.param_groups import LrRule, MakeOptimizer, check_layer_decay, configure, lr_factor, read_rates
 from arclight.optim.schedulers import Scheduler
 
 
@@ -86,7 +88,9 @@ class SupervisedModule(LightningModule):
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise InputError(f"module.label_smoothing={label_smoothing} must be 0 or more and below 1")
+            raise InputError(
+                f"module.label_smoothing={label_smoothing} must be 0 or more and below 1", key="module.label_smoothing"
+            )
         lr_factor(lr_rule, 1, lr_batch_size)  # raises before anything is trained
         self.data_info = data_info
         self.net = net
@@ -102,6 +106,17 @@ class SupervisedModule(LightningModule):
         self.num_losses = SumMetric(nan_strategy="disable")
         self.scores: Scores | None = None
         self.compiled: CompiledLoss | None = None
+
+    @classmethod
+    def preflight(cls, settings: Mapping[str, Any], context: PreflightContext) -> Iterator[InputError]:
+        """Yields an error for settings that the net or the hardware plan rules out."""
+        try:
+            check_layer_decay(settings.get("layer_decay", 1.0), find_target(context.config["model"]["_target_"], "model"))
+        except InputError as error:
+            yield error
+        if "channels_last" in settings:
+            message = "module.channels_last is set by the hardware plan; set hardware.channels_last instead"
+            yield InputError(message, key="module.channels_last")
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
         """Returns the "mean" or "sum" of the losses of logits (N, labels) at labels (N,), those at IGNORE_INDEX left out."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from arclight.errors import InputError
+from arclight.hardware.plan import is_sharded
+from arclight.interfaces import PreflightContext
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steepest at 0, so that few steps lift even small singular values to near 1
 EPSILON = 1e-7
@@ -66,13 +68,14 @@ class Muon(Optimizer):
         ):
             for name, value in names.items():
                 if not 0 <= value < end:
-                    raise InputError(f"optimizer.{name}={value} must be {meaning}")
+                    raise InputError(f"optimizer.{name}={value} must be {meaning}", key=f"optimizer.{name}")
         if ns_steps < 1:
-            raise InputError(f"optimizer.ns_steps={ns_steps} must be 1 or more")
+            raise InputError(f"optimizer.ns_steps={ns_steps} must be 1 or more", key="optimizer.ns_steps")
         if normalize and weight_decay:
             raise InputError(
                 f"optimizer.weight_decay={weight_decay} has no effect with optimizer.normalize=true, which sets the norm of "
-                "each filter bank before every step; leave one of the two out"
+                "each filter bank before every step; leave one of the two out",
+                key="optimizer.weight_decay",
             )
         groups: list[dict[str, Any]] = []
         for parameters, factor in group_by_factor(params, lr):
@@ -84,6 +87,16 @@ class Muon(Optimizer):
                 {"params": [one for one in parameters if one.ndim > 2], **filters},
             ]
         super().__init__([group for group in groups if group["params"]], {"normalize": normalize, "ns_steps": ns_steps})
+
+    @classmethod
+    def preflight(cls, settings: Mapping[str, Any], context: PreflightContext) -> Iterator[InputError]:
+        """Yields an error where a strategy shards the filters that each update needs as a whole."""
+        if "strategy" in context.decisions and is_sharded(context.decisions["strategy"].value):
+            yield InputError(
+                "optimizer=muon needs whole filters in every process, and strategy=fsdp shards them; take strategy=ddp, or "
+                "optimizer=sgd",
+                key="optimizer",
+            )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -46,9 +46,14 @@ def parameter_groups(net: nn.Module, *, lr: float, weight_decay: float, layer_de
 def check_layer_decay(layer_decay: float, net: Any) -> None:
     """Raises InputError for a decay outside 0..1, or not 1 for a class of nets without numbered layers."""
     if not 0 < layer_decay <= 1:
-        raise InputError(f"module.layer_decay={layer_decay} must be above 0 and at most 1 (1: all layers alike)")
+        raise InputError(
+            f"module.layer_decay={layer_decay} must be above 0 and at most 1 (1: all layers alike)", key="module.layer_decay"
+        )
     if layer_decay != 1 and not hasattr(net, "depth"):
-        raise InputError(f"module.layer_decay={layer_decay} needs a net with numbered layers; {net.__name__} has none")
+        raise InputError(
+            f"module.layer_decay={layer_decay} needs a net with numbered layers; {net.__name__} has none",
+            key="module.layer_decay",
+        )
 
 
 def lr_factor(rule: LrRule, batch_size: int, lr_batch_size: int | None) -> float:
@@ -69,11 +74,11 @@ def lr_factor(rule: LrRule, batch_size: int, lr_batch_size: int | None) -> float
     """
     meaning = "the global batch size that optimizer.lr was chosen for"
     if lr_batch_size is not None and lr_batch_size < 1:
-        raise InputError(f"module.lr_batch_size={lr_batch_size} must be 1 or more: {meaning}")
+        raise InputError(f"module.lr_batch_size={lr_batch_size} must be 1 or more: {meaning}", key="module.lr_batch_size")
     if rule == "none":
         return 1.0
     if lr_batch_size is None:
-        raise InputError(f"module.lr_rule={rule} needs module.lr_batch_size: {meaning}")
+        raise InputError(f"module.lr_rule={rule} needs module.lr_batch_size: {meaning}", key="module.lr_rule")
     quotient = batch_size / lr_batch_size
     return math.sqrt(quotient) if rule == "sqrt" else quotient
 
@@ -88,7 +93,7 @@ def read_rates(make_optimizer: MakeOptimizer) -> tuple[float, float]:
     rates = {key: make_optimizer.keywords.get(key, defaults[key].default) for key in ("lr", "weight_decay")}
     for key, value in rates.items():
         if not (math.isfinite(value) and value >= 0):
-            raise InputError(f"optimizer.{key}={value} must be a finite number of 0 or more")
+            raise InputError(f"optimizer.{key}={value} must be a finite number of 0 or more", key=f"optimizer.{key}")
     return rates["lr"], rates["weight_decay"]
 
 

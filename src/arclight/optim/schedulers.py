@@ -41,23 +41,28 @@ class TorchScheduler:
 Scheduler = Recipe | TorchScheduler
 
 
-def build_scheduler(config: Mapping[str, Any]) -> Scheduler:
+def build_scheduler(config: Mapping[str, Any], *, is_trusted: bool = True) -> Scheduler:
     """Builds the scheduler of the config; `interval` is "step" by default, and "epoch" for ReduceLROnPlateau.
 
     Raises:
         InputError: when the target, an argument or the interval is wrong.
     """
     interval: Any = config.get("interval")
-    scheduler: Any = build(without_interval(config), "scheduler")
+    scheduler: Any = build(without_interval(config), "scheduler", is_trusted=is_trusted)
     target = getattr(scheduler, "func", None)
     if not (inspect.isclass(target) and issubclass(target, LRScheduler)):
         if interval not in (None, "step"):
-            raise InputError(f"scheduler.interval={interval} applies to schedulers of torch; the recipes count steps")
+            raise InputError(
+                f"scheduler.interval={interval} applies to schedulers of torch; the recipes count steps",
+                key="scheduler.interval",
+            )
         return scheduler
     allowed: tuple[Interval, ...] = ("epoch",) if target is ReduceLROnPlateau else ("step", "epoch")
     interval = interval or allowed[0]
     if interval not in allowed:
-        raise InputError(f"scheduler.interval={interval} must be {' or '.join(allowed)} for {target.__name__}")
+        raise InputError(
+            f"scheduler.interval={interval} must be {' or '.join(allowed)} for {target.__name__}", key="scheduler.interval"
+        )
     return TorchScheduler(scheduler, interval)
 
 
@@ -98,7 +103,7 @@ def warmup(step: int, total_steps: int, fraction: float) -> tuple[float, float]:
         InputError: when the fraction is outside 0..1.
     """
     if not 0 <= fraction <= 1:
-        raise InputError(f"scheduler.warmup_fraction={fraction} must be between 0 and 1")
+        raise InputError(f"scheduler.warmup_fraction={fraction} must be between 0 and 1", key="scheduler.warmup_fraction")
     warmup_steps = round(fraction * total_steps)
     if step < warmup_steps:
         return (step + 1) / warmup_steps, 0.0

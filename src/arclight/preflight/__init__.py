@@ -1,4 +1,4 @@
-"""What a run would trip over, told before data and nets are loaded; all of a run tried on one batch (`preflight=full`)."""
+"""Checks before data and nets are loaded."""
 
 from __future__ import annotations
 
@@ -15,31 +15,30 @@ __all__ = ["check", "collect"]
 
 
 def check(run_config: RunConfig, hardware_info: hardware.HardwareInfo) -> None:
-    """Looks at a whole config and at what it needs of this machine.
+    """Checks a whole config and what it needs of this machine.
 
     Raises:
-        InputError: naming every mistake, where it was set, and the command that was probably meant if names alone are wrong.
+        InputError: naming every error, where it was set, and the command that was probably meant if names alone are wrong.
     """
     if run_config.preflight != "none" and (errors := collect(run_config, hardware_info)):
-        raise told(run_config, errors)
+        raise _join(run_config, errors)
 
 
-def collect(run_config: RunConfig, hardware_info: hardware.HardwareInfo) -> list[str]:
-    """All mistakes, one message each."""
+def collect(run_config: RunConfig, hardware_info: hardware.HardwareInfo) -> list[InputError]:
+    """Returns everything that is wrong."""
     return [*check_config(run_config.settings, hardware_info), *check_environment(run_config)]
 
 
-def told(run_config: RunConfig, errors: Sequence[str]) -> InputError:
-    """One error of all these messages."""
-    resume = () if run_config.resume == "none" else (f"resume={run_config.resume}",)
-    return InputError(Provenance([*run_config.overrides, *resume]).told(errors))
-
-
 def with_all_others(error: InputError, run_config: RunConfig) -> InputError:
-    """A mistake that was met before anything was looked at, together with all others."""
-    first = str(error)
+    """Returns an error that was raised before preflight together with all others."""
     try:
-        others = [other for other in collect(run_config, hardware.probe()) if other not in first]
-    except InputError:  # what the launcher of this process says makes no sense
+        others = collect(run_config, hardware.probe())
+    except InputError:  # the environment variables of the launcher that started this process are wrong
         return error
-    return told(run_config, [first, *others])
+    known = {str(each) for each in error.errors}
+    return _join(run_config, [*error.errors, *(other for other in others if str(other) not in known)])
+
+
+def _join(run_config: RunConfig, errors: Sequence[InputError]) -> InputError:
+    resume = () if run_config.resume == "none" else (f"resume={run_config.resume}",)
+    return Provenance([*run_config.overrides, *resume]).join(errors)

@@ -21,6 +21,7 @@ from arclight.checkpoint.last_checkpoint import cost_of_saves
 from arclight.config.compose import RunConfig, flatten
 from arclight.config.hardware_plan import plan_hardware
 from arclight.config.instantiate import build
+from arclight.config.renamed import rename_settings
 from arclight.console.terminal import open_console, silence_lightning
 from arclight.data.datamodule import DataModule
 from arclight.distributed import rendezvous
@@ -216,7 +217,8 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
         InputError: when there is no such run, or the data does not fit its model.
     """
     restored = restore(run_or_checkpoint)
-    data: DataModule = build({**restored.settings["data"], **overrides}, "data", {"seed": restored.settings["seed"]})
+    settings = rename_settings({"data": {**restored.settings["data"], **overrides}})["data"]
+    data: DataModule = build(settings, "data", {"seed": restored.settings["seed"]}, is_trusted=False)
     data.data_info = restored.data_info
     data.prepare_data()
     one_process = {"devices": 1, "num_nodes": 1, "strategy": "auto"}  # whatever it was trained in

@@ -44,7 +44,8 @@ def inputs_of(
     if not is_plain:
         raise InputError(
             f"data.packing=rows and fixed: the encoder '{config.model_type}' would mix the texts of a row; take "
-            f"data.packing=buckets, or one of these encoders: {', '.join(sorted(PLAIN_MASK))}"
+            f"data.packing=buckets, or one of these encoders: {', '.join(sorted(PLAIN_MASK))}",
+            key="data.packing",
         )
     if config._attn_implementation == PACKED and boundaries is not None:
         given: dict[str, Any] = {"cu_seq_lens_q": boundaries, "max_length_q": attention_mask.shape[1]}
@@ -74,7 +75,8 @@ def set_attention_dropout(config: PreTrainedConfig, dropout: float) -> None:
     if name is None:
         raise InputError(
             f"model.attention_dropout={dropout}: the encoder '{config.model_type}' has no such setting; set "
-            "model.attention_dropout=null"
+            "model.attention_dropout=null",
+            key="model.attention_dropout",
         )
     setattr(config, name, dropout)
 

@@ -143,7 +143,9 @@ def _text(path: Path, encoding: str) -> str:
             f"{path}:{line}: byte 0x{data[error.start]:02x} is not {encoding}; save the file as utf-8 or set data.encoding"
         ) from None
     except (LookupError, ValueError):  # the latter from codecs that are not of text
-        raise InputError(f"data.encoding={encoding} is unknown; common ones are utf-8 and latin-1") from None
+        raise InputError(
+            f"data.encoding={encoding} is unknown; common ones are utf-8 and latin-1", key="data.encoding"
+        ) from None
     return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 

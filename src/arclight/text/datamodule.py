@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,9 +14,11 @@ import torch
 from arclight.data.datamodule import DataModule, check_minimum
 from arclight.data.samplers import EvalSampler, TrainSampler
 from arclight.errors import InputError
+from arclight.interfaces import PreflightContext
 from arclight.text.columns import Sentence, check_labels, find_labels
 from arclight.text.info import TokenBatch, TokenInfo
 from arclight.text.packing import BucketSampler, EvenSampler, Shape, TextSampler
+from arclight.text.pretrained import TOKENIZER_FILES, check_directory
 from arclight.text.previews import summarize_sentences
 from arclight.text.subwords import Subwords
 from arclight.text.tokenizer import load_tokenizer, train_wordpiece
@@ -84,6 +87,14 @@ class TokenDataModule(DataModule):
         """Returns whether batches are packed into rows of one shape."""
         return settings.get("packing") == "fixed"
 
+    @classmethod
+    def preflight(cls, settings: Mapping[str, Any], context: PreflightContext) -> Iterator[InputError]:
+        """Yields an error for a tokenizer's directory that is missing or incomplete, unless the net reports the same one."""
+        tokenizer = settings.get("tokenizer")
+        if isinstance(tokenizer, str):
+            is_reported = tokenizer == context.config["model"].get("checkpoint") and not Path(tokenizer).expanduser().is_dir()
+            yield from () if is_reported else check_directory("data.tokenizer", tokenizer, TOKENIZER_FILES)
+
     def __init__(
         self,
         *,
@@ -105,11 +116,12 @@ class TokenDataModule(DataModule):
         check_minimum(3, {"max_length": max_length})
         for name, choice, known in (("packing", packing, get_args(Packing)), ("context", context, get_args(Context))):
             if choice not in known:
-                raise InputError(f"data.{name}={choice} must be one of {', '.join(known)}")
+                raise InputError(f"data.{name}={choice} must be one of {', '.join(known)}", key=f"data.{name}")
         if packing in ("rows", "fixed") and tokens_per_row < max_length:
             raise InputError(
                 f"data.tokens_per_row={tokens_per_row} is less than data.max_length={max_length}; set "
-                f"data.tokens_per_row={max_length} or more, or a shorter data.max_length"
+                f"data.tokens_per_row={max_length} or more, or a shorter data.max_length",
+                key="data.tokens_per_row",
             )
         self.packing, self.tokens_per_row, self.context = packing, tokens_per_row, context
         self.tokenizer, self.vocab_size, self.max_length = tokenizer, vocab_size, max_length

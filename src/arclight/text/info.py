@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from arclight.interfaces import DataInfo
 
@@ -28,6 +28,12 @@ class TokenInfo(DataInfo):
     vocab_size: int
     pad_id: int
     max_length: int
+
+    content: ClassVar[str] = "tagged text"
+
+    @classmethod
+    def stand_in(cls) -> TokenInfo:
+        return cls(labels=("O", "B-A", "I-A"), tokenizer="{}", vocab_size=8, pad_id=0, max_length=8)
 
     def describe(self) -> str:
         """Returns number of tags and maximum length for the run summary."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arclight.errors import InputError
+from arclight.errors import InputError, nearest
 
 HUB_TIMEOUT_S = 10.0
+# Files of a directory that transformers reads: one of each group is enough
+ENCODER_FILES = (("config.json",), ("model.safetensors", "model.safetensors.index.json"))
+TOKENIZER_FILES = (("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model"),)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 log = logging.getLogger(__name__)
@@ -86,3 +89,23 @@ def log_commit(name: str, revision: str | None, commit: str | None) -> None:
             "%s: commit %s of the hub, not pinned: '%s' may change; model.revision=%s pins it",
             *(name, commit, revision or "main", commit),
         )
+
+
+def check_directory(key: str, name: str, needed: Sequence[Sequence[str]]) -> Iterator[InputError]:
+    """Yields an error for a directory of a pretrained model that does not exist or holds none of the files of a group.
+
+    Names on the hub, which are no paths, are left to the hub.
+    """
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        if missing := [group[0] for group in needed if not any((directory / file).is_file() for file in group)]:
+            message = (
+                f"{key}={name}: {' and '.join(missing)} missing; it needs the files that save_pretrained() or `hf download "
+            )
+            yield InputError(f"{message}NAME --local-dir DIRECTORY` write", key=key)
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
+        siblings = [str(other) for other in directory.parent.iterdir() if other.is_dir()] if directory.parent.is_dir() else []
+        hint = (
+            nearest(name, siblings) if siblings else "Give one that save_pretrained() wrote, or a name on the Hugging Face hub."
+        )
+        yield InputError(f"{key}={name}: no such directory. {hint}", key=key)

@@ -39,7 +39,8 @@ def check_bert_sizes(*, num_hidden_layers: int, hidden_size: int, num_attention_
         nearest = " or ".join(str(size) for size in (lower, lower + num_attention_heads) if size)
         raise InputError(
             f"model.hidden_size={hidden_size} is not divisible by model.num_attention_heads={num_attention_heads}; the nearest "
-            f"sizes are {nearest}"
+            f"sizes are {nearest}",
+            key="model.hidden_size",
         )
 
 

@@ -28,7 +28,9 @@ def load_tokenizer(name_or_path: str, *, max_length: int, revision: str | None =
     loaded = _from_transformers(name_or_path, revision)
     most = loaded.model_max_length  # a huge number where the encoder does not define it
     if max_length > most:
-        raise InputError(f"data.max_length={max_length} is more than {name_or_path} supports; set {most} or less")
+        raise InputError(
+            f"data.max_length={max_length} is more than {name_or_path} supports; set {most} or less", key="data.max_length"
+        )
     tokenizer: Tokenizer = loaded.backend_tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -53,7 +55,9 @@ def train_wordpiece(words: Iterable[str], *, vocab_size: int) -> Tokenizer:
     # the trainer would order the ids of inner letters as a hash map, which differs between processes
     given = [*SPECIAL, *(f"##{letter}" for letter in letters)]
     if vocab_size < (least := len(given) + len(letters)):
-        raise InputError(f"data.vocab_size={vocab_size} is too small for {len(letters)} letters; set {least} or more")
+        raise InputError(
+            f"data.vocab_size={vocab_size} is too small for {len(letters)} letters; set {least} or more", key="data.vocab_size"
+        )
     learner = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
     learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
     trainer: Any = trainers.WordPieceTrainer  # it has no type annotations

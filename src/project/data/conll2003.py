@@ -109,19 +109,23 @@ class Conll2003(TokenDataModule):
         """Raises InputError unless missing files may be downloaded to `root`: it must be new, empty or hold some of them."""
         assert self.root is not None
         if self.root.exists() and not self.root.is_dir():
-            raise InputError(f"data.root={self.root} is a file; set the directory of {_file_names(0)}, or {_file_names(1)}")
+            raise InputError(
+                f"data.root={self.root} is a file; set the directory of {_file_names(0)}, or {_file_names(1)}", key="data.root"
+            )
         existing = sorted(path.name for path in self.root.iterdir() if path.name[0] != ".") if self.root.is_dir() else []
         ours = [name for names in FILES.values() for name in names]
         if existing and not any(name.startswith(own) for name in existing for own in ours):
             others = ", ".join(existing[:8]) + (f" and {len(existing) - 8} more" if len(existing) > 8 else "")
             raise InputError(
                 f"data.root={self.root} holds neither {_file_names(0)} nor {_file_names(1)}, but {others}; "
-                f"set the directory that holds them, or a new one to download them to"
+                f"set the directory that holds them, or a new one to download them to",
+                key="data.root",
             )
         if not self.download:
             names = ", ".join(path.name for path in missing)
             raise InputError(
-                f"data.root={self.root}: {names} missing; set the directory that holds all three, or data.download=true"
+                f"data.root={self.root}: {names} missing; set the directory that holds all three, or data.download=true",
+                key="data.root",
             )
 
 

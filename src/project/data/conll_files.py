@@ -63,7 +63,9 @@ class ConllFiles(TokenDataModule):
             context=context,
         )
         if separator == "":
-            raise InputError("data.separator='' is empty; set what is between columns, or null for spaces and tabs")
+            raise InputError(
+                "data.separator='' is empty; set what is between columns, or null for spaces and tabs", key="data.separator"
+            )
         self.separator = separator and separator.replace("\\t", "\t")  # unquoted, YAML reads two characters
         self.word_column = word_column
         self.tag_column = tag_column
@@ -73,7 +75,7 @@ class ConllFiles(TokenDataModule):
     def prepare(self) -> None:
         assert self.root is not None
         if not self.root.is_dir():
-            raise InputError(f"data.root={self.root}: no such directory")
+            raise InputError(f"data.root={self.root}: no such directory", key="data.root")
         existing = [path.name for path in self.root.iterdir() if path.is_file()]
         errors = [
             f"data.{key}={name}: no such file in {self.root}. {nearest(name, existing) if existing else 'It holds no file.'}"

@@ -139,7 +139,7 @@ class ImageFolder(ArrayDataModule):
         if part == "test":
             return {"test": self._decode("test")}, self.classes
         if "train" not in self.files:
-            raise InputError(f"data.root={self.root} has no train/ to train on; {LAYOUTS}")
+            raise InputError(f"data.root={self.root} has no train/ to train on; {LAYOUTS}", key="data.root")
         return {"train": self._decode("train"), "val": self._decode("val")}, self.classes
 
     @functools.cached_property
@@ -154,7 +154,7 @@ class ImageFolder(ArrayDataModule):
             return tuple(self._found["train"])
         if "test" in self._found and isinstance(self.data_info, ImageInfo):
             return self.data_info.classes
-        raise InputError(f"data.root={self.root} has {'/, '.join(self._found)}/ but no train/; {LAYOUTS}")
+        raise InputError(f"data.root={self.root} has {'/, '.join(self._found)}/ but no train/; {LAYOUTS}", key="data.root")
 
     @functools.cached_property
     def files(self) -> dict[str, Files]:

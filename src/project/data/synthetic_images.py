@@ -71,7 +71,7 @@ class SyntheticImages(ArrayDataModule):
             ("data_seed", data_seed, 0),
         ):
             if value < least:
-                raise InputError(f"data.{name}={value} must be {least} or more")
+                raise InputError(f"data.{name}={value} must be {least} or more", key=f"data.{name}")
         self.counts = {"train": num_train, "val": num_val, "test": num_test}
         self.image_size = image_size
         self.data_seed = data_seed

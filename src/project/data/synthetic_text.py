@@ -115,9 +115,9 @@ class SyntheticText(TokenDataModule):
         self.num_made = {"train": num_train, "val": num_val, "test": num_test}
         for split, number in self.num_made.items():
             if number < 1:
-                raise InputError(f"data.num_{split}={number} must be 1 or more")
+                raise InputError(f"data.num_{split}={number} must be 1 or more", key=f"data.num_{split}")
         if data_seed < 0:
-            raise InputError(f"data.data_seed={data_seed} must be 0 or more")
+            raise InputError(f"data.data_seed={data_seed} must be 0 or more", key="data.data_seed")
         self.data_seed = data_seed
 
     def read(self, split: str) -> list[Sentence]:

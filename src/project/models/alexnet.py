@@ -39,7 +39,7 @@ class AlexNet(nn.Module):
     def __init__(self, data_info: ImageInfo, *, hidden: int = 1024, dropout: float = 0.5) -> None:
         super().__init__()
         if hidden < 1:
-            raise InputError(f"model.hidden={hidden} must be 1 or more")
+            raise InputError(f"model.hidden={hidden} must be 1 or more", key="model.hidden")
         check_dropout({"dropout": dropout})
         if min(data_info.height, data_info.width) < 15:
             raise InputError(

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from arclight.errors import InputError
 from arclight.hardware import Decision
+from arclight.interfaces import PreflightContext
 from arclight.modules.dropout import Dropout, check_dropout, replace_dropout
 from arclight.text.attention import PACKED, choose_attention, inputs_of, register, set_attention_dropout
 from arclight.text.info import TokenInfo
-from arclight.text.pretrained import cached_commit, load_pretrained, log_commit
-from arclight.text.random_encoder import encoder_from_config, small_bert, without_pooler
+from arclight.text.pretrained import ENCODER_FILES, cached_commit, check_directory, load_pretrained, log_commit
+from arclight.text.random_encoder import check_bert_sizes, encoder_from_config, small_bert, without_pooler
 from project.pinned_revisions import pinned_revision
 
 if TYPE_CHECKING:
@@ -108,6 +109,29 @@ class BertTagger(nn.Module):
         plain.pop("_name_or_path", None)  # a path on the machine that trained
         self.blueprint: dict[str, Any] = {"checkpoint": None, "encoder": plain, "revision": revision}
 
+    @classmethod
+    def preflight(cls, settings: Mapping[str, Any], context: PreflightContext) -> Iterator[InputError]:
+        """Yields what is wrong with the settings, without building or downloading an encoder."""
+        try:
+            check_dropout({name: settings.get(name) for name in ("dropout", "attention_dropout")})
+        except InputError as error:
+            yield error
+        if settings.get("checkpoint") is not None:
+            yield from check_directory("model.checkpoint", settings["checkpoint"], ENCODER_FILES)
+            return
+        names = ("num_hidden_layers", "hidden_size", "num_attention_heads")
+        try:
+            check_bert_sizes(**{name: settings.get(name, 1) for name in names})
+        except InputError as error:
+            yield error
+
+    @classmethod
+    def pretrained_bytes(cls, settings: Mapping[str, Any]) -> int | None:
+        """Returns the size of the checkpoint's weights on this machine."""
+        if (checkpoint := settings.get("checkpoint")) is None:
+            return None
+        return sum(file.stat().st_size for file in Path(checkpoint).expanduser().glob("*.safetensors"))
+
     def choose_attention(self, device: torch.device, dtype: torch.dtype) -> Decision:
         """Selects and returns the attention in packed rows: True computes no pairs of different texts.
 
@@ -172,7 +196,8 @@ def _pretrained(checkpoint: str, revision: str | None, attention_dropout: float 
     if getattr(config, "vocab_size", None) is None or getattr(config, "is_encoder_decoder", False):
         raise InputError(
             f"model.checkpoint='{checkpoint}' is a '{config.model_type}' model, which is not a text encoder; "
-            "take one such as bert-base-cased, roberta-base or distilbert-base-cased"
+            "take one such as bert-base-cased, roberta-base or distilbert-base-cased",
+            key="model.checkpoint",
         )
     if attention_dropout is not None:
         set_attention_dropout(config, attention_dropout)
@@ -192,7 +217,8 @@ def _pretrained(checkpoint: str, revision: str | None, attention_dropout: float 
         raise InputError(
             f"model.checkpoint='{checkpoint}': {len(wrong)} of the encoder's weights are missing or have another shape, such "
             f"as '{wrong[0]}', and would stay random: its weights are not those of the '{config.model_type}' model in its "
-            "config.json; save or download it again"
+            "config.json; save or download it again",
+            key="model.checkpoint",
         )
     model: PreTrainedModel = encoder.train()  # from_pretrained leaves it in eval()
     return model
@@ -202,7 +228,8 @@ def _save_memory(encoder: PreTrainedModel, *, checkpoint: str | None) -> None:
     if not encoder.supports_gradient_checkpointing:
         raise InputError(
             f"model.gradient_checkpointing=true: the encoder of model.checkpoint={checkpoint!r} does not support it; set it "
-            "to false, and data.max_batch_per_device to save memory"
+            "to false, and data.max_batch_per_device to save memory",
+            key="model.gradient_checkpointing",
         )
     # transformers 5.23 renamed it
     getattr(encoder, "activation_checkpointing_enable", encoder.gradient_checkpointing_enable)()
@@ -224,7 +251,8 @@ def _check_fit(encoder: PreTrainedModel, data_info: TokenInfo, *, checkpoint: st
     ):
         raise InputError(
             f"data.max_length={data_info.max_length} is more than the {num_positions} positions of the encoder of "
-            f"model.checkpoint={checkpoint!r}; set data.max_length={num_positions} or less"
+            f"model.checkpoint={checkpoint!r}; set data.max_length={num_positions} or less",
+            key="data.max_length",
         )
 
 
@@ -245,7 +273,7 @@ def _loading_errors(checkpoint: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"model.checkpoint: {error}") from error
+        raise InputError(f"model.checkpoint: {error}", key="model.checkpoint") from error
     except Exception as error:  # of many classes, from five libraries
         reason = textwrap.shorten(str(error).split(". ")[0].rstrip("."), 250) or type(error).__name__
         download = "`hf download NAME --local-dir DIRECTORY`"
@@ -257,12 +285,14 @@ def _loading_errors(checkpoint: str) -> Iterator[None]:
         if checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1:
             raise InputError(
                 f"model.checkpoint='{checkpoint}': no such directory; set one that save_pretrained() or {download} wrote, or a "
-                "name on the Hugging Face hub, such as bert-base-cased"
+                "name on the Hugging Face hub, such as bert-base-cased",
+                key="model.checkpoint",
             ) from error
         raise InputError(
             f"model.checkpoint='{checkpoint}' is not a directory, and the Hugging Face hub did not provide it ({reason}). "
             f"Check the name, such as bert-base-cased. Without a network, download it elsewhere with {download} and set "
-            "model.checkpoint=DIRECTORY; model.checkpoint=null trains a small random BERT"
+            "model.checkpoint=DIRECTORY; model.checkpoint=null trains a small random BERT",
+            key="model.checkpoint",
         ) from error
 
 

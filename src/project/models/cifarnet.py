@@ -70,7 +70,8 @@ class CifarNet(nn.Module):
         if not 1 <= kept <= num_directions:
             raise InputError(
                 f"model.num_patterns={kept} must lie between 1 and {num_directions}, the numbers in a patch of {patch}x{patch} "
-                f"pixels and {data_info.channels} channels; null is all"
+                f"pixels and {data_info.channels} channels; null is all",
+                key="model.num_patterns",
             )
         shrink = 2 ** len(widths)
         if (smallest := (min(data_info.height, data_info.width) - patch) // stride + 1) < shrink:
@@ -157,11 +158,14 @@ def check_ranges(
 ) -> None:
     """Raises InputError for a setting of CifarNet that is out of range."""
     if not widths or min(widths) < 1:
-        raise InputError(f"model.widths={list(widths)} must be one or more numbers, each 1 or more, such as [64, 256, 256]")
+        raise InputError(
+            f"model.widths={list(widths)} must be one or more numbers, each 1 or more, such as [64, 256, 256]",
+            key="model.widths",
+        )
     for name, value in (("convolutions", convolutions), ("patch", patch), ("stride", stride)):
         if value < 1:
-            raise InputError(f"model.{name}={value} must be 1 or more")
+            raise InputError(f"model.{name}={value} must be 1 or more", key=f"model.{name}")
     if not 0 < norm_momentum <= 1:
-        raise InputError(f"model.norm_momentum={norm_momentum} must be above 0 and at most 1")
+        raise InputError(f"model.norm_momentum={norm_momentum} must be above 0 and at most 1", key="model.norm_momentum")
     if head_scale <= 0:
-        raise InputError(f"model.head_scale={head_scale} must be more than 0")
+        raise InputError(f"model.head_scale={head_scale} must be more than 0", key="model.head_scale")

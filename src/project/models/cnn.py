@@ -31,9 +31,11 @@ class Cnn(nn.Module):
     ) -> None:
         super().__init__()
         if not widths or min(widths) < 1:
-            raise InputError(f"model.widths={list(widths)} must be one or more numbers, each 1 or more, such as [32, 64]")
+            raise InputError(
+                f"model.widths={list(widths)} must be one or more numbers, each 1 or more, such as [32, 64]", key="model.widths"
+            )
         if hidden is not None and hidden < 1:
-            raise InputError(f"model.hidden={hidden} must be 1 or more, or null for no hidden layer")
+            raise InputError(f"model.hidden={hidden} must be 1 or more, or null for no hidden layer", key="model.hidden")
         check_dropout({"dropout": dropout})
         shrink = 2 ** len(widths)
         if min(data_info.height, data_info.width) < shrink:

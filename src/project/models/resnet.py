@@ -32,7 +32,7 @@ class ResNet18(nn.Module):
     def __init__(self, data_info: ImageInfo, *, width: int = 64) -> None:
         super().__init__()
         if width < 1:
-            raise InputError(f"model.width={width} must be 1 or more")
+            raise InputError(f"model.width={width} must be 1 or more", key="model.width")
         self.stem = nn.Sequential(
             nn.Conv2d(data_info.channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )

@@ -1,4 +1,4 @@
-"""Wrong inputs of every kind: what is told names the place, the value and the way out, and nothing on disk is damaged."""
+"""Wrong inputs of every kind: the message names the place, the value and what to type, and nothing on disk is damaged."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ COLUMNS = [
 ]
 PICTURES = ["data=image_folder", "data.root=pictures", "model=small_cnn", "data.image_size=8", "precision=fp32", "logger=none"]
 
-# what is typed after `python train.py`, and words of the message: the place, the value, the way out
+# what is typed after `python train.py`, and words of the message: the place, the value, what to type
 ALONE = [
     (["modl=cnn"], ["modl=cnn", "Did you mean 'model'?", "python train.py model=cnn"]),
     (["data=cifar11"], ["data=cifar11", "conf/data/", "Did you mean 'cifar10'?", "python train.py data=cifar10"]),
-    (["experment=dmeo"], ["Did you mean 'experiment=demo'?", "this would do: python train.py experiment=demo"]),
-    (["demo"], ["demo is no override", "KEY=VALUE", "Did you mean 'experiment=demo'?"]),
+    (["experment=dmeo"], ["Did you mean 'experiment=demo'?", "Try: python train.py experiment=demo"]),
+    (["demo"], ["demo is not an override", "KEY=VALUE", "Did you mean 'experiment=demo'?"]),
     (["optimizer.lrr=1"], ["optimizer.lrr=1", "Did you mean 'lr'?", "python train.py optimizer.lr=1"]),
     (["+data.splitseed=1"], ["data.splitseed", "Did you mean 'split_seed'?", "python train.py +data.split_seed=1"]),
     (["+trainer.max_epoch=3"], ["trainer.max_epoch", "Did you mean 'max_epochs'?", "python train.py trainer.max_epochs=3"]),
     (["+nonsense=1"], ["nonsense", "the config has no key", "set by +nonsense=1"]),
-    (["data.root='open"], ["data.root='open cannot be read", "quotes"]),
+    (["data.root='open"], ["data.root='open cannot be read", "must be quoted"]),
     (["data=image_folder"], ["data.root must be given", "add data.root=..."]),
     (["preflight=ful"], ["preflight=ful", "quick, full, none"]),
 ]
-# these are typed together, as many as do not get in each other's way
+# these are typed together, as many as have no key in common
 NAMES = [
     (["experiment=dmeo"], ["conf/experiment/ has no dmeo.yaml", "Did you mean 'demo'?"]),
     (["optimizer=sdg"], ["optimizer=sdg", "Did you mean 'sgd'?"]),
@@ -55,7 +55,7 @@ NAMES = [
     (["data.augment.corp=2"], ["data.augment.corp=2", "Did you mean 'crop'?"]),
     (["optimizre.lr=1"], ["optimizre", "Did you mean 'optimizer.lr'?"]),
     (["data.split_seed=1"], ["data.split_seed=1", "write +data.split_seed=..."]),
-    (["+trainer.max_epochs=3", "sede=1"], ["trainer.max_epochs stands in the config already", "without the +"]),
+    (["+trainer.max_epochs=3", "sede=1"], ["trainer.max_epochs is in the config already", "without the +"]),
     (["~callbacks.early_stoping"], ["~callbacks.early_stoping", "Did you mean 'early_stopping'?"]),
     (["optimizer.lr.x=1"], ["optimizer.lr is 0.001", "holds no keys"]),
     (["seed=${nothing.here}"], ["seed=${nothing.here}", "not found", "name a key that is there"]),
@@ -82,7 +82,7 @@ VALUES = [
     (["data.num_train=-3"], ["data.num_train=-3", "or more"]),
     (["data.augment.flip=alternatin"], ["data.augment.flip='alternatin'", "Did you mean 'alternating'?"]),
     (["data.augment.crop=-1"], ["crop=-1", "0 (off) or more"]),
-    (["data._target_=os.system"], ["data", "os.system", "ALLOWED_PACKAGES"]),
+    (["data._target_=project.data.Nowhere"], ["data", "project.data.Nowhere", "names nothing that can be imported"]),
     (["model.widths=[0]"], ["model.widths=[0]", "each 1 or more"]),
     (["model.widths=wide"], ["model.widths='wide'", "a list"]),
     (["model=cnn", "model.dropout=1.5"], ["model.dropout=1.5", "below 1"]),
@@ -93,7 +93,7 @@ VALUES = [
     (["trainer.max_epochs=-3"], ["trainer.max_epochs=-3", "-1 or more"]),
     (["trainer.max_epochs=-1"], ["trainer.max_epochs=-1", "needs to know the end"]),
     (["trainer.max_time=soon"], ["trainer.max_time=soon", "DD:HH:MM:SS"]),
-    (["trainer.limit_val_batches=1.5"], ["trainer.limit_val_batches=1.5", "a share from 0.0 to 1.0"]),
+    (["trainer.limit_val_batches=1.5"], ["trainer.limit_val_batches=1.5", "a fraction from 0.0 to 1.0"]),
     (["trainer.gradient_clip_val=-1"], ["trainer.gradient_clip_val=-1", "0 or more"]),
     (["+trainer.gradient_clip_algorithm=nrm"], ["trainer.gradient_clip_algorithm=nrm", "norm or value"]),
     (["trainer.accelerator=gpuu"], ["trainer.accelerator=gpuu", "Did you mean 'gpu'?"]),
@@ -122,14 +122,14 @@ TEXT_VALUES = [
     (["model.dropout=-1"], ["model.dropout=-1", "at least 0 and below 1"]),
     (["model.hidden_size=127"], ["model.hidden_size=127", "model.num_attention_heads=2"]),
     (["module.layer_decay=0"], ["module.layer_decay=0", "above 0"]),
-    (["model.checkpoint=/nowhere/at/all"], ["model.checkpoint=/nowhere/at/all", "no such folder", "save_pretrained()"]),
-    (["data.tokenizer=./nowhere"], ["data.tokenizer=./nowhere", "no such folder"]),
+    (["model.checkpoint=/nowhere/at/all"], ["model.checkpoint=/nowhere/at/all", "no such directory", "save_pretrained()"]),
+    (["data.tokenizer=./nowhere"], ["data.tokenizer=./nowhere", "no such directory"]),
 ]
 TOGETHER = [
     ([*IMAGES, "data.batch_size=65"], ["data.batch_size=65", "64 samples", "take data.batch_size=64 or less"]),
     ([*IMAGES, "data.augment.crop=400"], ["data.augment.crop=400", "smaller than the images"]),
     ([*IMAGES, "precision=fp16"], ["trainer.precision=16-mixed", "CPUs do not train in fp16", "chosen by precision=fp16"]),
-    ([*IMAGES, "precision=tf32", "hardware.threads=0"], ["2 mistakes", "hardware.matmul_precision=high", "hardware.threads=0"]),
+    ([*IMAGES, "precision=tf32", "hardware.threads=0"], ["2 errors", "hardware.matmul_precision=high", "hardware.threads=0"]),
     ([*IMAGES, "trainer=gpu"], ["trainer.accelerator=gpu", "no GPU", "trainer=cpu"]),
     ([*IMAGES, "trainer.sync_batchnorm=true"], ["trainer.sync_batchnorm=true", "GPUs of CUDA"]),
     ([*IMAGES, "strategy=ddp_cpu", "trainer.devices=3"], ["data.batch_size=16", "3 processes", "15 or 18"]),
@@ -147,7 +147,7 @@ TOGETHER = [
             "data.batch_size=15",
             "optimizer.lr=x",
         ],
-        ["3 mistakes", "data.batch_size=15", "optimizer.lr='x'", "optimizer=muon", "take strategy=ddp, or optimizer=sgd"],
+        ["3 errors", "data.batch_size=15", "optimizer.lr='x'", "optimizer=muon", "take strategy=ddp, or optimizer=sgd"],
     ),
     (["experiment=demo", "model=bert_tagger", "model.checkpoint=null"], ["different tasks", "model=cnn", "data=conll2003"]),
     (["experiment=demo_tagger", "model=cnn"], ["different tasks", "model=bert_tagger", "data=cifar10"]),
@@ -209,13 +209,13 @@ FILES = [
     (CIFAR, lost_file, ["data_batch_3.bin is missing", "Delete the folder"]),
     ([*CIFAR, "data.root=cifar.tar.gz"], no_archive, ["cifar.tar.gz", "incomplete or corrupt archive", "replace it"]),
     ([*CIFAR, "data.validation=500"], nothing, ["data.validation=500", "1 to 199"]),
-    ([*CIFAR, "data.root=cifr", "+data.download=false"], nothing, ["data.root=cifr", "no such folder"]),
+    ([*CIFAR, "data.root=cifr", "+data.download=false"], nothing, ["data.root=cifr", "no such directory"]),
     (COLUMNS, words("EU B-ORG\nrejects\n"), ["eng.testa", "2", "rejects"]),
     (COLUMNS, words("EU B-ORG\nrejects X-Y\n"), ["eng.testa", "X-Y"]),
     (COLUMNS, words("EU B-SHIP\n\n"), ["SHIP", "eng.testa"]),
     (COLUMNS, words(""), ["eng.testa"]),
     ([*COLUMNS, "data.train=eng.trian"], nothing, ["data.train=eng.trian", "Did you mean 'eng.train'?"]),
-    ([*COLUMNS, "data.root=conl"], nothing, ["data.root=conl", "no such folder", "Did you mean 'conll'?"]),
+    ([*COLUMNS, "data.root=conl"], nothing, ["data.root=conl", "no such directory", "Did you mean 'conll'?"]),
     ([*COLUMNS, "data.tag_column=9"], nothing, ["eng.train", "9"]),
     ([*COLUMNS, "data.separator=''"], nothing, ["data.separator=''", "null"]),
     ([*COLUMNS, "model.checkpoint=encoder"], empty_encoder, ["model.checkpoint=encoder", "model.safetensors", "hf download"]),
@@ -325,8 +325,8 @@ def contents_of(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def told_by(act: Callable[[], Any], folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """What ends on the terminal when a mistake ends the program; the folder is then as before."""
+def message_of(act: Callable[[], Any], folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Returns what stderr shows when an error ends the program; the directory is then as before."""
     before = contents_of(folder)
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended, report_errors():
@@ -378,7 +378,7 @@ SETTINGS = [
 def test_settings(overrides: list[str], wanted: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available() and overrides[-1] in ("trainer=gpu", "precision=fp16", "trainer.sync_batchnorm=true"):
         pytest.skip("a GPU can do that")
-    check_words(told_by(lambda: launcher.run(compose(overrides)), folder, capsys), wanted)
+    check_words(message_of(lambda: launcher.run(compose(overrides)), folder, capsys), wanted)
 
 
 @pytest.mark.parametrize(("overrides", "arrange", "wanted"), FILES, ids=lambda value: case(value)[:60])
@@ -386,7 +386,7 @@ def test_files(
     overrides: list[str], arrange: Callable[[Path], None], wanted: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arrange(folder)
-    check_words(told_by(lambda: launcher.run(compose(overrides)), folder, capsys), wanted)
+    check_words(message_of(lambda: launcher.run(compose(overrides)), folder, capsys), wanted)
 
 
 @pytest.mark.parametrize(("overrides", "arrange", "wanted"), RUNS, ids=lambda value: case(value)[:60])
@@ -394,7 +394,7 @@ def test_runs(
     overrides: list[str], arrange: Callable[[Path], None], wanted: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arrange(folder)
-    check_words(told_by(lambda: launcher.run(compose(overrides)), folder, capsys), wanted)
+    check_words(message_of(lambda: launcher.run(compose(overrides)), folder, capsys), wanted)
     assert not (folder / "was_run").exists()
 
 
@@ -403,20 +403,20 @@ def test_verbs(
     arguments: list[str], arrange: Callable[[Path], None], wanted: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arrange(folder)
-    check_words(told_by(lambda: main(arguments), folder, capsys), wanted)
+    check_words(message_of(lambda: main(arguments), folder, capsys), wanted)
     assert not (folder / "was_run").exists()
 
 
 def test_wandb_in_an_unknown_mode(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WANDB_MODE", "sometimes")
-    message = told_by(lambda: launcher.run(compose([*IMAGES, "logger=wandb"])), folder, capsys)
+    message = message_of(lambda: launcher.run(compose([*IMAGES, "logger=wandb"])), folder, capsys)
     check_words(message, ["WANDB_MODE=sometimes", "online, offline", "unset WANDB_MODE"])
 
 
 def test_a_disk_without_room(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     usage = shutil.disk_usage(folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    message = told_by(lambda: launcher.run(compose(IMAGES)), folder, capsys)
+    message = message_of(lambda: launcher.run(compose(IMAGES)), folder, capsys)
     check_words(message, ["0 MB free", "make room there"])
 
 

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from arclight.config import locations
-from arclight.config.compose import RunConfig, compose, merged, report_errors
+from arclight.config.compose import RunConfig, compose, report_errors, with_overrides_of
 from arclight.config.locations import unique_dir
 from arclight.errors import InputError, ProcessError
 
@@ -53,12 +53,21 @@ def test_a_run_that_is_gone_on_with_brings_its_overrides(tmp_path: Path) -> None
         assert composed.overrides == ("experiment=demo", "data.num_train=64", "seed=4")
 
 
-def test_later_overrides_replace_earlier_ones() -> None:
-    assert merged(["data=synthetic_images", "seed=1", "+a.b=1"], ["seed=2", "data=cifar10"]) == [
-        "+a.b=1",
-        "seed=2",
-        "data=cifar10",
-    ]
+def test_later_overrides_replace_those_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "overrides.txt").write_text("data=synthetic_images\nseed=1\n+a.b=1\n")
+    assert with_overrides_of(str(tmp_path), ["seed=2", "data=cifar10"]) == ["+a.b=1", "seed=2", "data=cifar10"]
+
+
+@pytest.mark.parametrize(
+    "foreign", ["model._target_=os.system", "+callbacks.x={_target_: os.system}", "hydra.searchpath=[file:///elsewhere]"]
+)
+def test_a_run_that_chooses_code_is_resumed_only_when_the_user_types_it(tmp_path: Path, foreign: str) -> None:
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "overrides.txt").write_text(f"seed=1\n{foreign}\n")
+    with pytest.raises(InputError, match=r"overrides\.txt chooses code to run.*; if you trust it, type it: python"):
+        with_overrides_of(str(tmp_path), [])
+    assert with_overrides_of(str(tmp_path), [foreign]) == ["seed=1", foreign]
 
 
 def test_settings_are_plain_and_resolved() -> None:
@@ -175,7 +184,7 @@ def test_a_place_where_no_run_can_live_is_one_message(
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
         "error: outputs/synthetic_images-cnn cannot be written (Read-only file system): "
-        "runs live in outputs/; start where you may write\n"
+        "runs are written to outputs/; start where you may write\n"
     )
     with pytest.raises(FileNotFoundError), report_errors():
         Path("elsewhere").read_text()

@@ -16,4 +16,4 @@ def test_what_something_is_built_from_is_found_at_any_depth() -> None:
     settings = {"data": {"_target_": "x.Y", "augment": {"_target_": "arclight.images.augment.Nothing", "corp": 1}}, "seed": 0}
     assert unknown_keys(settings) == []  # no source, no verdict
     settings["data"]["augment"]["_target_"] = "torch.optim.Adam"  # type: ignore[index]
-    assert unknown_keys(settings)[0].startswith("data.augment.corp: Adam takes no 'corp'.")
+    assert str(unknown_keys(settings)[0]).startswith("data.augment.corp: Adam takes no 'corp'.")

@@ -1,4 +1,4 @@
-"""All mistakes of a command line, each with its override and the name that was probably meant, and the right command."""
+"""All errors of a command line, each with its override and the name that was probably meant, and the right command."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
-def told(overrides: list[str]) -> str:
+def message_of(overrides: list[str]) -> str:
     with pytest.raises(InputError) as raised:
         compose(overrides)
     return str(raised.value)
 
 
-def test_all_mistakes_are_told_at_once_with_the_command_that_is_right() -> None:
-    assert told(["modl=cnn", "optimizer.lrr=1", "seed=3", "data=cifar11"]) == (
-        "3 mistakes:\n"
+def test_all_errors_are_reported_at_once_with_the_right_command() -> None:
+    assert message_of(["modl=cnn", "optimizer.lrr=1", "seed=3", "data=cifar11"]) == (
+        "3 errors:\n"
         "  modl=cnn: the config has no key 'modl'. Did you mean 'model'?\n"
         "  data=cifar11: conf/data/ has no cifar11.yaml. Did you mean 'cifar10'?\n"
         "  optimizer.lrr=1: optimizer has no key 'lrr'. Did you mean 'lr'?\n"
-        "this would do: python train.py model=cnn optimizer.lr=1 seed=3 data=cifar10"
+        "Try: python train.py model=cnn optimizer.lr=1 seed=3 data=cifar10"
     )
 
 
@@ -57,26 +57,26 @@ def test_all_mistakes_are_told_at_once_with_the_command_that_is_right() -> None:
         ("optimizre.lrr=1", "the config has no key 'optimizre'. Did you mean 'optimizer.lr'?", "optimizer.lr=1"),
         ("data.augment.corp=1", "data.augment has no key 'corp'. Did you mean 'crop'?", "data.augment.crop=1"),
         ("optimizer.lr.x=1", "optimizer.lr is 0.001, which holds no keys", None),
-        ("+seed=3", "seed stands in the config already: write it without the +", "seed=3"),
+        ("+seed=3", "seed is in the config already: write it without the +", "seed=3"),
         ("+data.splitseed=3", "Cifar10 takes no 'splitseed'. Did you mean 'split_seed'?", "+data.split_seed=3"),
         ("++data.batchsize=3", "Cifar10 takes no 'batchsize'. Did you mean 'batch_size'?", "data.batch_size=3"),
         ("~trainer.max_epoch", "trainer has no key 'max_epoch'. Did you mean 'max_epochs'?", "~trainer.max_epochs"),
-        ("data.split_seed=1", "data has no key 'split_seed'. Cifar10 takes it, though no file of conf/ says so: write", None),
+        ("data.split_seed=1", "data has no key 'split_seed'. Cifar10 takes it, but no file of conf/ names it: write", None),
         ("trainer.profilr=simple", "trainer has no key 'profilr'. Did you mean '+trainer.profiler'?", None),
         ("trainer.zebra=1", "trainer has no key 'zebra'. Known: accelerator, ", None),
     ],
 )  # fmt: skip
 def test_a_name_that_is_not_there(override: str, message: str, meant: str | None) -> None:
     (error,) = find_errors([override])
-    assert error.told.startswith(f"{override}: {message}")
+    assert error.message.startswith(f"{override}: {message}")
     assert (error.override, error.meant) == (override, meant)
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("demo", "demo is no override, which has the form KEY=VALUE. Did you mean 'experiment=demo'?"),
-        ("seed", "seed is no override, which has the form KEY=VALUE. Did you mean 'seed=...'?"),
+        ("demo", "demo is not an override, which has the form KEY=VALUE. Did you mean 'experiment=demo'?"),
+        ("seed", "seed is not an override, which has the form KEY=VALUE. Did you mean 'seed=...'?"),
         ("data.root='unclosed", "data.root='unclosed cannot be read"),
         (
             "optimizer.lr=${nothing.here}",
@@ -88,7 +88,7 @@ def test_a_name_that_is_not_there(override: str, message: str, meant: str | None
 )
 def test_a_value_that_cannot_be_had(override: str, message: str) -> None:
     (error,) = find_errors([override])
-    assert error.told.startswith(message)
+    assert error.message.startswith(message)
 
 
 def test_what_is_right_has_no_errors() -> None:
@@ -96,7 +96,7 @@ def test_what_is_right_has_no_errors() -> None:
     assert find_errors(right) == []
 
 
-def test_options_of_a_grid_are_looked_at_one_by_one() -> None:
+def test_options_of_a_multirun_are_checked_one_by_one() -> None:
     errors = find_errors(["data=synthetic_images,cifar11", "data.num_train=8", "seeed=1,2"])
     assert [error.meant for error in errors] == ["data=synthetic_images,cifar10", "seed=1,2"]
 
@@ -106,7 +106,7 @@ def test_a_key_is_looked_for_in_the_group_that_was_meant() -> None:
     assert [error.override for error in errors] == ["modl=resnet18"]
 
 
-def test_options_of_hydra_are_no_overrides() -> None:
+def test_options_of_hydra_are_not_overrides() -> None:
     assert overrides_in(["-m", "--cfg", "job", "seed=3", "--multirun"]) == ["seed=3"]
 
 
@@ -116,26 +116,28 @@ def test_the_command_is_quoted_and_that_of_the_verb(monkeypatch: pytest.MonkeyPa
     assert command_of(["seed=3"], ["sede=3"]) == "python -m arclight benchmark seed=3"
 
 
-def test_keys_that_files_set_are_looked_at_too(conf: Path) -> None:
+def test_keys_that_files_set_are_checked_too(conf: Path) -> None:
     (conf / "local" / "default.yaml").write_text("# @package _global_\ndata:\n  rot: /x\noptimizer: {lrr: 3}\n")
-    assert told([]) == (
-        "2 mistakes:\n"
+    assert message_of([]) == (
+        "2 errors:\n"
         "  data.rot: Cifar10 takes no 'rot'. Did you mean 'root'? (set in conf/local/default.yaml)\n"
         "  optimizer.lrr: Adam takes no 'lrr'. Did you mean 'lr'? (set in conf/local/default.yaml)"
     )
 
 
-def test_a_file_of_this_machine_wants_its_first_line(conf: Path) -> None:
+def test_a_file_of_this_machine_needs_its_first_line(conf: Path) -> None:
     (conf / "local" / "default.yaml").write_text("data:\n  root: /x\n")
-    assert told([]).startswith("conf/local/default.yaml: its keys do not reach the config; its first line must be '# @package")
+    assert message_of([]).startswith(
+        "conf/local/default.yaml: its keys do not reach the config; its first line must be '# @package"
+    )
 
 
-def test_a_file_that_is_no_yaml_is_named(conf: Path) -> None:
+def test_a_file_that_is_not_yaml_is_named(conf: Path) -> None:
     (conf / "local" / "default.yaml").write_text("data: [1\n")
-    assert "conf/local/default.yaml" in told(["optimizer.lrr=1"])
+    assert "conf/local/default.yaml" in message_of(["optimizer.lrr=1"])
 
 
-def test_typos_are_told_without_torch() -> None:
+def test_typos_are_reported_without_torch() -> None:
     code = (
         "import sys\nfrom arclight.config.compose import compose\nfrom arclight.errors import InputError\n"
         "for overrides in (['optimizer.lrr=1'], ['data.split_seed=1'], ['+trainer.profilr=x']):\n"

@@ -10,6 +10,7 @@ import pytest
 
 from arclight.config import locations
 from arclight.config.provenance import Provenance, explain_unknown
+from arclight.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -46,35 +47,39 @@ def test_this_machines_own_settings_win_over_other_files(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("message", "placed"),
+    ("message", "key", "placed"),
     [
-        ("optimizer.lr='a' must be a number", "optimizer.lr='a' must be a number (set by optimizer.lr=a)"),
-        ("seed=-1 is wrong\nmore", "seed=-1 is wrong (set in conf/train.yaml)\nmore"),
-        ("no key here", "no key here"),
-        ("optimizer.lr=a: no", "optimizer.lr=a: no"),
+        ("optimizer.lr='a' must be a number", "optimizer.lr", "optimizer.lr='a' must be a number (set by optimizer.lr=a)"),
+        ("seed=-1 is wrong\nmore", "seed", "seed=-1 is wrong (set in conf/train.yaml)\nmore"),
+        ("no key here", None, "no key here"),
+        ("optimizer.lr=a: no", "optimizer.lr", "optimizer.lr=a: no"),
     ],
 )
-def test_a_message_tells_where_its_key_was_set(message: str, placed: str) -> None:
-    assert Provenance(["optimizer.lr=a"]).placed(message) == placed
+def test_a_message_says_where_its_key_is_set(message: str, key: str | None, placed: str) -> None:
+    assert str(Provenance(["optimizer.lr=a"]).with_place(InputError(message, key=key))) == placed
 
 
 def test_the_command_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py"])
     provenance = Provenance(["trainer.precision=bf17", "+data.splitseed=1", "+data.batchsize=2"])
-    messages = [
-        "trainer.precision=bf17 is no precision. Did you mean 'bf16'?",
-        "data.splitseed: Cifar10 takes no 'splitseed'. Did you mean 'split_seed'?",
+    errors = [
+        InputError("precision", key="trainer.precision", suggestions=["trainer.precision=bf16"]),
+        InputError("splitseed", key="data.splitseed", suggestions=["data.split_seed"]),
     ]
-    assert provenance.told(messages).splitlines()[-1].startswith("  data.splitseed")  # the third would still not compose
-    messages.append("data.batchsize: Cifar10 takes no 'batchsize'. Did you mean 'batch_size'?")
-    meant = "this would do: python train.py trainer.precision=bf16 +data.split_seed=1 data.batch_size=2"
-    assert provenance.told(messages[:1]).count("\n") == 0
-    assert provenance.meant(messages[0]) == ("trainer.precision=bf17", "trainer.precision=bf16")
-    assert meant.split() == ["this", "would", "do:", "python", "train.py", *meant.split()[5:]]
+    wrong = Provenance([*provenance.overrides[:2], "+data.zebra=2"])
+    assert "Try: " not in str(wrong.join(errors))  # the third override would still not compose
+    assert [provenance.correction(error) for error in errors] == [
+        ("trainer.precision=bf17", "trainer.precision=bf16"),
+        ("+data.splitseed=1", "+data.split_seed=1"),
+    ]
+    errors.append(InputError("batchsize", key="data.batchsize", suggestions=["data.batch_size"]))
+    command = "python train.py trainer.precision=bf16 +data.split_seed=1 data.batch_size=2"
+    assert str(provenance.join(errors)).splitlines()[-1] == f"Try: {command}"
+    assert provenance.join(errors).errors[0].key == "trainer.precision"
 
 
-def test_keys_that_nothing_takes_are_told_unless_a_recipe_meets_another_option() -> None:
+def test_keys_that_nothing_takes_are_reported_unless_a_recipe_meets_another_option() -> None:
     settings = {"model": {"_target_": "project.models.cnn.Cnn", "checkpoint": None}}
-    assert explain_unknown(settings, ["experiment=demo_tagger", "model=cnn"]) == ""
-    assert explain_unknown(settings, ["+model.checkpoint=x"]).startswith("model.checkpoint: Cnn takes no 'checkpoint'.")
-    assert explain_unknown({"model": {}}, []) == ""
+    assert explain_unknown(settings, ["experiment=demo_tagger", "model=cnn"]) is None
+    assert str(explain_unknown(settings, ["+model.checkpoint=x"])).startswith("model.checkpoint: Cnn takes no 'checkpoint'.")
+    assert explain_unknown({"model": {}}, []) is None

@@ -173,7 +173,7 @@ def test_an_old_checkpoint_is_restored(old_run: Path) -> None:
 
 
 def test_an_old_run_is_not_resumed(old_run: Path) -> None:
-    with pytest.raises(InputError, match=r"was written by arclight 0\.1, whose runs .* cannot resume; finish the run with"):
+    with pytest.raises(InputError, match=r"was written by arclight 0\.1, whose runs .* cannot resume; finish it with"):
         find_intact(old_run)
 
 

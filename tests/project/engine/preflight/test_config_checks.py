@@ -11,7 +11,8 @@ import torch
 from arclight.config.compose import compose
 from arclight.config.locations import CONF
 from arclight.hardware import Gpu, HardwareInfo
-from arclight.preflight.config_checks import check_config, scores_of
+from arclight.interfaces import PreflightContext
+from arclight.preflight.config_checks import check_config, info_type_of, metrics_of
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
 CPU = HardwareInfo(num_cores=2, memory_bytes=2**34)
@@ -24,7 +25,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def found(*overrides: str, hardware_info: HardwareInfo = CPU) -> list[str]:
-    return check_config(compose(list(overrides)).settings, hardware_info)
+    return [str(error) for error in check_config(compose(list(overrides)).settings, hardware_info)]
 
 
 @pytest.mark.parametrize("recipe", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
@@ -40,19 +41,25 @@ def test_every_option_is_right(group: str) -> None:
 
 
 def test_scores_have_the_names_that_the_task_logs() -> None:
-    assert scores_of(compose(TINY_IMAGES).settings) == ["val/loss", "val/accuracy"]
-    assert {"val/f1", "val/f1_strict", "val/accuracy"} <= set(scores_of(compose(TINY_TEXT).settings))
+    names = []
+    for overrides in (TINY_IMAGES, TINY_TEXT):
+        settings = compose(overrides).settings
+        info_type = info_type_of(settings, "module")
+        assert info_type is not None
+        names.append(metrics_of(PreflightContext(config=settings, data_info=info_type.stand_in())))
+    assert names[0] == ["val/loss", "val/accuracy"]
+    assert {"val/f1", "val/f1_strict", "val/accuracy"} <= set(names[1])
 
 
-def test_wishes_that_the_machine_lacks_are_all_told() -> None:
-    told = found(*TINY_IMAGES, "precision=fp16", "hardware.threads=0", "hardware.workers=x")
-    assert [message.partition("=")[0] for message in told] == ["trainer.precision", "hardware.threads", "hardware.workers"]
+def test_settings_that_the_machine_does_not_have_are_all_reported() -> None:
+    messages = found(*TINY_IMAGES, "precision=fp16", "hardware.threads=0", "hardware.workers=x")
+    assert [message.partition("=")[0] for message in messages] == ["trainer.precision", "hardware.threads", "hardware.workers"]
 
 
 def test_a_fused_update_does_not_clip_under_a_scaler() -> None:
     overrides = [*TINY_IMAGES, "precision=fp16", "+optimizer.fused=true", "trainer.gradient_clip_val=1"]
-    (told,) = found(*overrides, hardware_info=GPUS)
-    assert told.startswith("optimizer.fused=true does not go with trainer.gradient_clip_val=1")
+    (message,) = found(*overrides, hardware_info=GPUS)
+    assert message.startswith("optimizer.fused=true excludes trainer.gradient_clip_val=1")
     assert found(*overrides[:-1], hardware_info=GPUS) == []
 
 
@@ -61,7 +68,7 @@ def test_a_net_without_layers_has_no_decay_by_layers() -> None:
     settings["module"]["layer_decay"] = 0.9
     assert check_config(settings, CPU) == []
     settings["model"]["_target_"] = "torch.nn.Linear"
-    assert any("needs a net with numbered layers; Linear has none" in told for told in check_config(settings, CPU))
+    assert any("net with numbered layers; Linear has none" in str(error) for error in check_config(settings, CPU))
 
 
 def test_a_net_is_looked_at_without_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,3 +82,29 @@ def test_a_net_is_looked_at_without_its_numbers(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.nn.Conv2d, "__init__", watch)
     assert found(*TINY_IMAGES) == []
     assert devices == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([*TINY_TEXT, "model.checkpoint=./nowhere"], r"model.checkpoint=./nowhere: no such directory"),
+        ([*TINY_TEXT, "model.checkpoint=pictures"], "model.checkpoint=pictures: config.json and model.safetensors missing"),
+        ([*TINY_TEXT, "data.tokenizer=pictures"], "data.tokenizer=pictures: tokenizer.json missing"),
+    ],
+)
+def test_a_directory_of_an_encoder_or_a_tokenizer(overrides: list[str], message: str) -> None:
+    Path("pictures").mkdir()
+    assert any(message in each for each in found(*overrides))
+
+
+def test_a_name_on_the_hub_is_not_a_directory(bert_folder: Path) -> None:
+    assert found("experiment=conll2003_bert") == []
+    assert found(*TINY_TEXT, f"model.checkpoint={bert_folder}") == []
+
+
+def test_what_a_class_checks_itself_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def preflight(cls: type, settings: dict[str, object], context: PreflightContext) -> list[str]:
+        return [f"widths {settings['widths']} on {context.decisions['accelerator'].value}"]
+
+    monkeypatch.setattr("project.models.cnn.Cnn.preflight", classmethod(preflight), raising=False)
+    assert found(*TINY_IMAGES) == [f"widths {compose(TINY_IMAGES).settings['model']['widths']} on cpu"]
