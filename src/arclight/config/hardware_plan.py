@@ -7,6 +7,7 @@ from typing import Any
 
 from arclight import hardware
 from arclight.config.instantiate import find_target
+from arclight.errors import InputError
 
 
 def plan_hardware(
@@ -18,8 +19,10 @@ def plan_hardware(
     accumulation_steps: int = 1,
 ) -> dict[str, hardware.Decision]:
     """Returns `hardware.plan` for a config. `num_parameters` is known once the net is built, the rest once the data is."""
-    target = find_target(settings["data"].get("_target_", ""), "data")
-    has_fixed_shapes = getattr(target, "has_fixed_shapes", None)
+    try:
+        has_fixed_shapes = getattr(find_target(settings["data"].get("_target_", ""), "data"), "has_fixed_shapes", None)
+    except InputError:  # reported when the data is checked or built
+        has_fixed_shapes = None
     return hardware.plan(
         hardware_info,
         hardware.requested_settings(settings),

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import inspect
 import itertools
+import pkgutil
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import hydra.utils
-from hydra.errors import HydraException
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
 from arclight.config import trust
 from arclight.config.known_names import HYDRAS_OWN, targets, unknown_argument
-from arclight.errors import InputError, closest
+from arclight.errors import InputError, closest, first_line
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 NOT_ARGUMENTS = ("_target_", "_partial_")
@@ -107,9 +108,16 @@ def find_target(target: str, path: str, *, is_trusted: bool = True, arguments: M
     if not is_trusted:
         trust.check_name(target, path, arguments or {})  # before anything is imported
     try:
-        found = hydra.utils.get_object(target)
-    except (HydraException, ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{path}: _target_ '{target}' names nothing that can be imported: {error}", key=path) from error
+        found = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        reason: Exception = error
+        with contextlib.suppress(ValueError):
+            try:
+                importlib.import_module(target.rpartition(".")[0])
+            except ImportError as cause:  # of something that the module imports itself
+                reason = cause
+        message = f"{path}: _target_ '{target}' names nothing that can be imported: {first_line(reason)}"
+        raise InputError(message, key=path) from error
     if not is_trusted:
         trust.check_definition(found, target, path)
     elif not callable(found):

@@ -131,7 +131,7 @@ TOGETHER = [
     ([*IMAGES, "precision=fp16"], ["trainer.precision=16-mixed", "CPUs do not train in fp16", "chosen by precision=fp16"]),
     ([*IMAGES, "precision=tf32", "hardware.threads=0"], ["2 errors", "hardware.matmul_precision=high", "hardware.threads=0"]),
     ([*IMAGES, "trainer=gpu"], ["trainer.accelerator=gpu", "no GPU", "trainer=cpu"]),
-    ([*IMAGES, "trainer.sync_batchnorm=true"], ["trainer.sync_batchnorm=true", "GPUs of CUDA"]),
+    ([*IMAGES, "trainer.sync_batchnorm=true"], ["trainer.sync_batchnorm=true", "NVIDIA GPUs"]),
     ([*IMAGES, "strategy=ddp_cpu", "trainer.devices=3"], ["data.batch_size=16", "3 processes", "15 or 18"]),
     (
         [*IMAGES, "trainer.accumulate_grad_batches=3"],
