@@ -7,11 +7,12 @@ import hydra
 from omegaconf import DictConfig
 
 from arclight.config.compose import from_hydra, report_errors
+from arclight.config.locations import VERSION_BASE
 from arclight.config.renamed import rename_arguments
 from arclight.launch import multirun
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@hydra.main(config_path="conf", config_name="train", **VERSION_BASE)
 def train(config: DictConfig) -> float:
     """Returns the best value of the monitored metric, for sweepers; nan for a failed run of a multirun."""
     with report_errors(), multirun.continue_on_error():

@@ -89,7 +89,7 @@ def compose_with_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
     """
     if not (locations.CONF / "train.yaml").is_file():
         raise InputError("no conf/train.yaml here or above: start in your project, or set ARCLIGHT_CONF to its conf/")
-    with without_hydra(), initialize_config_dir(str(locations.CONF), version_base="1.3"):
+    with without_hydra(), initialize_config_dir(str(locations.CONF), **locations.VERSION_BASE):
         config = hydra_compose("train", list(overrides), return_hydra_config=True)
     held = HydraConfig.instance()
     before = held.cfg

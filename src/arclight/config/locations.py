@@ -1,65 +1,78 @@
-"""Where a project's conf/ is, and where its runs live."""
+"""Where a project's conf/ and its packages are, and where its runs are written."""
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import itertools
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import hydra
 from omegaconf import OmegaConf
 
 from arclight.distributed.environment import detect_launch
 from arclight.errors import InputError
 
-OUTPUTS = Path("outputs")  # where runs live
+CONF_VARIABLE = "ARCLIGHT_CONF"
+OUTPUTS = Path("outputs")  # of runs
+VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}  # 1.4 deprecates it
 
 
 def find_conf() -> Path:
     """Returns the conf/ directory of the project: of the program that was started, else of the working directory.
 
-    Looked for, in this order: the directory that ARCLIGHT_CONF names (a launcher passes it to its processes), conf/ beside the
-    program (`train.py`), conf/ in the working directory or above it, conf/ of the checkout that this package lies in.
+    In this order: the directory that ARCLIGHT_CONF names (a launcher passes it to its processes), conf/ beside the program
+    (`train.py`), conf/ in the working directory or above it, conf/ of the checkout that this package is in.
     """
-    if named := os.environ.get("ARCLIGHT_CONF"):
-        return Path(named)
+    if named := os.environ.get(CONF_VARIABLE):
+        return Path(named).absolute()
     program = getattr(sys.modules.get("__main__"), "__file__", None)
     starts = [] if program is None else [Path(program).resolve().parent]
-    cwd = Path.cwd()
-    starts += [cwd, *cwd.parents, Path(__file__).resolve().parents[3]]
+    starts += [Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[3]]
     return next((start / "conf" for start in starts if (start / "conf" / "train.yaml").is_file()), starts[-1] / "conf")
 
 
+def make_packages_importable(conf: Path) -> None:
+    """Adds src/ beside conf/ to the import path where its packages are not installed, as those of a project are not."""
+    packages = [file.parent for file in (conf.parent / "src").glob("*/__init__.py")]
+    if any(importlib.util.find_spec(package.name) is None for package in packages):
+        sys.path.append(str(conf.parent / "src"))
+
+
 CONF = find_conf()
+make_packages_importable(CONF)
 
 
 @functools.lru_cache
-def unique_dir(wanted: str) -> str:
-    """`wanted`, or the first of `wanted_2`, `wanted_3`, ... that is not there yet; within one process always the same.
+def unique_dir(path: str) -> str:
+    """Returns `path`, or the first of `path_2`, `path_3`, ... that does not exist; within one process always the same.
 
-    Of processes that something else started together (torchrun, srun), the first chooses; the others get a place to forget.
+    Of processes that something else started together (torchrun, srun), the first chooses; the others get a temporary directory.
     """
     launch = detect_launch(os.environ)
     if launch.rank or launch.node_rank:
         return tempfile.mkdtemp(prefix="arclight-")
-    return str(next(path for path in alternatives(Path(wanted)) if not path.exists()))
+    return str(next(other for other in alternatives(Path(path)) if not other.exists()))
 
 
-def alternatives(wanted: Path) -> Iterator[Path]:
-    """`wanted`, `wanted_2`, `wanted_3`, ... without end."""
-    yield wanted
+def alternatives(path: Path) -> Iterator[Path]:
+    """Yields `path`, `path_2`, `path_3`, ... without end."""
+    yield path
     for number in itertools.count(2):
-        yield wanted.with_name(f"{wanted.name}_{number}")
+        yield path.with_name(f"{path.name}_{number}")
 
 
-OmegaConf.register_new_resolver("unique_dir", unique_dir, use_cache=True)  # with the config, a job elsewhere gets the value
+# with the cache, a job elsewhere gets the value of this process
+getattr(OmegaConf, "register_new_resolver" if VERSION_BASE else "register_resolver")("unique_dir", unique_dir, use_cache=True)
 
 
 def find_run(run: str, outputs: Path = OUTPUTS) -> Path:
-    """The run folder that RUN stands for: a folder, that of a checkpoint, or the newest one for `latest`.
+    """Returns the run directory for RUN: a directory, that of a checkpoint, or the newest one for `latest`.
 
     Raises:
         InputError: when there is none.
@@ -72,7 +85,5 @@ def find_run(run: str, outputs: Path = OUTPUTS) -> Path:
     path = Path(run)
     folder = path.parent.parent if path.suffix == ".ckpt" else path
     if not (folder / "config.yaml").is_file():
-        raise InputError(
-            f"{run} is no run folder: it holds no config.yaml; outputs/ is where runs live, `latest` is the newest"
-        )
+        raise InputError(f"{run} is not a run directory (no config.yaml); see {outputs}/, or use `latest`, the newest one")
     return folder

@@ -75,7 +75,7 @@ class Provenance:
     @functools.cached_property
     def _files(self) -> list[tuple[str, str, Any]]:
         """The files under conf/ in the order in which they compose, each with its package and content."""
-        with compose.without_hydra(), initialize_config_dir(str(locations.CONF), version_base="1.3"):
+        with compose.without_hydra(), initialize_config_dir(str(locations.CONF), **locations.VERSION_BASE):
             loader = GlobalHydra.instance().config_loader()
             try:
                 defaults = loader.compute_defaults_list("train", list(self.overrides), RunMode.RUN).defaults

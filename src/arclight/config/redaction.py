@@ -1,7 +1,7 @@
-"""Keys, tokens and passwords are left out of whatever a run writes: files, log, pages, trackers, checkpoints.
+"""Leaves keys, tokens and passwords out of whatever a run writes: files, log, pages, loggers, checkpoints.
 
-Found are values under names that secrets have, what well-known services begin theirs with, who stands before the @ of an
-address, and, wherever it turns up, the value of an environment variable with such a name.
+Secrets are values under names such as `password`, text with the prefixes that well-known services use, user and password in an
+address, and the values of environment variables with such names, wherever they occur.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 ErrorInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 LEFT_OUT = "(left out)"
-SHORTEST = 6  # characters of an environment variable that is looked for in texts; shorter ones would hide common words
-FOLDERS = ("PWD", "OLDPWD")  # variables with the name of a secret that hold none
+SHORTEST = 6  # characters of an environment variable that is searched for; shorter ones would hide common words
+DIRECTORIES = ("PWD", "OLDPWD")  # variables with the name of a secret that hold none
 SECRET_NAME = r"(?:pass(?:word|wd|phrase)|secret|credential|(?:api|access|private)[-_]?key|authorization)[\w-]*"  # noqa: S105  # a pattern, no password
 TOKEN_NAME = r"(?:token|auth|pwd)s?"  # noqa: S105  # a number under such a name is a count, not a secret
 MARKER = re.compile(r"(?:cls|sep|pad|mask|unk|bos|eos)_token$", re.IGNORECASE)  # a tokenizer's
@@ -29,7 +29,7 @@ IS = r"['\"]?\s*[=:]\s*"
 QUOTED = r"\"[^\"]*\"|'[^']*'"
 ANYWHERE = (
     rf"{SECRET_NAME}{IS}(?:(?:bearer|basic|token)\s+)?(?:{QUOTED}|\S+)"
-    r"|\b(?:hf_|gh[a-z]_|github_pat_|glpat-|sk-|xox[a-z]-|AKIA|AIza|wandb_v1_|eyJ)[\w.-]{12,}"  # as services begin theirs
+    r"|\b(?:hf_|gh[a-z]_|github_pat_|glpat-|sk-|xox[a-z]-|AKIA|AIza|wandb_v1_|eyJ)[\w.-]{12,}"  # prefixes of services
     r"|[?&](?:sig|signature|x-amz-signature)=[^&\s]+"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
     rf"|{IN_ADDRESS}"
@@ -44,7 +44,7 @@ SECRET_CODE = re.compile(
 
 
 def without_secrets(value: Any) -> Any:
-    """The same nested value without the entries that are named like keys, tokens or passwords, and with none in its texts."""
+    """Returns a nested value without entries that are named like keys, tokens or passwords, and without secrets in its text."""
     if isinstance(value, Mapping):
         return {key: without_secrets(inner) for key, inner in value.items() if not is_secret(str(key), inner)}
     if isinstance(value, list | tuple):
@@ -53,7 +53,7 @@ def without_secrets(value: Any) -> Any:
 
 
 def is_secret(key: str, value: Any) -> bool:
-    """Whether an entry is one by its name; metrics, whose names hold slashes, are none, nor is what marks a text's ends."""
+    """Returns whether an entry is a secret by its name; metrics (with a slash) and a tokenizer's special tokens are not."""
     if "/" in key or MARKER.search(key):
         return False
     names = SECRET_NAME if isinstance(value, int | float | None) else f"{SECRET_NAME}|{TOKEN_NAME}"
@@ -61,14 +61,14 @@ def is_secret(key: str, value: Any) -> bool:
 
 
 def hide(text: str, *, is_code: bool = False) -> str:
-    """The text without secrets; of source code, such as a diff or a traceback, only what is written out in it."""
+    """Returns text without secrets; of source code, such as a diff or a traceback, only literal values are secrets."""
     for secret in known_secrets(frozenset(os.environ.items())):
         text = text.replace(secret, LEFT_OUT)
     return (SECRET_CODE if is_code else SECRET_TEXT).sub(LEFT_OUT, text)
 
 
 def hide_in_override(override: str) -> str:
-    """The override as it is, or as `key=(left out)` where its value holds a secret."""
+    """Returns an override, as `key=(left out)` where its value holds a secret."""
     key, equals, _ = override.partition("=")
     hidden = hide(override)
     return f"{hide(key)}={LEFT_OUT}" if equals and hidden != override else hidden
@@ -76,8 +76,8 @@ def hide_in_override(override: str) -> str:
 
 @functools.lru_cache(maxsize=4)
 def known_secrets(environment: frozenset[tuple[str, str]]) -> list[str]:
-    """Values of variables that are named like secrets, and the passwords in addresses of all others; longest first."""
-    found = {value.strip() for name, value in environment if is_secret(name, value) and name not in FOLDERS}
+    """Returns the values of variables named like secrets, and the passwords in addresses of all others; longest first."""
+    found = {value.strip() for name, value in environment if is_secret(name, value) and name not in DIRECTORIES}
     for _, value in environment:
         if "://" in value and "@" in value:
             found |= {part.rpartition(":")[2] for part in re.findall(IN_ADDRESS, value)}
@@ -86,7 +86,7 @@ def known_secrets(environment: frozenset[tuple[str, str]]) -> list[str]:
 
 @contextmanager
 def hidden_arguments() -> Iterator[None]:
-    """Inside, who looks at this process's command line, as W&B does, sees one without secrets."""
+    """Context manager that hides secrets in sys.argv, which W&B reads."""
     given = sys.argv
     sys.argv = [hide_in_override(argument) for argument in given]
     try:
@@ -96,7 +96,7 @@ def hidden_arguments() -> Iterator[None]:
 
 
 class WithoutSecrets(logging.Formatter):
-    """Lines of a log, without secrets in what is said or in the traceback below it."""
+    """Formats log lines without secrets in message or traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's names
         return hide(super().formatMessage(record))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from arclight import hardware
+from arclight.config import locations
 from arclight.config.compose import RunConfig, in_multirun
 from arclight.distributed import rendezvous
 from arclight.distributed.environment import Launch
@@ -190,6 +191,7 @@ def environment_for(run_config: RunConfig, *, num_threads: int) -> Iterator[None
     """Context manager that passes the config and this process's import path to the processes started inside."""
     given = {
         RUN_CONFIG: run_config.to_json(),
+        locations.CONF_VARIABLE: str(locations.CONF),
         "PYTHONPATH": os.pathsep.join([sys.path[0] or str(Path.cwd()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(num_threads)),
     }

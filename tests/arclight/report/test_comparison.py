@@ -97,7 +97,7 @@ def test_patterns_and_single_folders(grid: Path, monkeypatch: pytest.MonkeyPatch
     [
         (["0-a"], "0-a: 1 run to compare; pass two or more, or a multirun directory"),
         (["x*"], r"x\*: no run directory matches; see outputs/"),
-        (["nowhere"], "nowhere is no run folder"),
+        (["nowhere"], "nowhere is not a run directory"),
     ],
 )
 def test_what_is_not_there_is_told(grid: Path, wanted: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:

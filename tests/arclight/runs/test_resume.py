@@ -114,7 +114,7 @@ def test_latest_and_a_checkpoint_name_their_run() -> None:
 
 @pytest.mark.parametrize("name", ["nowhere", "outputs"])
 def test_a_directory_without_a_run_is_an_error(name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} is no run folder: it holds no config.yaml"):
+    with pytest.raises(InputError, match=f"{name} is not a run directory"):
         resume.resolve_run_dir(run_config("now", resume=name), Launch())
     with pytest.raises(InputError, match="latest: .* holds no run; start one"):
         resume.resolve_run_dir(run_config("now", resume="latest"), Launch())

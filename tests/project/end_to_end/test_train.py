@@ -43,7 +43,7 @@ def type_in(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
             marks=pytest.mark.processes,
         ),
         (["-m", "arclight", "evaluate", "latest", "root=x"], "'root=x' must have the form data.KEY=VALUE"),
-        (["-m", "arclight", "report", "nowhere"], "error: nowhere is no run folder"),
+        (["-m", "arclight", "report", "nowhere"], "error: nowhere is not a run directory"),
     ],
 )
 def test_an_input_error_is_one_message(arguments: list[str], message: str, tmp_path: Path) -> None:

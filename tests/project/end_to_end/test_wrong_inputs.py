@@ -264,7 +264,7 @@ class Runs:
 
 GOES_ON = ["resume=run", "resume_with_changes=true", "trainer.max_epochs=2"]
 RUNS = [
-    (["resume=nowhere"], nothing, ["nowhere is no run folder", "outputs/ is where runs live"]),
+    (["resume=nowhere"], nothing, ["nowhere is not a run directory", "see outputs/"]),
     (["resume=latest"], nothing, ["latest", "holds no run", "python train.py"]),
     (["resume=run"], nothing, ["resume=run", "that run is finished", "trainer.max_epochs=... resume_with_changes=true"]),
     (["resume=run", "seed=7"], nothing, ["resume=run", "seed: 0 -> 7", "resume_with_changes=true"]),
@@ -288,7 +288,7 @@ VERBS = [
     (["evaluate", "run"], hostile, ["best.ckpt cannot be read as a checkpoint"]),
     (["evaluate", "run", "data.num_tset=8"], nothing, ["data.num_tset", "Did you mean 'num_test'?"]),
     (["evaluate", "run", "seed=3"], nothing, ["seed=3", "data.KEY=VALUE"]),
-    (["report", "nowhere"], nothing, ["nowhere is no run folder", "`latest` is the newest"]),
+    (["report", "nowhere"], nothing, ["nowhere is not a run directory", "`latest`, the newest one"]),
 ]
 
 

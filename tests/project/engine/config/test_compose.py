@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def test_a_mistake_names_the_way_out(overrides: list[str], told: str) -> None:
 
 
 def test_hydra_is_as_it_was_where_it_was_set_up_before() -> None:
-    with initialize_config_dir(str(locations.CONF), version_base="1.3"):
+    with initialize_config_dir(str(locations.CONF), **locations.VERSION_BASE):
         before = GlobalHydra.instance().hydra
         assert compose(["seed=3"]).settings["seed"] == 3
         assert GlobalHydra.instance().hydra is before
@@ -194,3 +195,19 @@ def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     with pytest.raises(ZeroDivisionError), report_errors():
         1 / 0  # noqa: B018
+
+
+def test_a_project_beside_an_installed_engine_is_importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "src" / "birds_of_prey").mkdir(parents=True)
+    (tmp_path / "src" / "birds_of_prey" / "__init__.py").touch()
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    locations.make_packages_importable(tmp_path / "conf")
+    assert sys.path[-1] == str(tmp_path / "src")
+    length = len(sys.path)
+    locations.make_packages_importable(tmp_path / "conf")
+    assert len(sys.path) == length
+
+
+def test_started_processes_find_the_same_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(locations.CONF_VARIABLE, str(tmp_path))
+    assert locations.find_conf() == tmp_path

@@ -35,6 +35,6 @@ def test_a_setting_that_must_be_given_is_no_obstacle() -> None:
 
 
 def test_inside_of_hydra_main() -> None:
-    with initialize_config_dir(str(locations.CONF), version_base="1.3"):
+    with initialize_config_dir(str(locations.CONF), **locations.VERSION_BASE):
         assert GlobalHydra.instance().is_initialized()
         assert default_settings("synthetic_images", "cnn")["data"]

@@ -58,7 +58,7 @@ def test_a_metric_that_was_not_logged_is_an_error(made: Any) -> None:
 
 
 def test_missing_files_are_errors_when_they_are_needed(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no run folder"):
+    with pytest.raises(InputError, match="is not a run directory"):
         arclight.load_run(tmp_path / "nowhere")
     (tmp_path / "config.yaml").write_text("a: [1")
     run = arclight.load_run(tmp_path)
