@@ -213,7 +213,7 @@ def _callback_errors(path: str, settings: Any, context: PreflightContext) -> lis
 def _logger_errors(path: str, settings: Any) -> list[InputError]:
     if not isinstance(settings, Mapping):
         return [InputError(f"{path}={settings!r} must hold a _target_ and its arguments; logger=none logs nothing", key=path)]
-    return find_errors(settings, path, dict.fromkeys(("folder", "name", "after_step")))
+    return find_errors(settings, path, dict.fromkeys(("run_dir", "name", "after_step")))
 
 
 def _hardware_errors(
