@@ -1,1 +1,1 @@
-"""LightningModules to inherit from, and layers that nets of any task use."""
+"""LightningModules to inherit from, and layers for nets of any kind."""

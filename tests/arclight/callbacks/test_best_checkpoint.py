@@ -13,7 +13,6 @@ from lightning.pytorch.callbacks import EarlyStopping
 from arclight.callbacks.best_checkpoint import EpochScores, best_checkpoint, build_callbacks
 from arclight.checkpoint.last_checkpoint import LastCheckpoint
 from arclight.errors import InputError
-from arclight.images.info import ImageBatch
 from arclight.interfaces import Monitor
 
 ACCURACY = Monitor("val/accuracy", "max")
@@ -28,10 +27,10 @@ class Scripted(LightningModule):
         self.accuracies = accuracies
         self.weight = torch.nn.Parameter(torch.zeros(()))
 
-    def training_step(self, batch: ImageBatch) -> torch.Tensor:
+    def training_step(self, batch: torch.Tensor) -> torch.Tensor:
         return self.weight * 1.0
 
-    def validation_step(self, batch: ImageBatch) -> None:
+    def validation_step(self, batch: torch.Tensor) -> None:
         self.log("val/accuracy", self.accuracies[self.current_epoch])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -39,14 +38,14 @@ class Scripted(LightningModule):
 
 
 class Ones:
-    """Two batches of three images."""
+    """Two batches of three samples."""
 
     def __len__(self) -> int:
         return 2
 
     def __iter__(self) -> Any:
         for _ in range(2):
-            yield ImageBatch(torch.zeros(3, 1), torch.zeros(3), torch.arange(3))
+            yield torch.zeros(3, 1)
 
 
 def fit(tmp_path: Path, accuracies: list[float], *callbacks: Any, **settings: Any) -> Trainer:

@@ -1,4 +1,4 @@
-"""Dropout drops its share, makes up for it exactly, and is the same again for the same seed."""
+"""Dropout drops its fraction, scales the rest exactly, and repeats with the seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHAPE = (500, 801)  # not a multiple of four numbers
 
 @pytest.mark.parametrize("share", [1e-3, 0.1, 0.5, 0.9])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_share_is_dropped_and_made_up_for(share: float, dtype: torch.dtype) -> None:
+def test_a_fraction_is_dropped_and_the_rest_is_scaled(share: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     dropped = Dropout(share)(torch.ones(SHAPE, dtype=dtype))
     assert dropped.shape == SHAPE
@@ -33,7 +33,7 @@ def test_neighbours_are_dropped_independently() -> None:
         assert both == pytest.approx(0.25, abs=0.003)
 
 
-def test_gradients_flow_where_numbers_do() -> None:
+def test_dropped_values_have_no_gradient() -> None:
     torch.manual_seed(0)
     values = torch.rand(SHAPE, requires_grad=True)
     out = Dropout(0.25)(values)
@@ -42,7 +42,7 @@ def test_gradients_flow_where_numbers_do() -> None:
     assert torch.equal(values.grad * values, out)
 
 
-def test_a_seed_is_a_seed() -> None:
+def test_a_seed_gives_the_same_mask_again() -> None:
     values, dropout = torch.ones(SHAPE), Dropout(0.3)
     drawn = []
     for seed in (1, 1, 2):
@@ -53,7 +53,7 @@ def test_a_seed_is_a_seed() -> None:
 
 
 @pytest.mark.parametrize("dropout", [Dropout(0.0), Dropout(1e-6), Dropout(0.5).eval()])
-def test_nothing_is_dropped_where_nothing_should_be(dropout: Dropout) -> None:
+def test_nothing_is_dropped_in_evaluation_or_with_p_0(dropout: Dropout) -> None:
     values = torch.rand(100)
     torch.testing.assert_close(dropout(values), values, rtol=1e-5, atol=0)
 
@@ -62,7 +62,7 @@ def test_all_can_be_dropped() -> None:
     assert not Dropout(1.0)(torch.ones(9)).any()
 
 
-def test_it_takes_the_place_of_torchs() -> None:
+def test_it_replaces_torchs() -> None:
     net = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.2), nn.Sequential(nn.Dropout(0.4), nn.Dropout1d(0.3)))
     names = list(net.state_dict())
     replace_dropout(net)

@@ -1,4 +1,4 @@
-"""Muon: orthogonal updates, equal to one filter bank at a time, gone on with exactly, settings told when wrong."""
+"""Muon: orthogonalized updates, equal to those of one filter bank at a time, exact resume, settings out of range."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def backward(model: nn.Module, seed: int) -> None:
 
 
 def rounds_of_one(matrix: Tensor, ns_steps: int) -> Tensor:
-    """The polynomial on the singular values themselves, with no iteration of matrices."""
+    """Returns the polynomial applied to the singular values themselves, without iterating matrices."""
     u, values, v = torch.linalg.svd(matrix, full_matrices=False)
     values = values / values.norm()
     for _ in range(ns_steps):
@@ -89,7 +89,7 @@ def test_a_weight_decay_shrinks_filters() -> None:
     torch.testing.assert_close(model[0].weight, before * 0.95)
 
 
-def test_groups_keep_their_share_of_the_rates_and_filters_come_last() -> None:
+def test_groups_keep_the_ratio_of_their_rates_and_filters_come_last() -> None:
     model = net()
     optimizer = Muon(parameter_groups(model, lr=0.4, weight_decay=0.0), lr=0.2, sgd_lr=0.1, sgd_weight_decay=0.7)
     assert [(group["lr"], group["weight_decay"], group["orthogonal"]) for group in optimizer.param_groups] == [
@@ -100,7 +100,7 @@ def test_groups_keep_their_share_of_the_rates_and_filters_come_last() -> None:
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
 
 
-def test_gone_on_with_is_as_if_never_stopped() -> None:
+def test_resuming_is_exact() -> None:
     whole, stopped = net(), net()
     optimizers = [Muon(model.parameters(), lr=0.1) for model in (whole, stopped)]
     for model, optimizer in zip((whole, stopped), optimizers, strict=True):
@@ -141,7 +141,7 @@ def test_a_closure_is_called_with_gradients() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"lr": -1.0}, r"optimizer\.lr=-1\.0 must be a finite number of 0 or more"),
         ({"weight_decay": float("inf")}, r"optimizer\.weight_decay=inf must be a finite number"),
@@ -153,8 +153,8 @@ def test_a_closure_is_called_with_gradients() -> None:
         ({"weight_decay": 0.1}, r"optimizer\.weight_decay=0\.1 has no effect with optimizer\.normalize=true"),
     ],
 )
-def test_a_setting_out_of_range_is_told(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_a_setting_out_of_range_is_an_error(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         Muon(net().parameters(), **settings)
 
 

@@ -1,4 +1,4 @@
-"""The tagger gets the same losses, gradients and predictions however the sentences lie in their batch."""
+"""The tagger has the same losses, gradients and predictions however the sentences are packed into batches."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_parts_of_one_shape_give_the_gradients_of_the_whole(tagger: TokenTagger,
 
 
 @pytest.mark.parametrize("takes_them", [True, False])
-def test_a_net_need_not_know_of_boundaries(data: SyntheticText, subwords: Subwords, takes_them: bool) -> None:
+def test_a_net_need_not_take_boundaries(data: SyntheticText, subwords: Subwords, takes_them: bool) -> None:
     assert isinstance(data.data_info, TokenInfo)
     given: list[int] = []
 
@@ -129,7 +129,7 @@ def test_a_net_need_not_know_of_boundaries(data: SyntheticText, subwords: Subwor
         ("buckets", "bf16-mixed", None),
     ],
 )
-def test_the_attention_is_chosen_for_device_and_precision_and_told(
+def test_the_attention_is_chosen_for_device_and_precision_and_logged(
     tagger: TokenTagger,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -151,7 +151,7 @@ def test_the_attention_is_chosen_for_device_and_precision_and_told(
     assert ("attention in packed rows: because of a test" in caplog.text) is (dtype is not None)
 
 
-def test_packed_rows_are_scored_as_padded_ones(tagger: TokenTagger, subwords: Subwords) -> None:
+def test_packed_rows_have_the_metrics_of_padded_ones(tagger: TokenTagger, subwords: Subwords) -> None:
     tagger.eval()
     scores, predictions = [], []
     for batch in (subwords.batch(WHOLE), subwords.batch(WHOLE, tokens_per_row=64)):

@@ -114,8 +114,8 @@ def test_a_failing_trial_falls_back(monkeypatch: pytest.MonkeyPatch, caplog: pyt
         assert torch.equal(value, plain((IMAGES,), LABELS))
         value.backward()
     assert torch.equal(net.layers[0].running_mean, other.layers[0].running_mean)
-    told = "hardware.compile=reduce-overhead failed, and training continues without it: RuntimeError: no kernel for this"
-    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [told]
+    expected = "hardware.compile=reduce-overhead failed, and training continues without it: RuntimeError: no kernel for this"
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [expected]
     assert compiled.outcome == "not compiled: RuntimeError: no kernel for this"
     assert len(calls) == {"compile": 0, "forward": 1, "backward": 1, "replay": 3}[when]
 

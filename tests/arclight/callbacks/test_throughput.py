@@ -6,7 +6,7 @@ import logging
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -14,9 +14,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from arclight.callbacks.step_timing import PHASES
 from arclight.callbacks.throughput import NUM_FIRST, AfterCallbacks, Throughput, peak_of
-from arclight.images.info import ImageBatch
-from arclight.text.info import TokenBatch
-from tests.project.engine.modules.test_supervised import tokens
 
 
 class Slope(LightningModule):
@@ -57,7 +54,26 @@ class Slow(Callback):
             throughput.time.perf_counter()
 
 
-IMAGES = ImageBatch(torch.zeros(3, 1), torch.zeros(3), torch.arange(3))
+IMAGES = torch.zeros(3, 1)
+
+
+class Sentence(NamedTuple):
+    """One sentence of which some tokens are padding."""
+
+    ids: torch.Tensor
+    num_tokens: int
+
+    @property
+    def unit_counts(self) -> dict[str, int]:
+        return {"tokens": self.num_tokens}
+
+    @property
+    def num_positions(self) -> int:
+        return self.ids.numel()
+
+    @property
+    def work_units(self) -> dict[str, int]:
+        return {"tokens": self.num_tokens, "pairs": self.num_tokens**2}
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +140,7 @@ def test_accumulated_micro_batches_have_no_update(tmp_path: Path) -> None:
 
 
 def test_tokens_exclude_padding_which_the_advice_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    batch = tokens([[1, 2, 0, 0]], [[1, 2]])._replace(num_tokens=1, num_pairs=1)
+    batch = Sentence(torch.zeros(1, 4), num_tokens=1)
     throughput = Throughput(0.0)
     with caplog.at_level(logging.INFO):
         trainer = fit(tmp_path, throughput, num=2, batch=batch)
@@ -137,12 +153,12 @@ def test_tokens_exclude_padding_which_the_advice_names(tmp_path: Path, caplog: p
 def test_flops_are_those_of_the_batches_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[Any] = []
 
-    def counted(module: Any, batch: TokenBatch) -> dict[str, float]:
+    def counted(module: Any, batch: Sentence) -> dict[str, float]:
         measured.append(batch)
         return {"tokens": 1e12, "pairs": 2e12}
 
     monkeypatch.setattr("arclight.callbacks.throughput.count_useful", counted)
-    batch = tokens([[1, 2, 0, 0]], [[1, 2]])._replace(num_tokens=3, num_pairs=9)
+    batch = Sentence(torch.zeros(1, 4), num_tokens=3)
     throughput = Throughput(0.0)
     trainer = fit(tmp_path, throughput, num=2, batch=batch)
     numbers = throughput.results(trainer)
@@ -200,7 +216,7 @@ def test_a_sum_is_reported_only_if_every_process_knows_its_share(
     monkeypatch.setattr("arclight.callbacks.throughput.count_useful", lambda module, batch: {"tokens": 4e12, "pairs": 0.0})
     monkeypatch.setattr("arclight.callbacks.throughput.peak_of", lambda trainer: 2e12)
     throughput = Throughput(0.0)
-    trainer = fit(tmp_path, throughput, num=2, batch=tokens([[1, 2]], [[1, 2]])._replace(num_tokens=1))
+    trainer = fit(tmp_path, throughput, num=2, batch=Sentence(torch.zeros(1, 2), num_tokens=1))
     monkeypatch.setattr(trainer.strategy, "reduce", add_other)
     throughput._joules = 5.0
     numbers = throughput.results(trainer)
