@@ -9,7 +9,7 @@ Batch (offers are read by the functions of this page, never by `isinstance`)
     num_positions: int                 Places for these units, padding included: gives the fraction of padding.
     work_units: Mapping[str, int]      What the FLOPs of a step are proportional to. Default: {"samples": num_samples}.
     flops_per_unit(measure)            FLOPs for each work unit, where `measure(batch)` returns those of a training step on any
-                                       batch. Default: {"samples": measure(batch) / num_samples}.
+                                       batch; needed with work_units. Default: {"samples": measure(batch) / num_samples}.
     example_inputs: tuple              What `forward` of the module takes. Default: the batch, or its first element.
 
 Net (torch.nn.Module)

@@ -130,9 +130,10 @@ class Throughput(Callback):
         window = self.window
         if not window.micro_batches:
             return {}
-        flops = count_useful(trainer.lightning_module, self._batch)
-        own_flops = sum(flops[name] * num for name, num in window.work.items()) or None if flops is not None else None
-        optional = (self._joules, peak_of(trainer), own_flops)  # a sum that misses a process is no sum
+        flops = count_useful(trainer.lightning_module, self._batch) or {}
+        is_known = flops.keys() == window.work.keys()
+        own_flops = sum(flops[name] * number for name, number in window.work.items()) if is_known else 0.0
+        optional = (self._joules, peak_of(trainer), own_flops or None)  # a sum that misses a process is no sum
         missing = [float(value is None) for value in optional]
         counts = (window.samples, *window.units.values(), *(value or 0.0 for value in optional), *missing)
         sums = torch.tensor(counts, device=trainer.strategy.root_device, dtype=torch.float64)

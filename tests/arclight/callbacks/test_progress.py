@@ -53,9 +53,9 @@ def test_a_terminal_gets_a_bar_and_a_line_per_epoch(tmp_path: Path) -> None:
     assert re.search(r"epoch 2/2 +━+ +loss -?[\d.]+  [\d,]+ samples/s +(00:0\d|--:--)", plain)
     assert "validating, batch 2 of 2" in plain
     lines = [line for line in plain.splitlines() if "train/loss" in line]
-    assert [re.sub(r"train/loss -?[\d.]+", "", line).split() for line in lines] == [
-        ["epoch", "1/2", "val/accuracy", "0.2500", "0", "s"],
-        ["epoch", "2/2", "val/accuracy", "0.5000", "0", "s"],
+    assert [re.sub(r"train/loss -?[\d.]+|\d+ s$", "", line.rstrip()).split() for line in lines] == [
+        ["epoch", "1/2", "val/accuracy", "0.2500"],
+        ["epoch", "2/2", "val/accuracy", "0.5000"],
     ]
     assert max(map(len, plain.splitlines())) <= 80
     assert text.endswith("\x1b[2K")  # the bar is gone

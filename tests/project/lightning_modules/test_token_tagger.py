@@ -79,7 +79,7 @@ def test_two_processes_give_the_gradients_of_one(tagger: TokenTagger, subwords: 
 
 
 @pytest.mark.parametrize("shard", [Shard(world_size=2), Shard(accumulation_steps=2), Shard(world_size=2, accumulation_steps=2)])
-def test_parts_of_one_shape_give_the_gradients_of_the_whole(tagger: TokenTagger, subwords: Subwords, shard: Shard) -> None:
+def test_micro_batches_of_one_shape_give_the_whole_gradients(tagger: TokenTagger, subwords: Subwords, shard: Shard) -> None:
     parts: list[TokenBatch] = []
     for rank in range(shard.world_size):
         order = EvenSampler(subwords.lengths, 16, seed=0, shard=replace(shard, rank=rank))
