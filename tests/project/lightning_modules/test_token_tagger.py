@@ -84,7 +84,7 @@ def test_micro_batches_of_one_shape_give_the_whole_gradients(tagger: TokenTagger
     for rank in range(shard.world_size):
         order = EvenSampler(subwords.lengths, 16, seed=0, shard=replace(shard, rank=rank))
         loader = TokenLoader(subwords, order, tokens_per_row=96, shape=order.shape(96))
-        parts += list(loader)[-shard.accumulation :]  # the last batch, which has fewer sentences than the others may
+        parts += list(loader)[-shard.accumulation_steps :]  # the last batch, which has fewer sentences than the others may
     assert len({part.input_ids.shape for part in parts}) == 1
     every = torch.cat([part.indices for part in parts])
     loss, expected = gradients(tagger, subwords.batch(BatchIndices(every, every, 0, 0)))
