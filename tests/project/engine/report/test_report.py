@@ -157,11 +157,11 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(run: Path, monkeypatch
     before = page(run)
     (run / "results.json").unlink()
 
-    def full(path: Path, text: str, *, encoding: str, errors: str, newline: str) -> NoReturn:
+    def full(path: Path, data: bytes) -> NoReturn:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(Path, "write_bytes", full)
         with pytest.raises(OSError, match="No space left"):
             write_report(run)
     assert (run / "report.html").read_text(encoding="utf-8") == before
@@ -169,7 +169,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(run: Path, monkeypatch
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere' is not a directory; pass one, such as outputs/"):
+    with pytest.raises(InputError, match=r"nowhere' is not a directory; pass one such as outputs/"):
         write_report(tmp_path / "nowhere")
 
 
@@ -296,7 +296,7 @@ def test_confusion_matrix_shows_counts_and_the_most_frequent_errors(run: Path) -
         ("wrong", str(round(math.sqrt(5 / 1560), 3)), "5"),
         ("right", str(round(math.sqrt(1555 / 1560), 3)), "1,555"),
     ]
-    assert "true predicted count of its row cat dog 10 25.00 % dog cat 5 0.32 %" in Reader(source).text
+    assert "true predicted count of true class cat dog 10 25.00 % dog cat 5 0.32 %" in Reader(source).text
 
 
 def test_many_classes_are_colours_without_numbers(run: Path) -> None:
