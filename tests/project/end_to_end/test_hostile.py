@@ -148,7 +148,7 @@ def change(content: dict[str, Any], path: str, value: Any) -> None:
         ("arclight/settings", [1], "is an incomplete or corrupt checkpoint"),
         ("arclight/settings/model", None, "is an incomplete or corrupt checkpoint"),
         ("arclight/data_info", {"kind": "os"}, "is an incomplete or corrupt checkpoint"),
-        ("arclight/data_info", None, "needs data_info"),
+        ("arclight/data_info", None, "data_info missing"),
         ("arclight/data_info/classes", None, "is an incomplete or corrupt checkpoint"),
         ("arclight/options", "x", "is an incomplete or corrupt checkpoint"),
         ("arclight/version", None, "checkpoint"),
