@@ -32,7 +32,7 @@ check: $(VENV)/dev ## format, lint, types, import rules, dependencies, language
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry .
-	-$(BIN)/python scripts/check_language.py
+	$(BIN)/python scripts/check_language.py
 
 format: $(VENV)/dev ## fix the format and what ruff can fix
 	$(BIN)/ruff format
