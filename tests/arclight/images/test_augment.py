@@ -118,9 +118,9 @@ def test_a_part_of_the_batch_is_changed_as_in_the_whole() -> None:
     assert torch.equal(settings.apply(images[4:7], part), settings.apply(images, draws)[4:7])
 
 
-@pytest.mark.parametrize(("settings", "told"), [({"crop": -1}, "crop=-1"), ({"cutout": 2.5}, r"cutout=2\.5")])
-def test_a_size_that_is_no_number_of_pixels_is_an_error(settings: dict[str, int], told: str) -> None:
-    with pytest.raises(InputError, match=rf"data\.augment\.{told} must be a whole number of pixels, 0 \(off\) or more"):
+@pytest.mark.parametrize(("settings", "message"), [({"crop": -1}, "crop=-1"), ({"cutout": 2.5}, r"cutout=2\.5")])
+def test_a_size_that_is_no_number_of_pixels_is_an_error(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=rf"data\.augment\.{message} must be a whole number of pixels, 0 \(off\) or more"):
         Augment(**settings)
 
 

@@ -184,7 +184,7 @@ def test_labels_hold_both_prefixes_of_every_type() -> None:
         find_labels([Sentence(("a",), ("O",), 0, "t.txt")])
 
 
-def test_a_label_that_training_lacks_is_reported_with_its_place() -> None:
+def test_a_label_missing_in_training_is_reported_with_its_place() -> None:
     check_labels([Sentence(("a", "b"), ("O", "B-PER"))], ("O", "B-PER"))
     with pytest.raises(InputError, match=r"t\.txt:8: label 'B-PRE' does not occur in training, which has O, B-PER, I-PER"):
         check_labels([Sentence(("a", "b"), ("O", "B-PRE"), 0, "t.txt", 7)], ("O", "B-PER", "I-PER"))
@@ -257,7 +257,7 @@ def test_iob2_stays_as_it_is(tags: list[str]) -> None:
 
 
 @given(st.binary(max_size=300), st.sampled_from([None, ",", " "]))
-def test_any_bytes_are_read_or_told(content: bytes, separator: str | None) -> None:
+def test_any_bytes_are_read_or_reported(content: bytes, separator: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder), content)
         with contextlib.suppress(InputError):

@@ -251,7 +251,7 @@ def test_little_of_a_bucketed_batch_is_padding(data_info: TokenInfo) -> None:
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_a_run_that_stops_inside_an_epoch_goes_on_with_the_next_batch(data_info: TokenInfo, accumulation: int) -> None:
+def test_a_run_that_stops_inside_an_epoch_resumes_with_the_next_batch(data_info: TokenInfo, accumulation: int) -> None:
     subwords = Subwords(random_sentences(45), data_info)
 
     def loader() -> TokenLoader:
@@ -345,7 +345,7 @@ def test_a_model_that_is_restored_brings_its_labels_and_tokenizer(data_info: Tok
     assert batch.input_ids[0].tolist()[:2] == [CLS, Tokenizer.from_str(data_info.tokenizer).token_to_id("B")]
 
 
-def test_a_label_that_the_restored_model_lacks_is_told(data_info: TokenInfo) -> None:
+def test_a_label_that_the_restored_model_does_not_have_is_reported(data_info: TokenInfo) -> None:
     data = Made(train=[sentence("Ada", "B-ORG")] * 8)
     data.data_info = data_info
     with pytest.raises(InputError, match=r"made\.txt:1: label 'B-ORG' does not occur in training"):
@@ -355,13 +355,13 @@ def test_a_label_that_the_restored_model_lacks_is_told(data_info: TokenInfo) -> 
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_a_label_that_training_lacks_is_told_before_training(split: str) -> None:
+def test_a_label_missing_in_training_is_reported_before_training(split: str) -> None:
     data = Made(**{split: [sentence("Ada", "B-PER"), sentence("met Acme", "O B-ORG", 3)]})
     with pytest.raises(InputError, match=r"made\.txt:4: label 'B-ORG' does not occur in training, which has O, B-LOC, B-PER"):
         data.prepare_data()
 
 
-def test_training_without_any_entity_is_told() -> None:
+def test_training_without_any_entity_is_reported() -> None:
     with pytest.raises(InputError, match=r"made\.txt: holds no entity, every tag is O; is data\.tag_column right"):
         Made(train=[sentence("a b", "O O")] * 8).prepare_data()
 
@@ -387,7 +387,7 @@ def test_numbers_out_of_range(changes: dict[str, int], message: str) -> None:
         Made(**changes)
 
 
-def test_an_encoder_that_is_not_there_is_told_before_training() -> None:
+def test_an_encoder_that_is_not_there_is_reported_before_training() -> None:
     with pytest.raises(InputError, match=r"data\.tokenizer=\./nowhere: no such directory"):
         Made(tokenizer="./nowhere").prepare_data()
 

@@ -139,8 +139,8 @@ def random_case(random: np.random.Generator, num_sentences: int) -> tuple[list[s
     for _ in range(num_sentences):
         true: list[str] = []
         for _ in range(random.integers(1, 13)):
-            goes_on = [f"I-{true[-1][2:]}"] if true and true[-1] != "O" else []
-            true.append(str(random.choice(["O", *goes_on * 3, *(label for label in labels if label[0] == "B")])))
+            continued = [f"I-{true[-1][2:]}"] if true and true[-1] != "O" else []
+            true.append(str(random.choice(["O", *continued * 3, *(label for label in labels if label[0] == "B")])))
         keep = random.random(len(true)) < random.choice([0.0, 0.5, 0.9])
         gold.append(true)
         predicted.append([tag if kept else str(random.choice(labels)) for tag, kept in zip(true, keep, strict=True)])
@@ -254,11 +254,11 @@ def test_types_may_hold_hyphens_and_labels_any_order() -> None:
 
 
 @pytest.mark.parametrize("label", ["S-PER", "PER", "B-", "", "o", "B_PER"])
-def test_a_label_of_another_scheme_is_told(label: str) -> None:
+def test_a_label_of_another_scheme_is_reported(label: str) -> None:
     with pytest.raises(InputError, match=f"label '{label}' is not an IOB2 tag: entity F1 needs 'O', 'B-TYPE' and 'I-TYPE'"):
         EntityCounts(("O", "B-PER", label))
 
 
-def test_labels_without_a_type_are_told() -> None:
+def test_labels_without_a_type_are_reported() -> None:
     with pytest.raises(InputError, match=r"labels \['O'\] have no entity type"):
         EntityCounts(("O",))

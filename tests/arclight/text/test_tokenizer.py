@@ -75,7 +75,7 @@ def test_a_path_that_is_not_there_is_no_question_for_the_hub(name: str) -> None:
         load_tokenizer(name, max_length=8)
 
 
-def test_a_folder_without_a_tokenizer_is_told(tmp_path: Path) -> None:
+def test_a_directory_without_a_tokenizer_is_reported(tmp_path: Path) -> None:
     from transformers import BertConfig
 
     with pytest.raises(InputError, match="no tokenizer can be loaded from this directory: "):
@@ -88,7 +88,7 @@ def test_a_folder_without_a_tokenizer_is_told(tmp_path: Path) -> None:
         load_tokenizer(str(tmp_path), max_length=8)
 
 
-def test_a_name_is_looked_for_on_the_hub_and_told_when_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_looked_for_on_the_hub_and_reported_when_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
     from huggingface_hub.errors import RepositoryNotFoundError
 

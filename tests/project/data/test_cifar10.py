@@ -183,7 +183,7 @@ def test_the_published_archive_is_taken_without_a_word(
     assert caplog.text == ""
 
 
-def test_another_number_of_records_is_told(cifar_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_number_of_records_is_reported(cifar_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     ready(cifar_folder)
     assert "data_batch_5.bin 40, test_batch.bin 30; the published files hold 10000 each" in caplog.text
 
@@ -209,7 +209,7 @@ def test_without_download_a_missing_data_set_is_an_error(tmp_path: Path) -> None
         ready(tmp_path / "new")
 
 
-def test_a_node_where_nothing_was_prepared_is_told(tmp_path: Path) -> None:
+def test_a_node_where_nothing_was_prepared_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no CIFAR-10 at data\.root=.* on this machine; every node needs a copy"):
         Cifar10(str(tmp_path)).setup("fit")
 
@@ -221,7 +221,7 @@ def test_a_truncated_archive_is_an_error_and_leaves_nothing(archive: Path) -> No
     assert not (archive.parent / DIRECTORY).exists()
 
 
-def test_an_archive_where_nothing_can_be_written_is_told(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_where_nothing_can_be_written_is_reported(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -267,7 +267,7 @@ def test_a_model_of_other_classes_refuses_this_data(cifar_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"cat", b"cat\ncat\n", b"\xff\xfe\n\xff", b"a" * 5000 + b"\n" + b"b" * 5001])
-def test_class_names_that_are_none_are_told(own_folder: Path, content: bytes) -> None:
+def test_class_names_that_are_none_are_reported(own_folder: Path, content: bytes) -> None:
     (own_folder / DIRECTORY / "batches.meta.txt").write_bytes(content)
     with pytest.raises(
         InputError, match=r"batches\.meta\.txt (is not a list of two or more different|cannot be read as a list of)"
@@ -275,7 +275,7 @@ def test_class_names_that_are_none_are_told(own_folder: Path, content: bytes) ->
         ready(own_folder)
 
 
-def test_files_larger_than_the_memory_are_told_before_they_are_read(own_folder: Path) -> None:
+def test_files_larger_than_the_memory_are_reported_before_they_are_read(own_folder: Path) -> None:
     with (own_folder / DIRECTORY / "data_batch_2.bin").open("wb") as file:
         file.truncate(RECORD * 10**9)  # takes no room on the disk
     with pytest.raises(InputError, match=r"its files take [\d.]+ GB of memory, and [\d.]+ GB are free"):

@@ -129,7 +129,7 @@ def test_a_source_with_other_content_is_passed_over(conll_folder: Path, tmp_path
     assert (tmp_path / "eng.train").read_bytes() == (conll_folder / "eng.train").read_bytes()
 
 
-def test_all_sources_are_told_when_none_has_it(conll_folder: Path, tmp_path: Path, source: dict[str, bytes]) -> None:
+def test_all_sources_are_reported_when_none_has_it(conll_folder: Path, tmp_path: Path, source: dict[str, bytes]) -> None:
     source["/one/eng.train"] = (conll_folder / "eng.testa").read_bytes()
     message = r"(?s)/one/eng\.train: the download holds 3 sentences with 8 entities instead of 24 .*/two/eng\.train: .*404"
     with pytest.raises(InputError, match=message):
@@ -137,7 +137,7 @@ def test_all_sources_are_told_when_none_has_it(conll_folder: Path, tmp_path: Pat
     assert not (tmp_path / "eng.train").exists()
 
 
-def test_no_network_is_told_in_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_is_reported_in_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # nothing listens there
         monkeypatch.setattr(conll2003, "SOURCES", (f"http://127.0.0.1:{taken.getsockname()[1]}",))
@@ -145,7 +145,7 @@ def test_no_network_is_told_in_one_message(tmp_path: Path, monkeypatch: pytest.M
             Conll2003(str(tmp_path)).prepare_data()
 
 
-def test_a_folder_of_other_things_is_not_filled(tmp_path: Path) -> None:
+def test_a_directory_of_other_files_is_not_filled(tmp_path: Path) -> None:
     for number in range(9):
         (tmp_path / f"picture_{number}.png").touch()
     wanted = r"holds neither eng\.train, eng\.testa, eng\.testb nor train\.txt, valid\.txt, test\.txt"

@@ -138,7 +138,7 @@ def test_a_class_may_be_called_train(flat: Path) -> None:
     assert ready(flat, "fit", validation=3).classes == ("cat", "train")
 
 
-def test_what_is_left_out_is_told(split_up: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_ignored_files_are_reported(split_up: Path, caplog: pytest.LogCaptureFixture) -> None:
     (split_up / "train" / "cat" / "notes.txt").touch()
     (split_up / "train" / "cat" / "table.csv").touch()
     (split_up / "extra").mkdir()
@@ -174,7 +174,7 @@ def test_test_images_alone_are_nothing_to_train_on(split_up: Path) -> None:
         ready(split_up)
 
 
-def test_everything_wrong_with_the_classes_is_told_at_once(split_up: Path) -> None:
+def test_everything_wrong_with_the_classes_is_reported_at_once(split_up: Path) -> None:
     for path in (split_up / "train" / "dog").iterdir():
         path.unlink()
     (split_up / "val" / "cat").rename(split_up / "val" / "cats")
@@ -250,7 +250,7 @@ def batches(data: ImageFolder) -> list[ImageBatch]:
     return [*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()]
 
 
-def test_images_that_do_not_fit_in_memory_are_read_from_disk_and_that_is_told(
+def test_images_that_do_not_fit_in_memory_are_read_from_disk_and_that_is_logged(
     flat: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(image_folder, "free_bytes", lambda: 30 * 3 * 20**2 * 2)
@@ -315,7 +315,7 @@ def test_the_next_start_decodes_nothing(flat: Path, monkeypatch: pytest.MonkeyPa
             assert torch.equal(again.arrays[name].labels, first.arrays[name].labels)
 
 
-def test_an_image_that_changed_is_decoded_anew(flat: Path) -> None:
+def test_an_image_that_changed_is_decoded_again(flat: Path) -> None:
     data = ready(flat, "fit")
     path = data.files["train"].paths[0]
     Image.new("RGB", (30, 30), (1, 2, 3)).save(path)
@@ -359,7 +359,7 @@ def test_the_process_that_decodes_for_all_takes_the_threads_of_all(flat: Path, m
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ({"image_size": 0}, r"data\.image_size=0 must be 1 or more"),
         ({"num_workers": 0}, r"data\.num_workers=0 must be 1 or more"),
@@ -367,8 +367,8 @@ def test_the_process_that_decodes_for_all_takes_the_threads_of_all(flat: Path, m
         ({"storage": "ram"}, r"data\.storage=ram must be auto, memory or disk"),
     ],
 )
-def test_a_wrong_setting_is_an_error(setting: dict[str, int], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_a_wrong_setting_is_an_error(setting: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         ImageFolder("root", **setting)  # type: ignore[arg-type]
 
 
@@ -444,7 +444,7 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, side: int, read: Callab
         read(tmp_path / "bomb.png", 8)
 
 
-def test_an_image_without_a_name_is_told_too() -> None:
+def test_an_image_without_a_name_is_reported_too() -> None:
     with pytest.raises(InputError, match=r"^the image: not a readable image"):
         read_image(io.BytesIO(b"nothing"), 8)
 

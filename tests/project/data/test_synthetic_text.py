@@ -36,8 +36,8 @@ def spans(tags: Sequence[str]) -> set[tuple[int, int, str]]:
 def entity_f1(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]) -> float:
     right = wanted = given = 0
     for one, other in zip(gold, predicted, strict=True):
-        expected, told = spans(one), spans(to_iob2(other))
-        right, wanted, given = right + len(expected & told), wanted + len(expected), given + len(told)
+        expected, found = spans(one), spans(to_iob2(other))
+        right, wanted, given = right + len(expected & found), wanted + len(expected), given + len(found)
     return 2 * right / (wanted + given)
 
 

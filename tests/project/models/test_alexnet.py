@@ -35,7 +35,7 @@ def test_any_image_of_15x15_and_more_gives_logits_per_class(height: int, width: 
     assert net(torch.randn(2, channels, height, width)).shape == (2, num_classes)
 
 
-def test_an_image_too_small_is_told_with_the_smallest_that_goes() -> None:
+def test_an_image_too_small_is_reported_with_the_smallest_allowed() -> None:
     with pytest.raises(InputError, match=r"images of 32x14 are too small .* at least 15x15, or take model=cnn"):
         AlexNet(images_of(width=14))
 
@@ -96,6 +96,6 @@ def test_dropout_acts_in_training_only() -> None:
         ({"dropout": 1.5}, r"model\.dropout=1\.5 must be at least 0 and below 1"),
     ],
 )
-def test_settings_out_of_range_are_told(settings: dict[str, object], message: str) -> None:
+def test_settings_out_of_range_are_reported(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         AlexNet(images_of(), **settings)  # type: ignore[arg-type]  # each case is one wrong value

@@ -356,7 +356,7 @@ def test_depth_knows_names_of_adapters_holders_and_last_norms() -> None:
 # what it tells
 
 
-def test_unknown_name_is_told_with_the_way_out() -> None:
+def test_unknown_name_is_reported_with_the_fix() -> None:
     with pytest.raises(
         InputError, match=r"model\.checkpoint='bert-base-casd' is not a directory.*hub did not provide it.*hf download"
     ):
@@ -364,7 +364,7 @@ def test_unknown_name_is_told_with_the_way_out() -> None:
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "./folder", "~/no/folder", "models/of/mine"])
-def test_missing_folder_is_told(path: str) -> None:
+def test_a_missing_directory_is_reported(path: str) -> None:
     with pytest.raises(InputError, match=rf"model\.checkpoint='{path}': no such directory; set one that save_pretrained"):
         tagger(checkpoint=path)
 
@@ -391,7 +391,7 @@ def cut_short(folder: Path) -> None:
     ],
     ids=["no weights", "no config", "cut short", "broken config", "wrong config", "odd config", "foreign code"],
 )
-def test_a_folder_that_cannot_be_loaded_is_told(
+def test_a_directory_that_cannot_be_loaded_is_reported(
     harm: Callable[[Path], object], reason: str, bert_folder: Path, tmp_path: Path
 ) -> None:
     folder = copy_of(bert_folder, tmp_path)
@@ -408,7 +408,7 @@ def test_a_folder_that_cannot_be_loaded_is_told(
         ({"model_type": "distilbert"}, r"are not those of the 'distilbert' model in its config\.json"),
     ],
 )
-def test_weights_that_would_stay_random_are_told(
+def test_weights_that_would_stay_random_are_reported(
     changes: dict[str, Any], message: str, bert_folder: Path, tmp_path: Path
 ) -> None:
     folder = with_config(copy_of(bert_folder, tmp_path), **changes)
@@ -417,7 +417,7 @@ def test_weights_that_would_stay_random_are_told(
 
 
 @pytest.mark.parametrize("kind", ["vit", "t5"])
-def test_what_is_no_text_encoder_is_told(kind: str, tmp_path: Path) -> None:
+def test_a_model_that_is_not_a_text_encoder_is_reported(kind: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(
         InputError, match=rf"is a '{kind}' model, which is not a text encoder; take one such as bert-base-cased"
@@ -425,7 +425,7 @@ def test_what_is_no_text_encoder_is_told(kind: str, tmp_path: Path) -> None:
         tagger(checkpoint=str(tmp_path))
 
 
-def test_a_foreign_tokenizer_is_told(bert_folder: Path) -> None:
+def test_a_foreign_tokenizer_is_reported(bert_folder: Path) -> None:
     with pytest.raises(
         InputError, match=rf"the tokenizer has 112 entries, but the encoder of .* has only {VOCAB}: .* set data.tokenizer"
     ):
@@ -433,7 +433,7 @@ def test_a_foreign_tokenizer_is_told(bert_folder: Path) -> None:
     BertTagger(text(vocab_size=VOCAB - 1), checkpoint=str(bert_folder))  # an encoder may know more
 
 
-def test_too_long_a_text_is_told(bert_folder: Path) -> None:
+def test_too_long_a_text_is_reported(bert_folder: Path) -> None:
     with pytest.raises(
         InputError, match=r"data\.max_length=65 is more than the 64 positions .* set data\.max_length=64 or less"
     ):
@@ -447,7 +447,7 @@ def test_positions_that_roberta_skips_are_not_counted() -> None:
         BertTagger(text(max_length=65), checkpoint=None, encoder=encoder)
 
 
-def test_an_encoder_that_cannot_save_memory_is_told(bert_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encoder_that_cannot_save_memory_is_reported(bert_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import BertModel
 
     monkeypatch.setattr(BertModel, "supports_gradient_checkpointing", False)
@@ -474,7 +474,7 @@ def test_an_encoder_that_cannot_save_memory_is_told(bert_folder: Path, monkeypat
         ),
     ],
 )
-def test_settings_out_of_range_are_told(settings: dict[str, Any], message: str) -> None:
+def test_settings_out_of_range_are_reported(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         tagger(**settings)
 
@@ -537,13 +537,13 @@ def test_the_host_waits_for_no_value_of_packed_rows() -> None:
 
 
 @pytest.mark.parametrize("kind", ["modernbert", "deberta-v2", "mpnet"])
-def test_an_encoder_that_would_mix_the_texts_of_a_row_is_told(kind: str) -> None:
+def test_an_encoder_that_would_mix_the_texts_of_a_row_is_reported(kind: str) -> None:
     net = BertTagger(text(), checkpoint=None, encoder={"model_type": kind, **ENCODERS[kind]})
     with pytest.raises(InputError, match=f"data.packing=rows and fixed: the encoder '{kind}' would mix the texts of a row"):
         net(*packed(5, 12))
 
 
-def test_another_attention_is_told_before_it_mixes_texts() -> None:
+def test_another_attention_is_reported_before_it_mixes_texts() -> None:
     net = tagger()
     net.encoder.set_attn_implementation("eager")
     with pytest.raises(InputError, match="would mix the texts of a row; take data.packing=buckets"):

@@ -1,4 +1,4 @@
-"""CifarNet: the published size, a first layer whose answers are white, convolutions that hand on, settings told when wrong."""
+"""CifarNet: the published size, a first layer that whitens, identity convolutions, errors for wrong settings."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_any_image_gives_logits_per_class(data_info: ImageInfo, settings: dict[s
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"widths": []}, r"model\.widths=\[\] must be one or more numbers"),
         ({"widths": [8, 0]}, r"model\.widths=\[8, 0\] must be one or more numbers"),
@@ -115,6 +115,6 @@ def test_any_image_gives_logits_per_class(data_info: ImageInfo, settings: dict[s
         ({"stride": 8}, r"images of 32x32 are too small .* a side has 4 pixels, and 3 blocks need 8"),
     ],
 )
-def test_a_setting_out_of_range_is_told(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_a_setting_out_of_range_is_reported(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         CifarNet(images_of(), **settings)

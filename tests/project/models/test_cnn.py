@@ -53,7 +53,7 @@ def test_dropout_changes_no_name_of_a_weight() -> None:
     Cnn(images_of(), widths=(4,), hidden=8).load_state_dict(with_dropout.state_dict(), strict=True)
 
 
-def test_an_image_too_small_is_told_with_the_smallest_that_goes() -> None:
+def test_an_image_too_small_is_reported_with_the_smallest_allowed() -> None:
     with pytest.raises(InputError, match=r"7x32 are too small for model\.widths=\[4, 8, 16\].*at least 8x8"):
         Cnn(images_of(height=7), widths=(4, 8, 16))
     Cnn(images_of(height=8), widths=(4, 8, 16))
@@ -69,6 +69,6 @@ def test_an_image_too_small_is_told_with_the_smallest_that_goes() -> None:
         ({"dropout": -0.1}, r"model\.dropout=-0\.1 must be at least 0 and below 1"),
     ],
 )
-def test_settings_out_of_range_are_told(settings: dict[str, object], message: str) -> None:
+def test_settings_out_of_range_are_reported(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Cnn(images_of(), **settings)  # type: ignore[arg-type]  # each case is one wrong value

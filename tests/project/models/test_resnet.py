@@ -66,6 +66,6 @@ def test_after_a_step_every_convolution_has_a_gradient() -> None:
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in net.parameters())
 
 
-def test_width_out_of_range_is_told() -> None:
+def test_width_out_of_range_is_reported() -> None:
     with pytest.raises(InputError, match=r"model\.width=0 must be 1 or more"):
         ResNet18(images_of(), width=0)

@@ -121,7 +121,7 @@ def test_logits_and_gradients_are_those_of_each_text_alone(
     for logits in (packed, expected):
         (logits[real].square() * torch.linspace(0, 1, int(real.sum()))[:, None]).sum().backward()
     for (name, weight), other in zip(net.named_parameters(), alone.parameters(), strict=True):
-        torch.testing.assert_close(weight.grad, other.grad, atol=1e-5, rtol=1e-4, msg=lambda told, name=name: f"{name}: {told}")
+        torch.testing.assert_close(weight.grad, other.grad, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_under_the_mask_it_is_the_same(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ def test_one_graph_holds_net_and_loss_with_the_kernel_in_each_layer(monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"device": torch.device("cpu")}, "needs CUDA"),
         ({"capability": (7, 5)}, "needs compute capability 8.0, and this GPU has 7.5"),
@@ -235,13 +235,13 @@ def test_one_graph_holds_net_and_loss_with_the_kernel_in_each_layer(monkeypatch:
         ({"has_kernel": False}, "this build of torch does not have the kernel"),
     ],
 )
-def test_what_is_missing_is_reported(change: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_reported(change: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "has_kernel", lambda: change.get("has_kernel", True))
     kind = change.get("kind", "bert")
     config = built(kind, **(without_dropout(kind) | change.get("config", {}))).encoder.config
     choice = choose_attention(config, change.get("device", CUDA), change.get("dtype", BF16), change.get("capability", AMPERE))
     assert choice.value is False
-    assert told in choice.reason
+    assert message in choice.reason
 
 
 def test_without_a_gpu_all_stays_as_it_was() -> None:
@@ -267,7 +267,7 @@ def test_the_share_of_attention_that_is_dropped(source: str, bert_folder: Any) -
     assert net.encoder.embeddings.dropout.p == 0.1  # the others stay
 
 
-def test_a_share_out_of_its_range_is_told() -> None:
+def test_a_share_out_of_its_range_is_reported() -> None:
     with pytest.raises(InputError, match="model.attention_dropout=1.0 must be at least 0 and below 1"):
         BertTagger(text(), checkpoint=None, attention_dropout=1.0)
 

@@ -214,7 +214,7 @@ def test_epochs_differ_and_a_seed_is_a_seed() -> None:
     assert max(sums) - min(sums) <= 30  # and all are about equally long
 
 
-def test_a_run_in_one_shape_stops_and_goes_on_with_the_same_rows(data_info: TokenInfo, sentences: list[Sentence]) -> None:
+def test_a_run_in_one_shape_stops_and_resumes_with_the_same_rows(data_info: TokenInfo, sentences: list[Sentence]) -> None:
     subwords = Subwords(sentences, data_info)
 
     def fresh() -> TokenLoader:
@@ -295,7 +295,7 @@ def test_all_processes_and_parts_together_take_what_one_takes(
         assert {part.num_labelled for part in parts} == {batch.num_labelled / len(parts)}
 
 
-def test_a_run_that_stops_inside_an_epoch_goes_on_with_the_same_rows(data_info: TokenInfo, sentences: list[Sentence]) -> None:
+def test_a_run_that_stops_inside_an_epoch_resumes_with_the_same_rows(data_info: TokenInfo, sentences: list[Sentence]) -> None:
     subwords = Subwords(sentences, data_info)
 
     def loader() -> TokenLoader:
@@ -398,12 +398,12 @@ def test_documents_of_conll_2003_become_windows(conll_folder: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_setting_is_told(settings: dict[str, object], message: str) -> None:
+def test_a_wrong_setting_is_reported(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         SyntheticText(**settings)  # type: ignore[arg-type]
 
 
-def test_an_unknown_context_is_told(conll_folder: Path) -> None:
+def test_an_unknown_context_is_reported(conll_folder: Path) -> None:
     with pytest.raises(InputError, match="data.context=page must be one of sentence, document"):
         Conll2003(str(conll_folder), context="page")  # type: ignore[arg-type]
 
