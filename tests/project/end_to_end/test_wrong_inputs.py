@@ -206,7 +206,7 @@ def nothing(folder: Path) -> None: ...
 FILES = [
     (CIFAR, cut_short, ["cifar-10-batches-bin", "test_batch.bin", "not a multiple of 3073", "Delete it"]),
     (CIFAR, other_labels, ["data_batch_2.bin", "label 99 in record 0", "0 to 9"]),
-    (CIFAR, lost_file, ["data_batch_3.bin is missing", "Delete the folder"]),
+    (CIFAR, lost_file, ["data_batch_3.bin is missing", "Delete it"]),
     ([*CIFAR, "data.root=cifar.tar.gz"], no_archive, ["cifar.tar.gz", "incomplete or corrupt archive", "replace it"]),
     ([*CIFAR, "data.validation=500"], nothing, ["data.validation=500", "1 to 199"]),
     ([*CIFAR, "data.root=cifr", "+data.download=false"], nothing, ["data.root=cifr", "no such directory"]),
