@@ -146,14 +146,14 @@ def small_disks(place: Path, task: str, whole: Drill) -> Outcome:
                 fill(disk, run, process, filled_at)
             status, log = process.wait(), run.log_file.read_text()
             unwritten = [line.split(" could not be")[0] for line in log.splitlines() if " could not be " in line]
-            unwritten += ["metrics.csv"] * ("csv has failed" in log)
-            unwritten += ["the disk, before the run started"] * ("make room there" in log)
+            unwritten += ["metrics.csv"] * ("csv failed (" in log)
+            unwritten += ["the disk, before the run started"] * ("free some space" in log)
             missing = sorted({line.split(": ")[-1].rsplit("/", 1)[-1] for line in unwritten})
             (disk / "filler").unlink(missing_ok=True)
             subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
             again = run.finish("resume=auto") if not run.has_finished else 0
             # rows that the disk refused are missing; a last checkpoint that it refused is the one before
-            excused = {"curve"} if "csv has failed" in log else set()
+            excused = {"curve"} if "csv failed (" in log else set()
             different = [one for one in differences(whole, run) if one not in excused]
             fine = (
                 again == 0 and not different and "Traceback" not in log and bool(missing) and (status == 0 or "error: " in log)
@@ -184,9 +184,9 @@ def full_stores(place: Path, task: str, whole: Drill) -> Outcome:
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=False)  # W&B's process may still run
     signs = {
-        "tensorboard": "tensorboard has failed",
-        "mlflow": "mlflow has failed",
-        "W&B": "W&B has not written all of the run",
+        "tensorboard": "tensorboard failed (",
+        "mlflow": "mlflow failed (",
+        "W&B": "W&B did not write the whole run",
     }
     reported = [name for name, sign in signs.items() if sign in log]
     different = [one for one in differences(whole, run) if one != "curve"]  # it has every step here
