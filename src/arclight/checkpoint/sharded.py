@@ -92,11 +92,15 @@ class ShardedReader:
             raise incomplete(directory)
         try:
             saved = torch.load(directory / CONTENTS, map_location="cpu", weights_only=True)
-            version, self.checksums, self.contents = saved.get("version", 1), dict(saved["files"]), dict(saved["contents"])
+            version = saved.get("version", 1)
         except Exception as error:  # torch raises a different class for each kind of damage
             raise unreadable(directory / CONTENTS, error) from error
         if version != VERSION:
             raise InputError(f"{directory} is a sharded checkpoint of version {version}; this arclight reads version {VERSION}")
+        try:
+            self.checksums, self.contents = dict(saved["files"]), dict(saved["contents"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise unreadable(directory / CONTENTS, error) from error
         self._files = {name: self._open(name) for name in self.checksums}
 
     def _open(self, name: Any) -> Any:

@@ -50,7 +50,8 @@ def test_many_settings_stand_below_each_other_where_a_terminal_is_narrow(
     assert len(re.findall(r"0\.\d{4} \(1\)", text)) == 7, "no score is broken into two lines"
 
 
-def test_a_log_gets_every_setting_in_one_line(tmp_path: Path) -> None:
+def test_a_log_gets_every_setting_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # workers of xdist set it
     stream = io.StringIO()
     console = open_console(file=stream)
     print_tables(console, terminal_tables(compare_runs([str(settings(tmp_path, 7))]), console.width))

@@ -83,7 +83,7 @@ def test_every_value_composes_and_can_be_built(composed_all: list[RunConfig]) ->
 def test_its_metric_is_logged_and_monitored(composed_all: list[RunConfig]) -> None:
     from project.lightning_modules.image_classifier import ImageClassifier
 
-    assert SWEEP["metric"]["name"] == monitor_of(composed_all[0].settings) == ImageClassifier.monitor.metric
+    assert SWEEP["metric"]["name"] == monitor_of(ImageClassifier).metric
     assert SWEEP["metric"]["goal"] == {"max": "maximize", "min": "minimize"}[ImageClassifier.monitor.mode]
     assert SWEEP["project"] == composed_all[0].settings["logger"]["wandb"]["project"]
     assert SWEEP["early_terminate"]["min_iter"] < composed_all[0].settings["trainer"]["max_epochs"]

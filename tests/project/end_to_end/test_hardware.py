@@ -38,7 +38,7 @@ def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (["module.lr_rule=cubic"], "module.lr_rule='cubic' must be none or linear or sqrt"),
         (
             ["+module.channels_last=true"],
-            "module.channels_last is set by the plan for the hardware; write hardware.channels_last",
+            "module.channels_last is set by the hardware plan; set hardware.channels_last",
         ),
     ],
 )

@@ -202,8 +202,8 @@ def test_parts_that_lie_elsewhere_are_refused(name: Any, tmp_path: Path) -> None
     folder = tmp_path / "bad.ckpt"
     folder.mkdir()
     save_file({"/w": torch.zeros(1)}, tmp_path / "a.safetensors")
-    torch.save({"files": [name], "contents": {"w": torch.empty(1, device="meta")}}, folder / "contents.pt")
-    with pytest.raises(InputError, match="is no name of a file in it"):
+    torch.save({"version": 2, "files": {name: ""}, "contents": {"w": torch.empty(1, device="meta")}}, folder / "contents.pt")
+    with pytest.raises(InputError, match="is not the name of a file in it"):
         load_sharded(folder)
 
 
@@ -214,7 +214,7 @@ def test_shapes_that_do_not_go_together_are_told(like: torch.Tensor, tmp_path: P
     folder = tmp_path / "bad.ckpt"
     folder.mkdir()
     save_file({"/w": torch.zeros(1, 2)}, folder / "a.safetensors")
-    torch.save({"files": ["a.safetensors"], "contents": {"w": like}}, folder / "contents.pt")
+    torch.save({"version": 2, "files": {"a.safetensors": ""}, "contents": {"w": like}}, folder / "contents.pt")
     with pytest.raises(InputError, match="cannot be read as a checkpoint"):
         load_sharded(folder)
 
@@ -242,7 +242,7 @@ def test_a_hostile_config_of_a_run_gives_a_page_without_it(name: str, tmp_path: 
     with pytest.raises(ValueError, match=r"plain YAML|expected|alias|constructor|found|digits|month|special|Exceeds"):
         read_settings(CONFIGS[name])
     assert read_config(runs[0]) == {}
-    assert "config.yaml is broken" in write_report(runs[0]).read_text()
+    assert "config.yaml is damaged" in write_report(runs[0]).read_text()
     found = compare_runs([str(run) for run in runs])
     assert [run.folder.name for group in found.groups for run in group.runs] == ["1", "2"]
     assert not Path("bad").exists()

@@ -243,7 +243,7 @@ def test_the_hub_is_asked_only_for_what_is_not_here(bert_folder: Path, tmp_path:
     (copied.parent.parent / "refs").mkdir()
     (copied.parent.parent / "refs" / "main").write_text(copied.name)
     for file in ("config.json", "model.safetensors"):
-        with pytest.raises(InputError, match="hub did not give it"):
+        with pytest.raises(InputError, match="hub did not provide it"):
             tagger(checkpoint="ours/encoder")
         shutil.copy(bert_folder / file, copied)
     assert asked == ["ours/encoder"] * 2  # once for the config, once for the weights
@@ -252,7 +252,7 @@ def test_the_hub_is_asked_only_for_what_is_not_here(bert_folder: Path, tmp_path:
     assert tagger(checkpoint="ours/encoder").blueprint["revision"] == copied.name
     assert tagger(checkpoint=str(bert_folder)).blueprint["revision"] is None
     assert asked == ["ours/encoder"] * 2
-    with pytest.raises(InputError, match="hub did not give it"):
+    with pytest.raises(InputError, match="hub did not provide it"):
         tagger(checkpoint="ours/encoder", revision="f" * 40)
 
 

@@ -150,10 +150,14 @@ def test_no_latest_run_is_reported(tmp_path: Path) -> None:
 
 def test_model_and_data_of_different_tasks_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"model and data are of different tasks.*model=cnn for this data, or data=conll2003"):
+    with pytest.raises(
+        InputError,
+        match=r"model and data are of different tasks.*for this data take .*model=cnn.*for this model take data=conll2003",
+    ):
         arclight.run(["experiment=demo", "model=bert_tagger", "model.checkpoint=null"])
     with pytest.raises(
-        InputError, match=r"model and data are of different tasks.*model=bert_tagger for this data, or data=cifar10"
+        InputError,
+        match=r"model and data are of different tasks.*for this data take model=bert_tagger; for this model take data=cifar10",
     ):
         arclight.run(["experiment=demo_tagger", "model=cnn"])
     assert not list(tmp_path.glob("outputs/*/*"))
