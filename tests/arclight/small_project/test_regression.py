@@ -72,7 +72,7 @@ def test_a_regression_trains_is_tested_restored_and_reported(small_conf: Path) -
     assert run.results["train/samples_per_s"] > 0
     restored = restore(run.folder)
     assert all(torch.equal(value, run.model.state_dict()[name]) for name, value in restored.module.state_dict().items())
-    assert "test loss" in (run.folder / "report.html").read_text().lower()
+    assert "<bdi>linear</bdi> on <bdi>table</bdi>" in (run.folder / "report.html").read_text()
 
 
 def test_a_stopped_run_resumes_to_the_same_weights(small_conf: Path) -> None:

@@ -89,7 +89,7 @@ def test_torchrun_starts_the_processes_of_one_run() -> None:
     assert ended.returncode == 0, ended.stderr
     (folder,) = [folder for folder in Path("outputs").glob("*/*") if folder != one.folder]
     same_numbers(one, Run(folder), "accuracy")
-    assert ended.stdout.count("report:") == 1
+    assert ended.stdout.count("Report:") == 1
 
 
 def test_a_multirun_starts_each_run_once_and_continues_after_a_failure() -> None:
