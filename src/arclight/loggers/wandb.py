@@ -123,7 +123,9 @@ def start_run(
     finally:
         run_id = broadcast(run_id)  # also after an error: the others wait for it
     if run is None and run_id:
-        run = wandb.init(id=run_id, dir=run_dir, mode="shared", settings=settings_of_process(), **paths_of(described))
+        run = wandb.init(
+            id=run_id, dir=run_dir.absolute(), mode="shared", settings=settings_of_process(), **paths_of(described)
+        )
     return run
 
 
@@ -132,7 +134,8 @@ def start_main(
 ) -> wandb.Run:
     """Does the work of `start_run` on the main process."""
     run = None
-    given = {"id": read_id(run_dir, "wandb") or secrets.token_hex(4), "dir": run_dir, "name": described["name"]}
+    # absolute: the process of W&B outlives a run, and may have been started in another working directory
+    given = {"id": read_id(run_dir, "wandb") or secrets.token_hex(4), "dir": run_dir.absolute(), "name": described["name"]}
     given |= {"group": described["group"], **paths_of(described)}
     if os.environ.get(SWEEP):
         given.pop("id")  # the sweep has set it
