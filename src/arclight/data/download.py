@@ -1,25 +1,22 @@
 """Downloads that resume, are verified and happen once per node; archives unpacked with limits.
 
-pooch has no resume, no mirrors, no lock between processes and no limit on what an archive unpacks to, so that nothing of this
-would become shorter with it.
+pooch downloads with requests, too, but does not resume, has no mirrors and no lock between processes.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import http.client
 import logging
 import shutil
 import sys
 import tarfile
-import urllib.error
-import urllib.request
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from filelock import FileLock
 
@@ -27,9 +24,11 @@ from arclight.errors import InputError
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 TIMEOUT_S = 20  # to connect, and between two chunks
 ATTEMPTS = 5  # for one URL, as long as each of them brings new bytes
-CHUNK = 1 << 18  # bytes read at once
+CHUNK = 1 << 16  # bytes read at once
 UNPACKED_LIMIT = 1 << 30  # bytes of one archive
 MAX_MEMBERS = 100_000  # files and directories of one archive
 
@@ -69,16 +68,20 @@ def fetch(urls: Sequence[str], destination: Path, *, check: Callable[[Path], Non
 
 def _download(url: str, part: Path, check: Callable[[Path], None]) -> str | None:
     """Returns None once `part` is complete and verified, else the reason why this URL does not give the file."""
+    from requests import RequestException  # takes a while to import
+
     reason = ""
     for _ in range(ATTEMPTS):
         before = _size(part)
         try:
             _transfer(url, part)
-        except (OSError, http.client.HTTPException) as error:
+        except RequestException as error:
             reason = _reason(error)
             if _size(part) <= before:
                 return reason
             continue
+        except OSError as error:
+            raise InputError(f"cannot write {part}: {error.strerror}; run again to resume the download") from error
         try:
             check(part)
         except InputError as error:
@@ -93,70 +96,44 @@ def _download(url: str, part: Path, check: Callable[[Path], None]) -> str | None
 
 def _transfer(url: str, part: Path) -> None:
     """Appends the missing bytes to `part`; starts over where the server does not support ranges."""
+    import requests
+
     before = _size(part)
-    headers = {"User-Agent": "arclight"} | ({"Range": f"bytes={before}-"} if before else {})
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)  # noqa: S310
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={before}-"} if before else {})
+    with requests.get(url, headers=headers, timeout=TIMEOUT_S, stream=True) as response:
+        if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # nothing comes after `part`: it is complete, or of another file, which the check finds out
-        raise
-    with response:
-        start = before if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
-        length = response.headers.get("Content-Length")
-        total = None if length is None else start + int(length)
+        response.raise_for_status()
         _log.info("downloading %s", url)
-        with progress(f"download {part.stem}", total, start) as advance:
-            _append(response, part, start, advance)
-    if total is not None and _size(part) < total:
-        raise ConnectionError(f"cut off after {_size(part):,} of {total:,} bytes")
-
-
-def _append(response: http.client.HTTPResponse, part: Path, start: int, advance: Callable[[int], None]) -> None:
-    with _write_errors(part):
-        file = part.open("ab" if start else "wb")
-    with file:
-        while chunk := response.read(CHUNK):
-            with _write_errors(part):
+        is_rest = response.status_code == HTTPStatus.PARTIAL_CONTENT
+        num_chunks = -(-int(response.headers.get("Content-Length", 0)) // CHUNK) or None
+        with part.open("ab" if is_rest else "wb") as file:
+            for chunk in progress(response.iter_content(CHUNK), f"download {part.stem}", num_chunks):
                 file.write(chunk)
-            advance(len(chunk))
-
-
-@contextmanager
-def _write_errors(part: Path) -> Iterator[None]:
-    """Context manager that turns errors of the disk into InputError, unlike those of the network."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot write {part}: {error.strerror}; run again to resume the download") from error
 
 
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"HTTP {error.code} {error.reason}"
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(cause, TimeoutError):
+def _reason(error: BaseException) -> str:
+    """Returns the cause of an error of `requests`, which wraps those of the network several times."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"HTTP {response.status_code} {response.reason}"
+    while error.__context__ is not None:
+        error = error.__context__
+    if isinstance(error, TimeoutError):
         return f"no answer within {TIMEOUT_S} s"
-    return (cause.strerror if isinstance(cause, OSError) else None) or str(cause) or type(cause).__name__
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
-@contextmanager
-def progress(title: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Context manager that yields a function to advance a progress bar; it does nothing where stderr is not a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
+def progress(items: Iterable[T], title: str, total: int | None) -> Iterable[T]:
+    """Returns the items, with a progress bar while they are consumed if stderr is a terminal."""
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import track
 
-    with Progress(console=Console(stderr=True)) as bars:
-        bar = bars.add_task(title, total=total, completed=done)
-        yield lambda amount: bars.advance(bar, amount)
+    return track(items, title, total, console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
 @contextmanager

@@ -224,12 +224,11 @@ def for_each(work: Callable[[int], None], num_rows: int, *, num_threads: int, ti
         return errors
 
     errors: list[str] = []
+    starts = range(0, num_rows, ROWS_PER_THREAD)
     pool = ThreadPoolExecutor(num_threads)
     try:
-        with progress(title, num_rows) as advance:
-            for some in pool.map(work_from, range(0, num_rows, ROWS_PER_THREAD)):
-                errors += some
-                advance(ROWS_PER_THREAD)
+        for some in progress(pool.map(work_from, starts), title, len(starts)):
+            errors += some
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, the rest is not decoded first
     if errors:

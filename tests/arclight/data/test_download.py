@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from arclight.data import download
-from arclight.data.download import fetch, md5_of, progress, unpack
+from arclight.data.download import CHUNK, fetch, md5_of, progress, unpack
 from arclight.errors import InputError
 
 CONTENT = bytes(range(256)) * 4000  # 1,024,000 bytes: several pieces
@@ -128,21 +128,23 @@ def test_what_is_there_of_a_part(
 
 
 def test_a_transfer_that_is_cut_off_resumes_at_once(tmp_path: Path, server: Server) -> None:
-    server.cut_after["/file"] = [300_000, 300_000]
+    server.cut_after["/file"] = [5 * CHUNK, 5 * CHUNK + 100]
     fetch([server.url()], tmp_path / "file", check=check)
     assert (tmp_path / "file").read_bytes() == CONTENT
-    assert server.asked == [("/file", None), ("/file", "bytes=300000-"), ("/file", "bytes=600000-")]
+    assert server.asked == [("/file", None), ("/file", f"bytes={5 * CHUNK}-"), ("/file", f"bytes={10 * CHUNK}-")]
 
 
 def test_a_transfer_that_stays_cut_off_leaves_its_part_and_the_next_call_resumes(tmp_path: Path, server: Server) -> None:
     server.cut_after["/file"] = [100_000, 0]
+    kept = 100_000 // CHUNK * CHUNK  # whole chunks only
     with pytest.raises(
-        InputError, match=r"cut off after 100,000 of 1,024,000 bytes\nThe first 100,000 bytes are kept\. Try again"
+        InputError,
+        match=rf"\(0 bytes read, {len(CONTENT) - kept} more expected\)\nThe first {kept:,} bytes are kept\. Try again",
     ):
         fetch([server.url()], tmp_path / "file", check=check)
     assert visible(tmp_path) == ["file.part"]
     fetch([server.url()], tmp_path / "file", check=check)
-    assert server.asked[-1] == ("/file", "bytes=100000-")
+    assert server.asked[-1] == ("/file", f"bytes={kept}-")
     assert visible(tmp_path) == ["file"]
 
 
@@ -230,12 +232,10 @@ def test_two_processes_load_once(tmp_path: Path, server: Server) -> None:
 
 
 def test_progress_is_shown_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    with progress("decode", 10) as advance:
-        advance(5)
+    assert list(progress(range(3), "decode", 3)) == [0, 1, 2]
     assert capfd.readouterr() == ("", "")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with progress("decode", 10, 2) as advance:
-        advance(3)
+    assert list(progress(range(3), "decode", 6)) == [0, 1, 2]
     captured = capfd.readouterr()
     assert captured.out == ""
     assert re.search(r"decode.* 50%", captured.err)

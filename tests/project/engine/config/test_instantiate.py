@@ -74,7 +74,7 @@ HOSTILE = [
     "arclight.launch.launcher.run",
     "arclight.data.download.os.system",  # what a module imports is not its own
     "arclight.data.download.shutil.rmtree",
-    "arclight.data.download.urllib.request.urlopen",
+    "arclight.data.download.tarfile.open",
     "arclight.loggers.factory.importlib.import_module",
     "arclight.checkpoint.single_file.torch.load",
     "arclight.loggers.factory.build",
