@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -13,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from arclight.loggers.wandb_file import records
 from tests.drills.moments import Watch, wait_for
 from tests.drills.runs import STEPS_PER_EPOCH, Drill, Process, command_for, differences, end, results, rows
+from tests.project.engine.loggers.test_factory import contents, history, records
 
 Outcome = tuple[bool, str]  # whether it was as promised, and what happened
 
@@ -52,18 +51,14 @@ def resumed_in_wandb(place: Path, task: str, whole: Drill) -> Outcome:
     for seed, aim in enumerate(("in a step", "in validation")):
         kill_at(run, aim, seed)
     status = run.finish("resume=auto")
-    files = sorted(run.runs[0].glob("wandb/offline-run-*/*.wandb"))
-    found = [list(records(file)) for file in files]
-    ids = {record.run.run_id for part in found for record in part if record.WhichOneof("record_type") == "run"}
+    found = [records(folder) for folder in sorted(run.runs[0].glob("wandb/offline-run-*"))]
+    ids = {started["run_id"] for part in found for started in contents(part, "run")}
     steps: dict[int, int] = {}
     own: list[int] = []
     rises = True
     for part in found:  # a later start replaces what an earlier one logged beyond its checkpoint
         before = own[-1] if own else -1
-        for record in part:
-            if record.WhichOneof("record_type") != "history":
-                continue
-            row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+        for row in history(part):
             rises = rises and row["_step"] > before
             before = row["_step"]
             own.append(row["_step"])
@@ -72,7 +67,7 @@ def resumed_in_wandb(place: Path, task: str, whole: Drill) -> Outcome:
     expected = [int(row["step"]) for row in rows(whole.runs[0]) if row.get("train/loss")]
     good = status == 0 and len(ids) == 1 and sorted(steps) == expected and not differences(whole, run)
     outcome = (
-        f"{len(files)} starts, {len(ids)} id, train/loss at steps {', '.join(map(str, sorted(steps)))}; W&B's own step count "
+        f"{len(found)} starts, {len(ids)} id, train/loss at steps {', '.join(map(str, sorted(steps)))}; W&B's own step count "
     )
     return good, outcome + ("rises within and from start to start" if rises else "starts again below earlier steps")
 

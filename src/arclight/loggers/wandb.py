@@ -10,6 +10,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,6 @@ from arclight.errors import InputError, first_line
 from arclight.loggers.artifacts import FILES, TABLES, Artifact
 from arclight.loggers.csv import NAME, rows_between
 from arclight.loggers.run_ids import SWEEP, read_id, read_json, write_id
-from arclight.loggers.wandb_file import has_end
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ Mode = Literal["auto", "online", "offline"]
 AXIS = "trainer/global_step"  # the key of the optimizer step in Lightning's logger
 START_S, UPLOAD_S = 30.0, 300.0  # timeouts of the server at the start and of the upload at the end
 READ_S, WRITE_S = 60.0, 5.0  # timeouts for W&B to read an offline run and to write the end of one
+INSPECT_ERRORS = (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError, AttributeError)
 
 
 class ResumableWandbLogger(WandbLogger):
@@ -84,11 +85,21 @@ class ResumableWandbLogger(WandbLogger):
 
 
 def warn_if_incomplete(file: Path) -> None:
-    """Warns when the file of an offline run has no end, for example because the disk was full for a moment."""
-    if not has_end(file, WRITE_S):
-        free = shutil.disk_usage(next(directory for directory in file.parents if directory.is_dir())).free
-        message = "W&B did not write the whole run to %s (%.1f MB free there): W&B lost the rest; metrics.csv has every number"
-        log.warning(message, file, free / 1e6)
+    """Warns when the file of an offline run has no end, for example because the disk was full for a moment.
+
+    W&B writes the end last, maybe shortly after `finish` returns, and nothing at all after a failed write, which it does not
+    report.
+    """
+    until = time.monotonic() + WRITE_S
+    while True:
+        with contextlib.suppress(*INSPECT_ERRORS):
+            if inspect_file(file)["exit_code"] is not None:
+                return
+        if time.monotonic() >= until:
+            break
+    free = shutil.disk_usage(next(directory for directory in file.parents if directory.is_dir())).free
+    message = "W&B did not write the whole run to %s (%.1f MB free there): W&B lost the rest; metrics.csv has every number"
+    log.warning(message, file, free / 1e6)
 
 
 def start_run(
@@ -188,14 +199,18 @@ def recorded_offline(run_dir: Path) -> tuple[int, int]:
     rows, steps = [0], [0]
     for path in run_dir.glob("wandb/offline-run-*/run-*.wandb"):
         try:
-            command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(path)]
-            read = subprocess.run(command, capture_output=True, text=True, timeout=READ_S, check=True)
-            summary = json.loads(read.stdout)["summary"]
+            summary = inspect_file(path)["summary"]
             rows.append(int(summary.get("_step", 0)))
             steps.append(int(summary.get(AXIS, 0)))
-        except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except INSPECT_ERRORS as error:
             log.warning("W&B: %s cannot be read (%s); recording its rows again", path, first_line(error))
     return max(rows), max(steps)
+
+
+def inspect_file(path: Path) -> dict[str, Any]:
+    """Returns what `wandb leet` says of the file of an offline run: its latest `summary`, its `exit_code` and more."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(path)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, timeout=READ_S, check=True).stdout)
 
 
 def is_online(mode: Mode) -> bool:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import tarfile
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +21,7 @@ from arclight.images.augment import Augment
 from arclight.images.datamodule import channel_statistics
 from project.data import cifar10
 from project.data.cifar10 import ARCHIVE, DIRECTORY, RECORD, TEST_FILES, TRAIN_FILES, Cifar10, check_md5, read_records
+from tests.arclight.data.test_download import Server
 from tests.arclight.hardware.test_memory import reset_peak, resident_bytes
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -192,12 +194,16 @@ def test_another_number_of_records_is_reported(cifar_folder: Path, caplog: pytes
 def test_what_is_missing_is_downloaded_and_checked(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setattr(cifar10, "URLS", (archive.as_uri(),))
     data = Cifar10(str(tmp_path / "new" / place), validation=50)
-    with pytest.raises(InputError, match=r"the download \([\d,]+ bytes\) has md5 [0-9a-f]{32} instead of c32a1d4ab5d03f12"):
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        server.files["/archive"] = archive.read_bytes()
+        monkeypatch.setattr(cifar10, "URLS", (server.url("/archive"),))
+        with pytest.raises(InputError, match=r"the download \([\d,]+ bytes\) has md5 [0-9a-f]{32} instead of c32a1d4ab5d03f"):
+            data.prepare_data()
+        monkeypatch.setattr(cifar10, "MD5", md5_of(archive))
         data.prepare_data()
-    monkeypatch.setattr(cifar10, "MD5", md5_of(archive))
-    data.prepare_data()
+        server.shutdown()
     data.setup("fit")
     assert data.num_train == 150
     check_md5(tmp_path / "new" / ARCHIVE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,9 @@ from lightning.pytorch.loggers.logger import DummyLogger
 
 import arclight
 from arclight.errors import InputError
-from arclight.loggers import wandb_file
 from arclight.loggers.factory import build_loggers, close_loggers, log_metadata, mlflow
 from arclight.loggers.fault_tolerant import FaultTolerantLogger
-from arclight.loggers.wandb_file import has_end
+from arclight.loggers.wandb import inspect_file
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
 WANDB = {"_target_": "arclight.loggers.factory.wandb", "mode": "offline"}
@@ -23,15 +24,19 @@ SCORES = {"confusion": {"labels": ["a", "b"], "counts": [[3, 1], [0, 2]]}}
 
 
 def records(folder: Path) -> list[Any]:
-    """Returns the records of an offline W&B run that has ended."""
+    """Returns the records of an offline W&B run."""
     (path,) = folder.glob("*.wandb")
-    assert has_end(path, 10)
-    return list(wandb_file.records(path))
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def contents(found: list[Any], kind: str) -> list[Any]:
+    return [record[kind] for record in found if record["type"] == kind]
 
 
 def history(found: list[Any]) -> list[dict[str, Any]]:
-    rows = [record.history for record in found if record.WhichOneof("record_type") == "history"]
-    return [{item.key or item.nested_key[0]: json.loads(item.value_json) for item in row.item} for row in rows]
+    return [row["item"] for row in contents(found, "history")]
 
 
 def write_run_dir(folder: Path) -> None:
@@ -92,10 +97,12 @@ def test_all_loggers_record_a_run_offline(tmp_path: Path, monkeypatch: pytest.Mo
     assert (run.folder / "metrics.csv").is_file()
     (offline,) = run.folder.glob("wandb/offline-run-*")
     found = records(offline)
-    assert [record.exit.exit_code for record in found if record.WhichOneof("record_type") == "exit"] == [0]
-    summary = {item.key or item.nested_key[0]: item.value_json for record in found for item in record.summary.update}
-    assert json.loads(summary["test/accuracy"]) == pytest.approx(run.results["test/accuracy"])
-    assert json.loads(summary["status"]) == "finished"
+    assert [ended["exit_code"] for ended in contents(found, "exit")] == [0]
+    assert "did not write the whole run" not in (run.folder / "train.log").read_text()
+    (path,) = offline.glob("*.wandb")
+    summary = inspect_file(path)["summary"]
+    assert summary["test/accuracy"] == pytest.approx(run.results["test/accuracy"])
+    assert summary["status"] == "finished"
     assert max(row["trainer/global_step"] for row in history(found)) == run.results["steps"] == 4
 
 
@@ -118,23 +125,23 @@ def test_a_resumed_wandb_run_keeps_its_id_and_steps(tmp_path: Path) -> None:
     (run_id,) = {path.name.split("-")[3] for path in folder.glob("wandb/offline-run-*")}
     both = [records(path) for path in sorted(folder.glob("wandb/offline-run-*"))]
     assert json.loads((folder / "trackers.json").read_text()) == {"wandb": run_id}
-    started = [record.run for found in both for record in found if record.WhichOneof("record_type") == "run"]
-    assert {(run.run_id, run.display_name, run.run_group) for run in started} == {
+    started = [run for found in both for run in contents(found, "run")]
+    assert {(run["run_id"], run["display_name"], run["run_group"]) for run in started} == {
         (run_id, "synthetic_images-cnn lr=0.5 seed=3", "multirun 2026-01-31")
     }
     rows = [row for found in both for row in history(found)]
     assert [row["trainer/global_step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4, 5]
     own = [row["_step"] for row in rows]
     assert own == sorted(set(own))
-    exits = [record.exit.exit_code for found in both for record in found if record.WhichOneof("record_type") == "exit"]
-    assert exits == [1, 0]
-    config = {item.key or item.nested_key[0]: item.value_json for record in both[0] for item in record.config.update}
-    assert json.loads(config["git"]) == {"commit": "21bbb85", "has_uncommitted_changes": True}
-    assert (json.loads(config["parameters"]), json.loads(config["hardware"])) == (7, {"cores": 2})
-    assert "optimizer.lr=0.5" in json.loads(config["overrides"])
+    assert [ended["exit_code"] for found in both for ended in contents(found, "exit")] == [1, 0]
+    config: dict[str, Any] = {}
+    for updated in contents(both[0], "config"):
+        config |= updated["update"]
+    assert config["git"] == {"commit": "21bbb85", "has_uncommitted_changes": True}
+    assert (config["parameters"], config["hardware"]) == (7, {"cores": 2})
+    assert "optimizer.lr=0.5" in config["overrides"]
     assert "Ab1" not in str(both)
-    artifacts = {record.request.log_artifact.artifact.type for record in both[0]} | {record.artifact.type for record in both[0]}
-    assert artifacts >= {"report", "model"}
+    assert {artifact["type"] for artifact in contents(both[0], "artifact")} >= {"report", "model"}
 
 
 def test_a_logger_that_cannot_be_started_is_left_out(

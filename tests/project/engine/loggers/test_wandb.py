@@ -16,8 +16,8 @@ import wandb
 from arclight.errors import InputError
 from arclight.loggers import wandb as wandb_logger
 from arclight.loggers.factory import build_loggers, close_loggers
-from arclight.loggers.wandb import start_run
-from tests.project.engine.loggers.test_factory import WANDB, history, records
+from arclight.loggers.wandb import start_run, warn_if_incomplete
+from tests.project.engine.loggers.test_factory import WANDB, contents, history, records
 
 DESCRIBED = {"name": "n", "group": "g", "project": "p", "entity": "e"}
 
@@ -223,7 +223,21 @@ def test_a_resumed_offline_run_has_all_its_rows(content: bytes, tmp_path: Path, 
     (folder,) = (path for path in tmp_path.glob("wandb/offline-run-*") if path != killed)
     found = records(folder)
     assert [row["trainer/global_step"] for row in history(found)] == [5, 10, 11, 15]
-    assert [record.exit.exit_code for record in found if record.WhichOneof("record_type") == "exit"] == [1]
+    assert [ended["exit_code"] for ended in contents(found, "exit")] == [1]
+    assert "did not write the whole run" not in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, b"", b":W&B\xee\xbe\x00"], ids=["no file", "nothing", "its first bytes"])
+def test_a_missing_end_is_logged(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(wandb_logger, "WRITE_S", 0.0)
+    path = tmp_path / "run.wandb"
+    if content is not None:
+        path.write_bytes(content)
+    warn_if_incomplete(path)
+    assert f"W&B did not write the whole run to {path} (" in caplog.text
+    assert "MB free there" in caplog.text
 
 
 def test_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
