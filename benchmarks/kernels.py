@@ -17,7 +17,7 @@ from arclight.benchmark.command_line import new_file
 from arclight.benchmark.measurement import Case, Figure, make_result, write_result
 from arclight.benchmark.training_step import Backend, TrainingStep, make_sample
 from arclight.config.hardware_plan import plan_hardware
-from arclight.hardware.peak_measurement import PRECISIONS, choose_device, seconds_of
+from arclight.hardware.peak_measurement import DTYPES, choose_device, seconds_of
 from benchmarks.tasks import unmeasured_peaks
 
 NUM_WARMUP, NUM_STEPS, NUM_SHOWN = 5, 5, 30
@@ -26,7 +26,7 @@ NUM_WARMUP, NUM_STEPS, NUM_SHOWN = 5, 5, 30
 def main() -> None:
     """Prints the kernels, the longest first, and writes the result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--precision", choices=tuple(PRECISIONS), default="fp32")
+    parser.add_argument("--precision", choices=tuple(DTYPES), default="fp32")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--output", type=new_file, required=True)
     parser.add_argument("overrides", nargs="*")

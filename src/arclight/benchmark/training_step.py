@@ -22,7 +22,7 @@ from arclight.config.compose import compose_with_hydra, explain_config_errors, t
 from arclight.config.instantiate import build, parameters_of
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError, first_line
-from arclight.hardware.peak_measurement import PRECISIONS, float32_precision, seconds_of
+from arclight.hardware.peak_measurement import DTYPES, float32_precision, seconds_of
 from arclight.interfaces import DataInfo, loss_in, num_positions, num_samples, training_step_args, unit_counts, work_units
 from arclight.modules.supervised import SupervisedModule
 
@@ -37,7 +37,7 @@ Call = TypeVar("Call", bound=Callable[[], object])
 class Backend:
     """One combination of settings; the defaults are the plain one, which every device offers."""
 
-    precision: str = "fp32"  # of PRECISIONS; float32 throughout, while torch's own default lets convolutions use TF32
+    precision: str = "fp32"  # of DTYPES; float32 throughout, while torch's own default lets convolutions use TF32
     cudnn: bool = True
     cudnn_benchmark: bool = False
     channels_last: bool = False  # memory format of images and filters
@@ -59,7 +59,7 @@ def applied(backend: Backend) -> Iterator[None]:
     before = cudnn.enabled, cudnn.benchmark
     cudnn.enabled, cudnn.benchmark = backend.cudnn, backend.cudnn_benchmark
     try:
-        with float32_precision(allow_tf32=PRECISIONS[backend.precision].has_tf32):
+        with float32_precision(backend.precision):
             yield
     finally:
         cudnn.enabled, cudnn.benchmark = before
@@ -67,7 +67,7 @@ def applied(backend: Backend) -> Iterator[None]:
 
 def autocast(backend: Backend, device: torch.device) -> AbstractContextManager[None]:
     """Returns the context of the forward pass, as Lightning's mixed precision has it."""
-    dtype = PRECISIONS[backend.precision].dtype
+    dtype = DTYPES[backend.precision]
     if dtype == torch.float32:
         return nullcontext()
     context: AbstractContextManager[None] = torch.autocast(device.type, dtype=dtype, cache_enabled=False)

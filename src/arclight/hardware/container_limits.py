@@ -22,13 +22,12 @@ def usable_memory(installed_bytes: int, root: Path = ROOT) -> int:
 
 def cpu_quotas(root: Path) -> Iterator[int]:
     """Yields the quota of this process's control group and of each above it, in whole cores; 0 for less than one."""
-    for group in control_groups("", root):
-        if (quota := read_words(group / "cpu.max")) and len(quota) == 2 and quota[0].isdigit():
-            yield int(quota[0]) // int(quota[1])
+    limits = [read_words(group / "cpu.max") for group in control_groups("", root)]
     for group in control_groups("cpu", root):
-        quota, period = read_words(group / "cpu.cfs_quota_us"), read_words(group / "cpu.cfs_period_us")
-        if quota and period and quota[0].isdigit() and int(period[0]):  # -1 is no quota
-            yield int(quota[0]) // int(period[0])
+        limits.append(read_words(group / "cpu.cfs_quota_us") + read_words(group / "cpu.cfs_period_us"))
+    for words in limits:
+        if len(words) == 2 and words[0].isdigit() and int(words[1]):  # "max" and -1 are no quota
+            yield int(words[0]) // int(words[1])
 
 
 def memory_limits(root: Path) -> Iterator[int]:

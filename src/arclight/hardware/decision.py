@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from arclight.errors import InputError
+from arclight.errors import InputError, closest, nearest
 
 if TYPE_CHECKING:
     from arclight.hardware.hardware_info import Gpu, HardwareInfo
@@ -45,6 +45,12 @@ def user_value(requested: Mapping[str, Any], name: str) -> Any:
 def user_decision(value: Any, remark: str = "") -> Decision:
     """Returns the decision for a value that the user set; the remark names what it costs."""
     return Decision(value, f"set by user; {remark}" if remark else "set by user", is_user_set=True)
+
+
+def unknown_value(key: str, value: Any, kind: str, known: Collection[str]) -> InputError:
+    """Returns the error for a value of `key` that is not one of the known ones, which are each a `kind` of Lightning."""
+    message = f"{key}={value} is not {kind} of Lightning. {nearest(str(value), known)}"
+    return InputError(message, key=key, suggestions=[f"{key}={near}" for near in closest(str(value), known)])
 
 
 def user_bool(requested: Mapping[str, Any], name: str) -> bool | None:

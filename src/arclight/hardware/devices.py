@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from arclight.errors import InputError, closest, nearest
-from arclight.hardware.decision import Decision, user_count, user_decision, user_value
+from arclight.errors import InputError
+from arclight.hardware.decision import Decision, unknown_value, user_count, user_decision, user_value
 from arclight.hardware.hardware_info import HardwareInfo
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
@@ -18,11 +18,7 @@ def choose_accelerator(hardware_info: HardwareInfo, requested: Mapping[str, Any]
     """Chooses CUDA (ROCm's devices have this name in torch) before MPS before the CPU."""
     value, gpus = user_value(requested, "accelerator"), hardware_info.gpus
     if value is not None and value not in ACCELERATORS:
-        raise InputError(
-            f"trainer.accelerator={value} is not an accelerator of Lightning. {nearest(str(value), ACCELERATORS)}",
-            key="trainer.accelerator",
-            suggestions=[f"trainer.accelerator={near}" for near in closest(str(value), ACCELERATORS)],
-        )
+        raise unknown_value("trainer.accelerator", value, "an accelerator", ACCELERATORS)
     if (value == "cuda" and not gpus) or (value == "gpu" and not gpus and not hardware_info.has_mps):
         reason = f" ({'; '.join(hardware_info.problems)})" if hardware_info.problems else ""
         raise InputError(

@@ -108,18 +108,18 @@ def probe(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> Har
         InputError: when a variable of the launcher is not a number.
     """
     import psutil
+    import torch
 
     problems: list[str] = []
     gpus: list[Gpu] = []
     links: list[tuple[int, int]] = []
-    mps: dict[str, bool] = {}
     with collected_problems("the CUDA driver", problems):
         gpus += query_gpus()
     with collected_problems("peer links between GPUs", problems):
         links += query_peer_links(len(gpus))
-    with collected_problems("the Apple GPU", problems):
-        mps |= query_mps()
-    build, launch = torch_build(), detect_launch(environment)
+    has_mps, launch = torch.backends.mps.is_available(), detect_launch(environment)
+    versions = {"rocm": torch.version.hip, "cuda": torch.version.cuda}
+    build = next((f"{name} {version}" for name, version in versions.items() if version), "cpu")
     problems += find_contradictions(environment, root, build, launch)
     return HardwareInfo(
         num_cores=usable_cores(root),
@@ -129,13 +129,14 @@ def probe(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> Har
         instruction_sets=cpu_instruction_sets(root),
         gpus=tuple(gpus),
         peer_links=tuple(links),
+        has_mps=has_mps,
+        has_mps_bf16=has_mps and torch.backends.mps.is_macos_or_newer(14, 0),
         torch_build=build,
         has_compiler=has_compiler(environment),
         has_triton=importlib.util.find_spec("triton") is not None,
         omp_num_threads=number(environment, "OMP_NUM_THREADS", default=0) or None,
         launch=launch,
         problems=tuple(problems),
-        **mps,
     )
 
 
@@ -161,14 +162,6 @@ def query_gpus() -> Iterator[Gpu]:
         yield Gpu(properties.name, properties.total_memory, (properties.major, properties.minor), architecture)
 
 
-def query_mps() -> dict[str, bool]:
-    """Returns the fields of HardwareInfo about the Apple GPU."""
-    import torch
-
-    has_mps = torch.backends.mps.is_available()
-    return {"has_mps": has_mps, "has_mps_bf16": has_mps and torch.backends.mps.is_macos_or_newer(14, 0)}
-
-
 def query_peer_links(num_gpus: int) -> Iterator[tuple[int, int]]:
     """Yields the pairs of GPUs that read each other's memory."""
     from torch.cuda import can_device_access_peer
@@ -178,22 +171,15 @@ def query_peer_links(num_gpus: int) -> Iterator[tuple[int, int]]:
             yield first, second
 
 
-def torch_build() -> str:
-    """Returns what torch was built for, with the version: "cpu", "cuda 13.0", "rocm 7.0"."""
-    import torch
-
-    if torch.version.hip:
-        return f"rocm {torch.version.hip}"
-    return f"cuda {torch.version.cuda}" if torch.version.cuda else "cpu"
+def read_cpuinfo(root: Path) -> dict[str, str]:
+    """Returns what the kernel says of the cores by its names, that of the last core; empty where there is no such file."""
+    lines = (line.partition(":") for line in read_lines(root / "proc/cpuinfo"))
+    return {name.strip(): value.strip() for name, _, value in lines}
 
 
 def cpu_name(root: Path = ROOT) -> str:
     """Returns the model of the CPU, or its architecture where the system does not name it."""
-    for line in read_lines(root / "proc/cpuinfo"):
-        key, _, value = line.partition(":")
-        if key.strip() == "model name" and value.strip():
-            return value.strip()
-    return platform.processor() or platform.machine()
+    return read_cpuinfo(root).get("model name") or platform.processor() or platform.machine()
 
 
 def cpu_instruction_sets(root: Path) -> tuple[str, ...]:
@@ -204,11 +190,8 @@ def cpu_instruction_sets(root: Path) -> tuple[str, ...]:
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     if any(capabilities.get(name) for name in INSTRUCTION_SETS):
         return tuple(name for name in INSTRUCTION_SETS if capabilities.get(name))
-    flags: set[str] = set()
-    for line in read_lines(root / "proc/cpuinfo"):
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            flags.update(value.split())
+    cpuinfo = read_cpuinfo(root)
+    flags = f"{cpuinfo.get('flags', '')} {cpuinfo.get('Features', '')}".split()
     return tuple(name for name, flag in INSTRUCTION_SETS.items() if flag in flags)
 
 

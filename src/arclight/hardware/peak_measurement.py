@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,20 +27,8 @@ NUM_IMAGES = {"cpu": 4, "cuda": 64, "mps": 16}
 COPIED_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30, "mps": 1 << 28}  # more than any cache holds
 
 
-class Precision(NamedTuple):
-    """`dtype` of the operands, and whether float32 operands may be rounded to TF32."""
-
-    dtype: torch.dtype
-    has_tf32: bool = False
-
-
-PRECISIONS = {
-    "fp32": Precision(torch.float32),
-    "tf32": Precision(torch.float32, has_tf32=True),
-    "bf16": Precision(torch.bfloat16),
-    "fp16": Precision(torch.float16),
-    "fp64": Precision(torch.float64),
-}
+# of the operands; TF32 is a rounding of float32 operands
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -85,8 +72,7 @@ def measure_peaks(device: torch.device, hardware_info: HardwareInfo) -> Measured
 def unavailable_precisions(device: torch.device, hardware_info: HardwareInfo) -> dict[str, str | None]:
     """Returns for fp32, tf32, bf16 and fp16 the reason why the device does not have it, None where it does."""
     if device.type == "cpu":
-        capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-        has_fp16 = any(capabilities.get(name, False) for name in ("avx512_fp16", "amx_fp16"))
+        has_fp16 = any(name in hardware_info.instruction_sets for name in ("avx512_fp16", "amx_fp16"))
         return {
             "fp32": None,
             "tf32": "needs an NVIDIA Ampere or newer GPU",
@@ -100,11 +86,11 @@ def unavailable_precisions(device: torch.device, hardware_info: HardwareInfo) ->
 
 
 @contextmanager
-def float32_precision(*, allow_tf32: bool) -> Iterator[None]:
-    """Context manager that lets float32 products and convolutions use TF32, or not, and restores the settings afterwards."""
+def float32_precision(precision: str) -> Iterator[None]:
+    """Context manager that computes float32 products and convolutions exactly, or in TF32, and restores the settings."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if allow_tf32 else "highest")
-    torch.backends.cudnn.allow_tf32 = allow_tf32
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
     try:
         yield
     finally:
@@ -117,8 +103,8 @@ def measure_flops(device: torch.device, precision: str) -> float:
 
     Both are measured because they can come from two libraries: on some processors convolutions reach what products do not.
     """
-    with float32_precision(allow_tf32=PRECISIONS[precision].has_tf32), torch.no_grad():
-        call, flops = convolution(device, PRECISIONS[precision].dtype)
+    with float32_precision(precision), torch.no_grad():
+        call, flops = convolution(device, DTYPES[precision])
         call()
         return max(flops / fastest_call_s(call, device), product_flops(device, precision))
 
@@ -128,11 +114,10 @@ def product_flops(device: torch.device, precision: str, *, smallest: int = SMALL
 
     With `only_last` it times the last size only, which is quick in emulated precisions, too.
     """
-    dtype, has_tf32 = PRECISIONS[precision]
     size, most, is_last = smallest, 0.0, False
-    with float32_precision(allow_tf32=has_tf32), torch.no_grad():
+    with float32_precision(precision), torch.no_grad():
         while not is_last:
-            call = product(device, size, dtype)
+            call = product(device, size, DTYPES[precision])
             call()
             is_last = seconds_of(call, 1, device) > BLOCK_S or 2 * size > LARGEST_MATRIX[device.type]
             if is_last or not only_last:

@@ -15,7 +15,7 @@ from arclight.hardware.backend import (
     choose_threads,
     choose_workers,
 )
-from arclight.hardware.decision import Decision, Target, user_decision, user_value
+from arclight.hardware.decision import Decision, Target, unknown_value, user_decision, user_value
 from arclight.hardware.devices import choose_accelerator, choose_devices, choose_num_nodes, count_devices, gpu_indices
 from arclight.hardware.hardware_info import HardwareInfo
 from arclight.hardware.precision import choose_matmul_precision, choose_precision
@@ -168,8 +168,4 @@ def check_strategy(accelerator: str, value: Any) -> None:
             key="trainer.strategy",
         )
     if isinstance(value, str) and not value.startswith(STRATEGIES):
-        raise InputError(
-            f"trainer.strategy={value} is not a strategy of Lightning. {nearest(value, ('auto', *STRATEGIES))}",
-            key="trainer.strategy",
-            suggestions=[f"trainer.strategy={near}" for near in closest(value, ("auto", *STRATEGIES))],
-        )
+        raise unknown_value("trainer.strategy", value, "a strategy", ("auto", *STRATEGIES))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from arclight.errors import InputError, closest, nearest
-from arclight.hardware.decision import Decision, Target, user_decision, user_value
+from arclight.errors import InputError
+from arclight.hardware.decision import Decision, Target, unknown_value, user_decision, user_value
 from arclight.hardware.hardware_info import Gpu
 
 # Lightning's names and their short forms
@@ -54,11 +54,7 @@ def precision_name(value: Any) -> str:
     """Returns Lightning's full name of a precision; raises InputError for an unknown one."""
     name = PRECISIONS.get(str(value))
     if name is None:
-        raise InputError(
-            f"trainer.precision={value} is not a precision of Lightning. {nearest(str(value), PRECISIONS)}",
-            key="trainer.precision",
-            suggestions=[f"trainer.precision={near}" for near in closest(str(value), PRECISIONS)],
-        )
+        raise unknown_value("trainer.precision", value, "a precision", PRECISIONS)
     return name
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import types
-import typing
 from pathlib import Path
 
 import pytest
@@ -35,21 +33,22 @@ def test_the_peaks_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured.copy_bytes_per_s > 0
 
 
-@pytest.mark.parametrize("allow_tf32", [True, False])
-def test_float32_settings_are_restored(allow_tf32: bool) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_float32_settings_are_restored(precision: str) -> None:
     def settings() -> tuple[str, bool]:
         return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
     before = settings()
-    with float32_precision(allow_tf32=allow_tf32):
-        assert settings() == ("high" if allow_tf32 else "highest", allow_tf32)
+    with float32_precision(precision):
+        assert settings() == (("high", True) if precision == "tf32" else ("highest", False))
     assert settings() == before
 
 
 def test_what_a_cpu_does_not_have_comes_with_a_reason() -> None:
-    old, new = (typing.cast("hardware.HardwareInfo", types.SimpleNamespace(has_fast_bf16_cpu=fast)) for fast in (False, True))
+    old, new = (hardware.HardwareInfo(1, 2**30, instruction_sets=sets) for sets in ((), ("avx512_bf16", "amx_fp16")))
     assert unavailable_precisions(CPU, old)["bf16"] == "this CPU emulates it, hundreds of times slower than fp32"
-    assert unavailable_precisions(CPU, new)["bf16"] is None
+    assert unavailable_precisions(CPU, old)["fp16"] == "this CPU emulates it, many times slower than fp32"
+    assert unavailable_precisions(CPU, new)["bf16"] is unavailable_precisions(CPU, new)["fp16"] is None
     assert unavailable_precisions(CPU, new)["tf32"] == "needs an NVIDIA Ampere or newer GPU"
 
 

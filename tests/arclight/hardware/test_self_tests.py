@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import multiprocessing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,8 +68,7 @@ def test_which_tests_run_where(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_the_sum_of_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(self_tests.TIMEOUT_S, "gloo", 120.0)  # on a busy machine
+def test_the_sum_of_two_processes() -> None:
     result = check_all_reduce("gloo")
     assert result.passed, result.problem
     assert result.value > 0
@@ -77,21 +76,22 @@ def test_the_sum_of_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "timeout_s", "problem"),
-    [
-        ("import time; time.sleep(60)", 0.2, "no answer within 0 s"),
-        ("raise SystemExit('no backend of this name')", 60, "no backend of this name"),
-        ("import os; os._exit(7)", 60, "a process exited with status 7"),
-        ("print('hello')", 60, "a process gave no answer"),
-        ("pass", 60, "a process gave no answer"),
-        ('print(\'{"is_right": false, "bytes_per_s": 1}\')', 60, "the sum is wrong"),
-    ],
+    ("backend", "timeout_s", "problem"), [("gloo", 0.01, "no answer within 0 s"), ("nonsense", 60.0, "nonsense")]
 )
-def test_processes_that_fail_are_reported_and_ended(code: str, timeout_s: float, problem: str) -> None:
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    result = self_tests.collect_result("sum", processes, timeout_s)
-    assert (result.passed, result.problem) == (False, problem)
-    assert all(process.returncode is not None for process in processes)
+def test_processes_that_fail_are_reported_and_ended(
+    backend: str, timeout_s: float, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(self_tests, "TIMEOUT_S", timeout_s)
+    result = check_all_reduce(backend)
+    assert not result.passed
+    assert problem in result.problem
+    assert not multiprocessing.active_children()
+
+
+def test_a_wrong_sum_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("init_process_group", "barrier", "all_reduce"):
+        monkeypatch.setattr(torch.distributed, name, lambda *_, **__: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    with pytest.raises(ArithmeticError, match="the sum is wrong"):
+        self_tests.all_reduce((0, "gloo", str(tmp_path)))
