@@ -76,8 +76,8 @@ def compare(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     from arclight.console.terminal import open_console, print_lines, print_tables
-    from arclight.report.comparison import compare_runs, conclusions
-    from arclight.report.comparison_page import terminal_tables, write_comparison
+    from arclight.runs.comparison import compare_runs, conclusions
+    from arclight.runs.comparison_page import terminal_tables, write_comparison
 
     comparison = compare_runs(options.runs)
     console = open_console()
@@ -92,9 +92,11 @@ def compare(options: argparse.Namespace) -> None:
 
 def doctor(options: argparse.Namespace) -> None:
     """Prints hardware, plan, trials and missing packages."""
+    from arclight.config.locations import CONF
     from arclight.hardware.doctor import examine, to_json, to_text
 
-    print((to_json if options.json else to_text)(examine()))
+    findings = examine(CONF.parent)
+    print(to_json(findings) if options.json else to_text(findings))
 
 
 if __name__ == "__main__":

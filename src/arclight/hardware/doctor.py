@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from arclight import hardware
-from arclight.config.locations import CONF
 from arclight.distributed.rendezvous import DEFAULT_PORT
 from arclight.errors import InputError
 from arclight.hardware.self_tests import SelfTest, run_self_tests
@@ -33,10 +32,10 @@ class Findings:
     missing: tuple[str, ...]
 
 
-def examine(environment: Mapping[str, str] = os.environ) -> Findings:
-    """Returns the findings, after a few seconds of self-tests; raises as `probe`."""
+def examine(project: Path, environment: Mapping[str, str] = os.environ) -> Findings:
+    """Returns the findings for the project in this directory, after a few seconds of self-tests; raises as `probe`."""
     hardware_info = hardware.probe(environment)
-    missing = list(find_missing(hardware_info, environment))
+    missing = list(find_missing(hardware_info, project, environment))
     decisions: dict[str, hardware.Decision] = {}
     try:
         decisions = hardware.plan(hardware_info, {})
@@ -48,7 +47,7 @@ def examine(environment: Mapping[str, str] = os.environ) -> Findings:
     return Findings(hardware_info, decisions, tuple(self_tests), tuple(missing))
 
 
-def find_missing(hardware_info: hardware.HardwareInfo, environment: Mapping[str, str]) -> Iterator[str]:
+def find_missing(hardware_info: hardware.HardwareInfo, project: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """Yields what a training run may need and this machine does not have."""
     yield from hardware_info.problems
     if not hardware_info.has_compiler:
@@ -59,8 +58,8 @@ def find_missing(hardware_info: hardware.HardwareInfo, environment: Mapping[str,
         yield "not logged in to W&B: its runs stay offline, in their run directories (wandb login, or logger=csv)"
     if shutil.which("git", path=environment.get("PATH")) is None:
         yield "no git: environment.json will not name the commit of a run"
-    elif not is_in_repository(CONF.parent):
-        yield f"{CONF.parent} is not a git repository: environment.json will not name the commit of a run (git init)"
+    elif not is_in_repository(project):
+        yield f"{project} is not a git repository: environment.json will not name the commit of a run (git init)"
     port = environment.get("MASTER_PORT", str(DEFAULT_PORT))
     if hardware_info.launch.kind == "none" and not is_free(port):
         yield f"port {port}, for the rendezvous of torchrun, is in use (set MASTER_PORT to another)"

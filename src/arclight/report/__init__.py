@@ -1,1 +1,1 @@
-"""report.html of a run, and the comparison of runs."""
+"""report.html of a run, and what it shares with the comparison of runs."""

@@ -55,7 +55,7 @@ def test_this_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 
 def test_json_holds_the_findings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(doctor, "examine", lambda: FINDINGS)
+    monkeypatch.setattr(doctor, "examine", lambda project: FINDINGS)
     main(["doctor", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {"hardware_info", "plan", "self_tests", "missing"}
@@ -81,14 +81,14 @@ def test_a_failed_plan_and_a_failed_self_test_are_missing(monkeypatch: pytest.Mo
     monkeypatch.setattr(
         doctor, "run_self_tests", lambda hardware_info, accelerator: [SelfTest(accelerator, passed=False, problem="broken")]
     )
-    findings = examine(complete)
+    findings = examine(Path(), complete)
     assert findings.plan == {}
     assert findings.missing[0].startswith("no plan: slurm has started 8 processes")
     assert findings.missing[1] == "cpu: broken"
 
 
 def test_nothing_is_missing(complete: dict[str, str]) -> None:
-    assert list(find_missing(READY, complete)) == []
+    assert list(find_missing(READY, Path(), complete)) == []
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_nothing_is_missing(complete: dict[str, str]) -> None:
     ],
 )
 def test_missing_parts_of_the_machine(hardware_info: HardwareInfo, message: str, complete: dict[str, str]) -> None:
-    (line,) = find_missing(hardware_info, complete)
+    (line,) = find_missing(hardware_info, Path(), complete)
     assert message in line
 
 
@@ -116,19 +116,19 @@ def test_missing_parts_of_the_environment(
     name: str, answer: Any, message: str, complete: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, name, answer)
-    (line,) = find_missing(READY, complete)
+    (line,) = find_missing(READY, Path(), complete)
     assert message in line
 
 
 def test_no_git(complete: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name, path=None: None)
-    assert any(line.startswith("no git: ") for line in find_missing(READY, complete))
+    assert any(line.startswith("no git: ") for line in find_missing(READY, Path(), complete))
 
 
 def test_little_shared_memory(complete: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path)
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=64_000_000))
-    (line,) = find_missing(READY, complete)
+    (line,) = find_missing(READY, Path(), complete)
     assert "has 64 MB" in line
 
 

@@ -28,11 +28,11 @@ from arclight.checkpoint.single_file import CheckpointFiles
 from arclight.config.compose import read_settings
 from arclight.config.locations import CONF
 from arclight.errors import InputError
-from arclight.report.comparison import compare_runs
 from arclight.report.report import write_report
+from arclight.runs.comparison import compare_runs
 from arclight.runs.run_directory import read_config
 from project.models.bert_tagger import BertTagger
-from tests.arclight.report.test_comparison import rights, write_run
+from tests.arclight.runs.test_comparison import rights, write_run
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 from tests.project.models.test_bert_tagger import text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import math
 import string
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from arclight.config.locations import find_run
 from arclight.config.redaction import without_secrets
 from arclight.errors import InputError
 from arclight.metrics.bootstrap import Difference, paired_test
-from arclight.metrics.records import Counts, Prediction, metric_counts, read_predictions
-from arclight.runs.run_directory import read_config, read_results, read_status
+from arclight.metrics.records import Counts, Prediction, metric_counts
+from arclight.runs.run import Run
+from arclight.runs.run_directory import read_config
 
 OTHER_METRICS = (
     "train/samples_per_s",
@@ -32,25 +34,11 @@ TESTED = ("f1", "accuracy")  # metrics that get a p-value
 
 
 @dataclass(frozen=True)
-class ComparedRun:
-    """A run directory and the content of its files."""
-
-    folder: Path
-    settings: dict[str, Any]
-    results: dict[str, Any]
-    status: str
-
-    @property
-    def seed(self) -> Any:
-        return self.settings.get("seed")
-
-
-@dataclass(frozen=True)
 class Group:
     """Runs that differ only in the seed; `letter` names them in the tables."""
 
     letter: str
-    runs: tuple[ComparedRun, ...]
+    runs: tuple[Run, ...]
 
     def values(self, name: str) -> list[float]:
         """Returns a metric of results.json, from the runs that have it."""
@@ -99,16 +87,16 @@ def compare_runs(names: Sequence[str]) -> Comparison:
     return Comparison(groups, different_settings(groups), pairs, (*left_out, *problems))
 
 
-def read_runs(names: Sequence[str]) -> tuple[list[ComparedRun], list[str]]:
+def read_runs(names: Sequence[str]) -> tuple[list[Run], list[str]]:
     """Returns the runs to compare, and messages about the others.
 
     Unfinished runs have no test scores and are left out, unless fewer than two finished runs remain.
     """
     messages: list[str] = []
-    runs: list[ComparedRun] = []
+    runs: list[Run] = []
     for folder in dict.fromkeys(folder.resolve() for name in names for folder in find_runs(name)):
-        if settings := read_config(folder):
-            runs.append(ComparedRun(folder, settings, read_results(folder), read_status(folder)))
+        if read_config(folder):
+            runs.append(Run(folder))
         else:
             messages.append(f"{folder.name} is left out: its config.yaml cannot be read")
     finished = [run for run in runs if run.status == "finished"]
@@ -132,16 +120,16 @@ def find_runs(name: str) -> list[Path]:
     return within if within and not (Path(name) / "config.yaml").is_file() else [find_run(name)]
 
 
-def group_by_config(runs: Sequence[ComparedRun]) -> tuple[Group, ...]:
+def group_by_config(runs: Sequence[Run]) -> tuple[Group, ...]:
     """Returns the runs grouped by config without the seed, in order of first occurrence."""
-    lists: list[list[ComparedRun]] = []
+    lists: list[list[Run]] = []
     for run in runs:
-        same = [others for others in lists if set(differences(others[0].settings, run.settings)) <= {"seed"}]
-        if same:
-            same[0].append(run)
-        else:
-            lists.append([run])
-    letters = [*string.ascii_uppercase, *(f"{one}{two}" for one in string.ascii_uppercase for two in string.ascii_uppercase)]
+        same = (members for members in lists if set(differences(members[0].config, run.config)) <= {"seed"})
+        members = next(same, None)
+        if members is None:
+            lists.append(members := [])
+        members.append(run)
+    letters = [*string.ascii_uppercase, *map("".join, itertools.product(string.ascii_uppercase, repeat=2))]
     if len(lists) > len(letters):
         raise InputError(f"{len(lists)} different configs are too many for a table; pass fewer runs")
     return tuple(Group(letter, tuple(members)) for letter, members in zip(letters, lists, strict=False))
@@ -149,7 +137,7 @@ def group_by_config(runs: Sequence[ComparedRun]) -> tuple[Group, ...]:
 
 def different_settings(groups: Sequence[Group]) -> dict[str, tuple[Any, ...]]:
     """Returns the settings with an effect in which the groups differ."""
-    settings = [without_secrets(group.runs[0].settings) for group in groups]
+    settings = [without_secrets(group.runs[0].config) for group in groups]
     flat = [dict(flatten(own)) for own in settings]
     keys = sorted({key for other in settings[1:] for key in differences(settings[0], other)} - {"seed"})
     return {key: tuple(own.get(key) for own in flat) for key in keys}
@@ -162,7 +150,7 @@ def compare_with_first(groups: Sequence[Group]) -> tuple[dict[tuple[str, str], D
     tested: dict[str, tuple[list[Any], dict[str, Counts]]] = {}
     for group in groups if len(groups) > 1 else ():
         try:
-            tested[group.letter] = pool_counts([read_predictions(run.folder / "predictions.jsonl") for run in group.runs])
+            tested[group.letter] = pool_counts([run.predictions for run in group.runs])
         except ValueError as error:
             problems.append(f"{group.letter} has no p-value: {error}")
     first = tested.get(groups[0].letter)

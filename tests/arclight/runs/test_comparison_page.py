@@ -10,11 +10,11 @@ import pytest
 
 from arclight.__main__ import main
 from arclight.console.terminal import open_console, print_tables
-from arclight.report.comparison import compare_runs, conclusions
-from arclight.report.comparison_page import labels, terminal_tables, write_comparison
 from arclight.report.figures import LINES
+from arclight.runs.comparison import compare_runs, conclusions
+from arclight.runs.comparison_page import labels, terminal_tables, write_comparison
 from tests.arclight.console.test_terminal import Terminal
-from tests.arclight.report.test_comparison import rights, write_run
+from tests.arclight.runs.test_comparison import rights, write_run
 
 
 def settings(folder: Path, num: int) -> Path:

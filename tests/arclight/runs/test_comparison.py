@@ -14,8 +14,8 @@ from scipy import stats
 
 from arclight.__main__ import main
 from arclight.errors import InputError
-from arclight.report.comparison import compare_runs
-from arclight.report.comparison_page import mean_and_sd, write_comparison
+from arclight.runs.comparison import compare_runs
+from arclight.runs.comparison_page import mean_and_sd, write_comparison
 
 NUM_SAMPLES = 300
 
@@ -51,7 +51,10 @@ def grid(tmp_path: Path) -> Path:
 
 def test_runs_that_differ_in_the_seed_only_are_one_group(grid: Path) -> None:
     found = compare_runs([str(grid)])
-    assert [(group.letter, [run.seed for run in group.runs]) for group in found.groups] == [("A", [0, 1, 2]), ("B", [0, 1, 2])]
+    assert [(group.letter, [run.config["seed"] for run in group.runs]) for group in found.groups] == [
+        ("A", [0, 1, 2]),
+        ("B", [0, 1, 2]),
+    ]
     assert found.settings == {"optimizer.lr": (0.1, 0.01)}
     assert found.left_out == ()
 

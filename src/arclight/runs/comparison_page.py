@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arclight.report.comparison import Comparison, Group, conclusions
 from arclight.report.page import format_value, shorten, templates, write_page
+from arclight.runs.comparison import Comparison, Group, conclusions
 
 if TYPE_CHECKING:
     from rich.table import Table
