@@ -18,6 +18,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from arclight.config import trust
 from arclight.config.known_names import HYDRAS_OWN, targets, unknown_argument
+from arclight.config.signatures import names_taken
 from arclight.errors import InputError, closest, first_line
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -138,7 +139,16 @@ def parameters_of(
     except ValueError:  # of a function in C: it judges itself
         return {"arguments": inspect.Parameter("arguments", inspect.Parameter.VAR_KEYWORD)}
     function = made.__init__ if inspect.isclass(made) else made
-    return {key: parameter.replace(annotation=annotation_of(function, key)) for key, parameter in parameters.items()}
+    found = {key: parameter.replace(annotation=annotation_of(function, key)) for key, parameter in parameters.items()}
+    is_open = inspect.isclass(made) and any(parameter.kind is parameter.VAR_KEYWORD for parameter in found.values())
+    names = names_taken(f"{made.__module__}.{made.__qualname__}") if is_open else None
+    if names is None:
+        return found
+    for above in made.__mro__[1:]:
+        if not found.keys() >= set(names):
+            for key, parameter in inspect.signature(inspect.unwrap(above)).parameters.items():
+                found.setdefault(key, parameter.replace(annotation=annotation_of(above.__init__, key)))
+    return {key: found[key] for key in names}
 
 
 def annotation_of(function: Any, name: str) -> Any:

@@ -62,11 +62,11 @@ class ArrayDataModule(DataModule):
         self,
         *,
         root: str | None,
-        batch_size: int,
-        max_batch_per_device: int | None,
-        augment: Augment | None,
-        seed: int,
-        eval_batch_size: int,
+        batch_size: int = 64,
+        max_batch_per_device: int | None = None,
+        augment: Augment | None = None,
+        seed: int = 0,
+        eval_batch_size: int = 500,
         memory_share: float = MEMORY_SHARE,
     ) -> None:
         super().__init__(root=root, batch_size=batch_size, max_batch_per_device=max_batch_per_device, seed=seed)

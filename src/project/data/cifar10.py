@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ from arclight.data.download import fetch, md5_of, unpack
 from arclight.data.splits import split
 from arclight.errors import InputError
 from arclight.hardware.memory import free_bytes
-from arclight.images.augment import Augment
 from arclight.images.datamodule import ArrayDataModule, Arrays
 
 _log = logging.getLogger(__name__)
@@ -51,23 +51,12 @@ class Cifar10(ArrayDataModule):
         self,
         root: str,
         *,
-        batch_size: int = 64,
-        max_batch_per_device: int | None = None,
         validation: int | float = 5000,
         split_seed: int = 0,
-        augment: Augment | None = None,
-        seed: int = 0,
-        eval_batch_size: int = 500,
         download: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            root=root,
-            batch_size=batch_size,
-            max_batch_per_device=max_batch_per_device,
-            augment=augment,
-            seed=seed,
-            eval_batch_size=eval_batch_size,
-        )
+        super().__init__(root=root, **options)
         self.validation = validation
         self.split_seed = split_seed
         self.download = download

@@ -8,13 +8,12 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from arclight.data.download import fetch
 from arclight.errors import InputError
 from arclight.text.columns import Sentence, count_entities, in_iob2, read_columns
-from arclight.text.datamodule import Context, Packing, TokenDataModule
-from project.pinned_revisions import pinned_revision
+from project.data.pinned_tokenizer import PinnedTokenizer
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class Counts(NamedTuple):
 PUBLISHED = {"train": Counts(14_041, 23_499), "val": Counts(3_250, 5_942), "test": Counts(3_453, 5_648)}
 
 
-class Conll2003(TokenDataModule):
+class Conll2003(PinnedTokenizer):
     """CoNLL-2003: eng.train to train, eng.testa to validate and eng.testb to test.
 
     The arguments not listed here are those of TokenDataModule.
@@ -49,37 +48,8 @@ class Conll2003(TokenDataModule):
         download: False never downloads the data.
     """
 
-    def __init__(
-        self,
-        root: str,
-        *,
-        tokenizer: str | None = None,
-        tokenizer_revision: str | None = None,
-        vocab_size: int = 8000,
-        max_length: int = 256,
-        batch_size: int = 16,
-        eval_batch_size: int = 64,
-        max_batch_per_device: int | None = None,
-        seed: int = 0,
-        packing: Packing = "buckets",
-        tokens_per_row: int = 256,
-        context: Context = "sentence",
-        download: bool = True,
-    ) -> None:
-        super().__init__(
-            root=root,
-            tokenizer=tokenizer,
-            tokenizer_revision=pinned_revision(tokenizer, tokenizer_revision),
-            vocab_size=vocab_size,
-            max_length=max_length,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            max_batch_per_device=max_batch_per_device,
-            seed=seed,
-            packing=packing,
-            tokens_per_row=tokens_per_row,
-            context=context,
-        )
+    def __init__(self, root: str, *, download: bool = True, **options: Any) -> None:
+        super().__init__(root=root, **options)
         self.download = download
 
     def prepare(self) -> None:

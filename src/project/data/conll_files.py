@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from arclight.errors import InputError, nearest
 from arclight.text.columns import Sentence, in_iob2, read_columns
-from arclight.text.datamodule import Context, Packing, TokenDataModule
-from project.pinned_revisions import pinned_revision
+from project.data.pinned_tokenizer import PinnedTokenizer
 
 
-class ConllFiles(TokenDataModule):
+class ConllFiles(PinnedTokenizer):
     r"""Sentences from three column files; the labels are those of the training file.
 
     Tags may be IOB1, IOB2, IOBES or BILOU. Columns are counted from 0, or from the end with -1 and below. The other arguments
@@ -36,32 +37,9 @@ class ConllFiles(TokenDataModule):
         word_column: int = 0,
         tag_column: int = -1,
         encoding: str = "utf-8",
-        tokenizer: str | None = None,
-        tokenizer_revision: str | None = None,
-        vocab_size: int = 8000,
-        max_length: int = 256,
-        batch_size: int = 16,
-        eval_batch_size: int = 64,
-        max_batch_per_device: int | None = None,
-        seed: int = 0,
-        packing: Packing = "buckets",
-        tokens_per_row: int = 256,
-        context: Context = "sentence",
+        **options: Any,
     ) -> None:
-        super().__init__(
-            root=root,
-            tokenizer=tokenizer,
-            tokenizer_revision=pinned_revision(tokenizer, tokenizer_revision),
-            vocab_size=vocab_size,
-            max_length=max_length,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            max_batch_per_device=max_batch_per_device,
-            seed=seed,
-            packing=packing,
-            tokens_per_row=tokens_per_row,
-            context=context,
-        )
+        super().__init__(root=root, **options)
         if separator == "":
             raise InputError(
                 "data.separator='' is empty; set what is between columns, or null for spaces and tabs", key="data.separator"

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -21,9 +21,8 @@ from arclight.distributed.environment import detect_launch, is_main_process
 from arclight.errors import InputError
 from arclight.hardware import usable_cores
 from arclight.hardware.memory import free_bytes
-from arclight.images.augment import Augment
 from arclight.images.class_directories import LAYOUTS, check_classes, find_images
-from arclight.images.datamodule import MEMORY_SHARE, ArrayDataModule, Arrays
+from arclight.images.datamodule import ArrayDataModule, Arrays
 from arclight.images.image_cache import (
     PREFIX,
     CachedImages,
@@ -91,28 +90,15 @@ class ImageFolder(ArrayDataModule):
         root: str,
         *,
         image_size: int | None = None,
-        batch_size: int = 64,
-        max_batch_per_device: int | None = None,
         validation: int | float = 0.1,
         test: int | float = 0.1,
         split_seed: int = 0,
-        augment: Augment | None = None,
-        seed: int = 0,
-        eval_batch_size: int = 500,
         num_workers: int | None = None,
-        memory_share: float = MEMORY_SHARE,
         storage: Storage = "auto",
         cache: str = "auto",
+        **options: Any,
     ) -> None:
-        super().__init__(
-            root=root,
-            batch_size=batch_size,
-            max_batch_per_device=max_batch_per_device,
-            augment=augment,
-            seed=seed,
-            eval_batch_size=eval_batch_size,
-            memory_share=memory_share,
-        )
+        super().__init__(root=root, **options)
         check_minimum(1, {"image_size": image_size, "num_workers": num_workers})
         check_storage(storage, cache)
         self.image_size = image_size

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from arclight.errors import InputError
-from arclight.images.augment import Augment
 from arclight.images.datamodule import ArrayDataModule, Arrays
 
 Plane = NDArray[np.floating[Any]]  # float32 throughout
@@ -44,25 +43,14 @@ class SyntheticImages(ArrayDataModule):
     def __init__(
         self,
         *,
-        batch_size: int = 64,
-        max_batch_per_device: int | None = None,
         num_train: int = 4096,
         num_val: int = 512,
         num_test: int = 1024,
         image_size: int = 32,
-        augment: Augment | None = None,
-        seed: int = 0,
         data_seed: int = 0,
-        eval_batch_size: int = 500,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            root=None,
-            batch_size=batch_size,
-            max_batch_per_device=max_batch_per_device,
-            augment=augment,
-            seed=seed,
-            eval_batch_size=eval_batch_size,
-        )
+        super().__init__(root=None, **options)
         for name, value, least in (
             ("num_train", num_train, 1),
             ("num_val", num_val, 1),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from arclight.errors import InputError
 from arclight.text.columns import Sentence
-from arclight.text.datamodule import SPLITS, Packing, TokenDataModule
-from project.pinned_revisions import pinned_revision
+from arclight.text.datamodule import SPLITS
+from project.data.pinned_tokenizer import PinnedTokenizer
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ JOINTS = (", and", ", while", ", but", ";")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
-class SyntheticText(TokenDataModule):
+class SyntheticText(PinnedTokenizer):
     """Synthetic news with persons, locations, organisations and miscellaneous names, for a first run without a download.
 
     Names consist of syllables, the same for all types, so that a tagger that memorizes words fails on the names of the test
@@ -78,40 +78,22 @@ class SyntheticText(TokenDataModule):
         num_val: sentences to validate on.
         num_test: sentences to test on.
         data_seed: of the sentences, which do not depend on `seed`.
-        seed: of shuffling.
+        vocab_size: most subwords of a trained vocabulary.
+        max_length: most subwords of a sentence, special ones included.
     """
 
     def __init__(
         self,
         *,
-        tokenizer: str | None = None,
-        tokenizer_revision: str | None = None,
-        vocab_size: int = 1000,
-        max_length: int = 128,
-        batch_size: int = 16,
-        eval_batch_size: int = 64,
-        max_batch_per_device: int | None = None,
-        packing: Packing = "buckets",
-        tokens_per_row: int = 256,
         num_train: int = 3000,
         num_val: int = 300,
         num_test: int = 500,
         data_seed: int = 0,
-        seed: int = 0,
+        vocab_size: int = 1000,
+        max_length: int = 128,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            root=None,
-            tokenizer=tokenizer,
-            tokenizer_revision=pinned_revision(tokenizer, tokenizer_revision),
-            vocab_size=vocab_size,
-            max_length=max_length,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            max_batch_per_device=max_batch_per_device,
-            seed=seed,
-            packing=packing,
-            tokens_per_row=tokens_per_row,
-        )
+        super().__init__(root=None, vocab_size=vocab_size, max_length=max_length, **options)
         self.num_made = {"train": num_train, "val": num_val, "test": num_test}
         for split, number in self.num_made.items():
             if number < 1:

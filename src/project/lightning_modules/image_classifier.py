@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,6 @@ from arclight.interfaces import Monitor
 from arclight.metrics.confusion import accuracy, class_table
 from arclight.metrics.predictions import PredictionCollector
 from arclight.modules.supervised import ClassificationModule, Scores
-from arclight.optim.param_groups import LrRule, MakeOptimizer
-from arclight.optim.schedulers import Scheduler
 
 TestTimeAugmentation = Literal["none", "flip", "flip_and_shift"]
 NUM_FOR_FIRST_LAYER = 2000  # images; with 5,000 the filters for CIFAR-10 hardly differ
@@ -23,10 +21,11 @@ NUM_FOR_FIRST_LAYER = 2000  # images; with 5,000 the filters for CIFAR-10 hardly
 class ImageClassifier(ClassificationModule):
     """Trains `net` on uint8 images. Pixels are normalised here, so that prediction takes raw images, too.
 
+    The arguments not listed here are those of SupervisedModule.
+
     Args:
         data_info: metadata of the data; mean and std normalise the pixels.
         net: float images (B, C, H, W) -> logits (B, classes).
-        make_optimizer, scheduler, label_smoothing, lr_rule, lr_batch_size: as in `SupervisedModule`.
         test_time_augmentation: views of each image over which a test averages the logits: "none" is the image alone, "flip" the
             image and its mirror image, "flip_and_shift" these two also shifted by a pixel up and left, and down and right (both
             together weigh as much as the unshifted two). Validation always uses the image alone.
@@ -41,23 +40,11 @@ class ImageClassifier(ClassificationModule):
         data_info: ImageInfo,
         *,
         net: nn.Module,
-        make_optimizer: MakeOptimizer,
-        scheduler: Scheduler,
-        label_smoothing: float = 0.0,
-        lr_rule: LrRule = "none",
-        lr_batch_size: int | None = None,
         test_time_augmentation: TestTimeAugmentation = "none",
         channels_last: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            data_info,
-            net=net,
-            make_optimizer=make_optimizer,
-            scheduler=scheduler,
-            label_smoothing=label_smoothing,
-            lr_rule=lr_rule,
-            lr_batch_size=lr_batch_size,
-        )
+        super().__init__(data_info, net=net, **options)
         self.set_labels(data_info.classes)
         self.test_time_augmentation: TestTimeAugmentation = test_time_augmentation
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format

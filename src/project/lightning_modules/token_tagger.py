@@ -6,6 +6,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,6 @@ from arclight.interfaces import Monitor
 from arclight.metrics.confusion import accuracy, class_table
 from arclight.metrics.predictions import PredictionCollector
 from arclight.modules.supervised import ClassificationModule, Scores
-from arclight.optim.param_groups import LrRule, MakeOptimizer
-from arclight.optim.schedulers import Scheduler
 from arclight.text.entities import EntityCounts, entity_table, words
 from arclight.text.info import TokenBatch, TokenInfo
 from arclight.text.records import SentencePrediction
@@ -32,11 +31,12 @@ class TokenTagger(ClassificationModule):
     A word that truncation cut off counts as predicted "O". The loss of a batch is the sum over its labelled subwords divided by
     their number in the global batch, so that it does not depend on how the batch is divided into processes and micro-batches.
 
+    The arguments not listed here are those of SupervisedModule.
+
     Args:
         data_info: metadata of the data: labels and tokenizer.
         net: input_ids (R, T), attention_mask (R, T) -> logits (R, T, labels); with position_ids (R, T) for packed rows, and
             with boundaries (N + 1,), if it takes them.
-        make_optimizer, scheduler, label_smoothing, layer_decay, lr_rule, lr_batch_size: as in `SupervisedModule`.
     """
 
     info_type = TokenInfo
@@ -44,28 +44,8 @@ class TokenTagger(ClassificationModule):
     record_type = SentencePrediction
     reduction = "sum"
 
-    def __init__(
-        self,
-        data_info: TokenInfo,
-        *,
-        net: nn.Module,
-        make_optimizer: MakeOptimizer,
-        scheduler: Scheduler,
-        label_smoothing: float = 0.0,
-        layer_decay: float = 1.0,
-        lr_rule: LrRule = "none",
-        lr_batch_size: int | None = None,
-    ) -> None:
-        super().__init__(
-            data_info,
-            net=net,
-            make_optimizer=make_optimizer,
-            scheduler=scheduler,
-            label_smoothing=label_smoothing,
-            layer_decay=layer_decay,
-            lr_rule=lr_rule,
-            lr_batch_size=lr_batch_size,
-        )
+    def __init__(self, data_info: TokenInfo, *, net: nn.Module, **options: Any) -> None:
+        super().__init__(data_info, net=net, **options)
         self.set_labels(data_info.labels)
         self.entities = EntityCounts(data_info.labels)
         self._takes_boundaries = "boundaries" in inspect.signature(net.forward).parameters

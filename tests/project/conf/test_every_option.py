@@ -74,7 +74,11 @@ def test_default_in_yaml_equals_default_in_code(option: str) -> None:
         if option == "checkpoint=epoch":  # an override of another option
             continue
         # two models of one class differ only in YAML; nested targets belong to the file around them
-        if str(node["_target_"]).startswith("arclight.") and path != "model" and path.count(".") == path.startswith("logger."):
+        if (
+            str(node["_target_"]).startswith(("arclight.", "project."))
+            and path != "model"
+            and path.count(".") == path.startswith("logger.")
+        ):
             parameters = parameters_of(str(node["_target_"]), path)
             defaults = {key: parameters[key].default for key in node if key in parameters}
             for key, default in defaults.items():
