@@ -137,18 +137,11 @@ def latencies(call: Callable[[], None], device: torch.device, round_s: float) ->
 def to_case(name: str, call: Forward, peak: float, rounds: Sequence[Sequence[float]]) -> Case:
     """Returns median and 95th percentile of the latency in each round, and rates; padding counts as no work."""
     work, flops = call.sample.work, call.flops()
-
-    def rate(amount: float, unit: str) -> Figure:
-        return Figure(tuple(amount * len(seconds) / sum(seconds) for seconds in rounds), unit)
-
     figures = {
         "latency": Figure(tuple(float(np.median(seconds)) * 1000 for seconds in rounds), "ms"),
         "latency_p95": Figure(tuple(float(np.percentile(seconds, 95)) * 1000 for seconds in rounds), "ms"),
-        "samples": rate(work.samples, "1/s"),
-        "peak_share": rate(flops / peak, ""),
+        **work.figures(flops, peak, [len(seconds) / sum(seconds) for seconds in rounds]),
     }
-    if work.tokens:
-        figures["tokens"] = rate(work.tokens, "1/s")
     settings = {**asdict(call.backend), **work._asdict(), "flops": flops, "num_calls": len(rounds[0])}
     return Case(name, settings, figures)
 

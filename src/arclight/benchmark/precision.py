@@ -156,19 +156,14 @@ def timer(step: TrainingStep, device: torch.device, round_s: float) -> Callable[
 
 def to_case(backend: Backend, subject: Subject, ms: Sequence[float], plain_ms: Sequence[float], first_s: float) -> Case:
     """Returns the figures that follow from the milliseconds of the backend's steps and of the plain ones."""
-    sample = subject.sample
-    step = Figure(tuple(ms), "ms")
-
-    def rate(amount: float, unit: str) -> Figure:
-        return Figure(tuple(1000 * amount / value for value in ms), unit)
-
-    figures = {"step": step, "factor": ratio(Figure(tuple(plain_ms), "ms"), step), "samples": rate(sample.work.samples, "1/s")}
-    if sample.work.tokens:
-        figures["tokens"] = rate(sample.work.tokens, "1/s")
-    if sample.flops is not None:
-        figures["flops"] = rate(sample.flops / 1e9, "GFLOP/s")
-        figures["peak_share"] = rate(sample.flops / subject.peaks[backend.precision], "")
-    return Case(backend.name, asdict(backend), {**figures, "first_step": Figure((first_s,), "s")})
+    step, peak = Figure(tuple(ms), "ms"), subject.peaks[backend.precision]
+    figures = {
+        "step": step,
+        "factor": ratio(Figure(tuple(plain_ms), "ms"), step),
+        **subject.sample.work.figures(subject.sample.flops, peak, [1000 / value for value in ms]),
+        "first_step": Figure((first_s,), "s"),
+    }
+    return Case(backend.name, asdict(backend), figures)
 
 
 def to_table(result: Result) -> Table:

@@ -16,8 +16,8 @@ from rich.table import Table
 from arclight import hardware
 from arclight.benchmark import measurement
 from arclight.benchmark.command_line import BenchmarkOptions, Log
-from arclight.benchmark.measurement import Case, Figure, Result, interleave, make_result, ratio
-from arclight.benchmark.train import precision_of, steady
+from arclight.benchmark.measurement import Case, Result, interleave, make_result, ratio
+from arclight.benchmark.train import figures_of, numbers_of, precision_of, steady
 from arclight.benchmark.train_process import train
 from arclight.benchmark.training_step import compose, key_of, with_defaults
 from arclight.config.hardware_plan import plan_hardware
@@ -150,21 +150,16 @@ def to_cases(
     with one device of as many threads and is 1 when nothing is lost: T(1) / (n T(n)) for strong scaling, T(1) / T(n) for weak
     scaling, where T is the time of a step.
     """
-    step = {job.name: Figure(tuple(run["train/step_ms"] for run in measured[job.name]), "ms") for job in jobs}
-    speed = {job.name: Figure(tuple(run["train/samples_per_s"] for run in measured[job.name]), "1/s") for job in jobs}
+    figures = {job.name: figures_of([numbers_of(run) for run in measured[job.name]], peaks[job.name]) for job in jobs}
     ones = {job.num_threads: job.name for job in jobs if job.kind == "one"}
     whole = next(job.name for job in jobs if job.kind == "one")
     cases = []
     for job in jobs:
-        figures = {"step": step[job.name], "samples": speed[job.name], "speedup": ratio(speed[job.name], speed[whole])}
-        tflops = [run["train/tflops"] for run in measured[job.name] if run.get("train/tflops") is not None]
-        if peaks[job.name] and tflops:
-            figures["flops"] = Figure(tuple(1000 * value for value in tflops), "GFLOP/s")
-            figures["peak_share"] = Figure(tuple(1e12 * value / peaks[job.name] for value in tflops), "")
+        own = {**figures[job.name], "speedup": ratio(figures[job.name]["samples"], figures[whole]["samples"])}
         if job.kind in ("strong", "weak"):
             expected = 1 / job.num_devices if job.kind == "strong" else 1.0
-            figures["efficiency"] = ratio(step[ones.get(job.num_threads, whole)], step[job.name], factor=expected)
-        cases.append(Case(job.name, {**asdict(job), "overrides": list(job.overrides)}, figures))
+            own["efficiency"] = ratio(figures[ones.get(job.num_threads, whole)]["step"], own["step"], factor=expected)
+        cases.append(Case(job.name, {**asdict(job), "overrides": list(job.overrides)}, own))
     return cases
 
 

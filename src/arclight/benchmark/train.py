@@ -93,6 +93,18 @@ def precision_of(plan: Mapping[str, hardware.Decision]) -> str:
     return "bf16" if chosen.startswith("bf16") else "fp16" if chosen.startswith("16") else fp32
 
 
+def figures_of(rounds: Sequence[Mapping[str, float]], peak: float | None) -> dict[str, Figure]:
+    """Returns those of FIGURES that all rounds have, and their fraction of the peak FLOP/s, if that is known."""
+    figures = {
+        key: Figure(tuple(numbers[key] for numbers in rounds), unit)
+        for key, (_, unit, _) in FIGURES.items()
+        if all(key in numbers for numbers in rounds)
+    }
+    if peak and "tflops" in figures:
+        figures["peak_share"] = Figure(tuple(1e12 * value / peak for value in figures["tflops"].values), "")
+    return figures
+
+
 def to_cases(
     measured: Mapping[str, Sequence[Mapping[str, float]]], peaks: Mapping[str, float], precisions: Mapping[str, str]
 ) -> list[Case]:
@@ -100,13 +112,7 @@ def to_cases(
     cases: list[Case] = []
     per = "tokens" if all("tokens" in rounds[0] for rounds in measured.values()) else "samples"
     for name, rounds in measured.items():
-        figures = {
-            key: Figure(tuple(numbers[key] for numbers in rounds), unit)
-            for key, (_, unit, _) in FIGURES.items()
-            if all(key in numbers for numbers in rounds)
-        }
-        if (tflops := figures.get("tflops")) and (peak := peaks.get(precisions[name])):
-            figures["peak_share"] = Figure(tuple(1e12 * value / peak for value in tflops.values), "")
+        figures = figures_of(rounds, peaks.get(precisions[name]))
         if cases:
             figures["factor"] = ratio(cases[0].figures[per], figures[per])
         cases.append(Case(name, {"precision": precisions[name]}, figures))

@@ -17,16 +17,7 @@ from arclight.errors import InputError
 
 TIMEOUT_S = 1800.0
 # set by launchers; Lightning would take them for the rank of the measured process
-RANKS = {
-    "LOCAL_RANK",
-    "RANK",
-    "GROUP_RANK",
-    "NODE_RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-}
+RANKS = ("LOCAL_RANK", "RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SHOWN_CHARACTERS = 2000  # of the output of a process that failed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -16,6 +16,7 @@ from lightning.pytorch import seed_everything
 from torch import Tensor
 
 from arclight.benchmark.command_line import Log
+from arclight.benchmark.measurement import Figure
 from arclight.callbacks.flops import count_useful
 from arclight.checkpoint.contents import build_module
 from arclight.config.compose import compose_with_hydra, explain_config_errors, to_run_config
@@ -65,13 +66,10 @@ def applied(backend: Backend) -> Iterator[None]:
         cudnn.enabled, cudnn.benchmark = before
 
 
-def autocast(backend: Backend, device: torch.device) -> AbstractContextManager[None]:
+def autocast(backend: Backend, device: torch.device) -> torch.autocast:
     """Returns the context of the forward pass, as Lightning's mixed precision has it."""
-    dtype = DTYPES[backend.precision]
-    if dtype == torch.float32:
-        return nullcontext()
-    context: AbstractContextManager[None] = torch.autocast(device.type, dtype=dtype, cache_enabled=False)
-    return context
+    is_mixed = DTYPES[backend.precision] != torch.float32
+    return torch.autocast(device.type, DTYPES[backend.precision], enabled=is_mixed, cache_enabled=False)
 
 
 def warm_up(
@@ -99,6 +97,15 @@ class Work(NamedTuple):
     samples: int
     tokens: int
     positions: int
+
+    def figures(self, flops: float | None, peak: float, calls_per_s: Sequence[float]) -> dict[str, Figure]:
+        """Returns the rates of samples, tokens and FLOPs in each round, and the fraction of the peak FLOP/s."""
+        rates: dict[str, tuple[float, str]] = {"samples": (self.samples, "1/s"), "tokens": (self.tokens, "1/s")}
+        if flops is not None:
+            rates |= {"flops": (flops / 1e9, "GFLOP/s"), "peak_share": (flops / peak, "")}
+        return {
+            name: Figure(tuple(amount * rate for rate in calls_per_s), unit) for name, (amount, unit) in rates.items() if amount
+        }
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Progress of a run: a bar on a terminal, and one line per epoch above it or in a log.
 
-Not a subclass of Lightning's RichProgressBar, which draws from a thread beside the training, reads metrics from the device to
-show them, and breaks lines on narrow terminals; changing that takes more lines than this bar.
+Not a subclass of Lightning's bars: RichProgressBar draws from a thread beside the training, reads metrics from the device and
+breaks lines on narrow terminals; in TQDMProgressBar log lines break the bar. Changing that takes about as many lines.
 """
 
 from __future__ import annotations

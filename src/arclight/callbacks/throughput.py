@@ -10,9 +10,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.hooks import RemovableHandle
 
-from arclight.callbacks.bottleneck import advise
 from arclight.callbacks.flops import count_useful
-from arclight.callbacks.step_timing import DeviceClock, Window, no_time
+from arclight.callbacks.step_timing import DeviceClock, Window, advise, no_time
 from arclight.hardware.energy import EnergyMeter
 from arclight.hardware.peaks import peak_flops
 

@@ -14,10 +14,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
+
+import psutil
 
 from arclight import hardware
 from arclight.config import locations
@@ -25,7 +28,6 @@ from arclight.config.compose import RunConfig, in_multirun
 from arclight.distributed import rendezvous
 from arclight.distributed.environment import Launch
 from arclight.errors import InputError, ProcessError
-from arclight.launch.signal_forwarding import PENDING_SIGNAL, SignalForwarder
 from arclight.runs import resume
 from arclight.runs.run import Run
 from arclight.runs.run_directory import read_results, read_status, write_status
@@ -33,7 +35,8 @@ from arclight.runs.run_directory import read_results, read_status, write_status
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-RUN_CONFIG = "ARCLIGHT_COMPOSED"  # the variable that passes the config to the processes of a run
+# variables of the processes of a run: its config, and the signal that the run received before the process was started
+RUN_CONFIG, PENDING_SIGNAL = "ARCLIGHT_COMPOSED", "ARCLIGHT_TO_BE_STOPPED"
 STARTS_PROCESSES = ("spawn", "fork", "notebook")  # Lightning's strategies that start processes without repeating the command
 SUBMITTED = "SUBMITIT_EXECUTOR"  # set by submitit in the jobs it starts, each one run of a multirun
 INPUT_ERROR = 2  # exit status of a process that an InputError ended
@@ -135,13 +138,30 @@ class Node:
         return f"{given['MASTER_ADDR']}:{given['MASTER_PORT']}", int(str(given["NODE_RANK"]))
 
 
+class SignalForwarder:
+    """Forwards signals to the processes of the run, which stop together; a second Ctrl-C kills them."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Signal handler."""
+        kill = bool(self.number) and number == signal.SIGINT
+        self.number = self.number or number
+        os.environ[PENDING_SIGNAL] = str(self.number)  # for processes that are just being started
+        for process in psutil.Process().children():
+            with suppress(psutil.Error):
+                if "arclight.launch.launcher" in process.cmdline():
+                    process.send_signal(signal.SIGKILL if kill else number)
+
+
 def start(run_config: RunConfig, node: Node, *, num_threads: int) -> Run:
     """Trains in processes of their own and waits for their end; raises as `run` does."""
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    from arclight.distributed.signals import Interrupted
+    from arclight.distributed.signals import Interrupted, handle_signals
 
     folder, is_single = run_config.folder, node.num_nodes == 1
     config = LaunchConfig(
@@ -155,12 +175,13 @@ def start(run_config: RunConfig, node: Node, *, num_threads: int) -> Run:
         local_addr="localhost" if is_single else None,
         max_restarts=node.max_restarts,
         shutdown_timeout=SHUTDOWN_S,
+        signals_to_handle="SIGHUP,SIGQUIT",  # the agent would kill the processes SHUTDOWN_S after any other one, too
     )
     forwarder = SignalForwarder()
     try:
         with (
             environment_for(run_config, num_threads=num_threads),
-            forwarder.forward_signals(),
+            handle_signals(forwarder.handle),
             tempfile.TemporaryDirectory(prefix="arclight-") as logs,
         ):
             config.logs_specs = DefaultLogsSpecs(log_dir=logs)  # where processes write why they failed
@@ -191,6 +212,7 @@ def environment_for(run_config: RunConfig, *, num_threads: int) -> Iterator[None
     """Context manager that passes the config and this process's import path to the processes started inside."""
     given = {
         RUN_CONFIG: run_config.to_json(),
+        PENDING_SIGNAL: "",
         locations.CONF_VARIABLE: str(locations.CONF),
         "PYTHONPATH": os.pathsep.join([sys.path[0] or str(Path.cwd()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(num_threads)),
@@ -239,7 +261,7 @@ def write_status_if_running(folder: Path, status: str) -> None:
 
 def train_in_this_process() -> None:
     """Main function of each started process."""
-    if PENDING_SIGNAL in os.environ:
+    if os.environ.get(PENDING_SIGNAL):
         return
     # outside the directories of the attempts: a restart (hardware.max_restarts) does not fix an input error
     input_error_file = Path(os.environ["TORCHELASTIC_ERROR_FILE"]).parents[2] / "input_error"

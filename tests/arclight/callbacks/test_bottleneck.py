@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from arclight.callbacks.bottleneck import advise
+from arclight.callbacks.step_timing import advise
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A signal finishes the step, saves, exits with 128 + its number; resume ends equal (arclight.launch.signal_forwarding)."""
+"""A signal finishes the step, saves, exits with 128 + its number; resume ends equal (arclight.launch.launcher)."""
 
 from __future__ import annotations
 

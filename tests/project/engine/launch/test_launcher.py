@@ -96,6 +96,22 @@ def test_the_environment_passes_the_config_and_is_restored(monkeypatch: pytest.M
     assert "OMP_NUM_THREADS" not in os.environ
 
 
+def test_the_agent_leaves_signals_to_the_forwarder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    handled: list[str] = []
+
+    def elastic_launch(config: Any, program: str) -> Any:
+        handled.extend(config.signals_to_handle.split(","))
+        return lambda *arguments: None
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", elastic_launch)
+    run_config = compose(["seed=3"])
+    run_config.folder.mkdir(parents=True, exist_ok=True)
+    (run_config.folder / "results.json").write_text('{"status": "finished"}')
+    launcher.start(run_config, Node(num_processes=2, starts_processes=True), num_threads=1)
+    assert handled == ["SIGHUP", "SIGQUIT"]  # its own handlers would kill a run that saves for long
+
+
 class Failed:
     """A process as torch's agent reports it."""
 
