@@ -26,7 +26,7 @@ from arclight import hardware
 from arclight.benchmark import measurement
 from arclight.benchmark.command_line import Log, count, counts, run_benchmark
 from arclight.benchmark.measurement import Case, Figure, Result, interleave, make_result
-from arclight.benchmark.train_process import train
+from arclight.benchmark.train import train
 from arclight.benchmark.training_step import compose, with_defaults
 from arclight.config.compose import report_errors
 from arclight.config.hardware_plan import plan_hardware

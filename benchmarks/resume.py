@@ -19,7 +19,7 @@ from arclight import hardware
 from arclight.benchmark import measurement
 from arclight.benchmark.command_line import BenchmarkOptions, Log, run_benchmark
 from arclight.benchmark.measurement import Case, Figure, Result, interleave, make_result
-from arclight.benchmark.train_process import train_in
+from arclight.benchmark.train import train_in
 from arclight.benchmark.training_step import compose
 from arclight.config.compose import report_errors
 from arclight.config.hardware_plan import plan_hardware

@@ -23,7 +23,7 @@ from arclight.benchmark.command_line import Log, count, counts, run_benchmark
 from arclight.benchmark.measurement import Case, Figure, Result, ratio
 from arclight.benchmark.scaling import HEADINGS, Job, device_counts, measure_jobs, plan_jobs, to_table
 from arclight.benchmark.scaling import Options as ScalingOptions
-from arclight.benchmark.train_process import train_in
+from arclight.benchmark.train import train_in
 from arclight.benchmark.training_step import SWITCHES, compose
 from arclight.callbacks.throughput import NUM_FIRST
 from arclight.config.compose import report_errors

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from arclight import hardware
 from arclight.benchmark.command_line import new_file
 from arclight.benchmark.measurement import Case, Figure, interleave, make_result, write_result
-from arclight.benchmark.train_process import train
+from arclight.benchmark.train import train
 from arclight.benchmark.training_step import compose
 from arclight.config.hardware_plan import plan_hardware
 from benchmarks.tasks import absolute_paths, unmeasured_peaks

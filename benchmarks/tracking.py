@@ -16,8 +16,7 @@ from arclight import hardware
 from arclight.benchmark import measurement
 from arclight.benchmark.command_line import Log, count, run_benchmark
 from arclight.benchmark.measurement import Case, Figure, Result, interleave, make_result, ratio
-from arclight.benchmark.train import steady
-from arclight.benchmark.train_process import train
+from arclight.benchmark.train import steady, train
 from arclight.benchmark.training_step import compose
 from arclight.config.compose import report_errors
 from arclight.config.hardware_plan import plan_hardware

@@ -24,8 +24,18 @@ from arclight import hardware
 from arclight.benchmark import measurement
 from arclight.benchmark.command_line import Log, count, run_benchmark
 from arclight.benchmark.measurement import Case, Result, interleave, make_result, ratio
-from arclight.benchmark.train import FIGURES, OURS, PLACES, measure_speed, numbers_of, precision_of, to_cases
-from arclight.benchmark.train_process import SHOWN_CHARACTERS, TIMEOUT_S, environment_for
+from arclight.benchmark.train import (
+    FIGURES,
+    OURS,
+    PLACES,
+    SHOWN_CHARACTERS,
+    TIMEOUT_S,
+    environment_for,
+    measure_speed,
+    numbers_of,
+    precision_of,
+    to_cases,
+)
 from arclight.benchmark.training_step import compose, key_of
 from arclight.config.compose import report_errors
 from arclight.config.hardware_plan import plan_hardware

@@ -17,14 +17,13 @@ from arclight import hardware
 from arclight.benchmark import measurement
 from arclight.benchmark.command_line import BenchmarkOptions, Log
 from arclight.benchmark.measurement import Case, Result, interleave, make_result, ratio
-from arclight.benchmark.train import figures_of, numbers_of, precision_of, steady
-from arclight.benchmark.train_process import train
+from arclight.benchmark.train import figures_of, numbers_of, precision_of, steady, train
 from arclight.benchmark.training_step import compose, key_of, with_defaults
 from arclight.config.hardware_plan import plan_hardware
 from arclight.errors import InputError
+from arclight.hardware.devices import check_devices
 from arclight.hardware.peak_measurement import choose_device, measure_peaks
 
-MAX_PROCESSES_PER_CORE = 8
 OWN_KEYS = {"trainer.devices": "--devices", "strategy": "--devices", "trainer": "--device"}
 HEADINGS = {"samples": "samples/s", "step": "ms per step", "speedup": "speed-up", "efficiency": "efficiency"}
 
@@ -74,12 +73,8 @@ def device_counts(requested: Sequence[int] | None, hardware_info: hardware.Hardw
     Raises:
         InputError: for a number out of range, or less than two devices.
     """
-    num_cores, num_gpus = hardware_info.num_cores, len(hardware_info.gpus)
-    counts = requested or ((1, 2) if is_cpu else tuple(range(1, num_gpus + 1)))
-    most = num_cores * MAX_PROCESSES_PER_CORE if is_cpu else num_gpus
-    if max(counts) > most:
-        limit = f"at most {most} processes run on {num_cores} cores" if is_cpu else f"this machine has {num_gpus} GPUs"
-        raise InputError(f"--devices {max(counts)}: {limit}. Try: 1 to {most}")
+    counts = requested or ((1, 2) if is_cpu else tuple(range(1, len(hardware_info.gpus) + 1)))
+    check_devices(hardware_info, "cpu" if is_cpu else "cuda", max(counts))
     if max(counts) == 1:
         raise InputError("--devices 1: scaling needs two devices or more. Try: --device cpu --devices 1,2")
     return counts
@@ -95,9 +90,8 @@ def plan_jobs(counts: Sequence[int], num_cores: int, batch_size: int, *, is_cpu:
 
     def single(threads: int) -> Job:
         name = f"1 process, {threads} {'thread' if threads == 1 else 'threads'}" if is_cpu else "1 GPU"
-        return Job(
-            name, "one", 1, threads, batch_size, (f"trainer={place}", "strategy=single", f"data.batch_size={batch_size}")
-        )
+        own = (f"trainer={place}", "strategy=single", f"data.batch_size={batch_size}")
+        return Job(name, "one", 1, threads, batch_size, own)
 
     jobs = [single(num_cores)]
     for count in counts:
@@ -114,7 +108,7 @@ def plan_jobs(counts: Sequence[int], num_cores: int, batch_size: int, *, is_cpu:
 def measure_jobs(
     name: str, jobs: Sequence[Job], options: Options, log: Log, *, train: Callable[..., dict[str, Any]] = train
 ) -> Result:
-    """Runs every job in every round; `train` is called as `train_process.train` is."""
+    """Runs every job in every round; `train` is called as `train.train` is."""
     hardware_info, device = hardware.probe(), choose_device(options.device)
     common = steady(with_defaults(options.overrides, {"logger": "none"}), options.num_steps)
     commands = {job.name: [*without_keys(common, job.overrides), *job.overrides] for job in jobs}

@@ -212,5 +212,4 @@ class TrainingStep:
 
 def loss_of(module: SupervisedModule, batch: Any) -> Tensor:
     """Returns the loss of a training step."""
-    loss: Tensor = loss_in(module.training_step(*training_step_args(module, batch)))
-    return loss
+    return loss_in(module.training_step(*training_step_args(module, batch)))

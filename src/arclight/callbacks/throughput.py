@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Any
 
@@ -132,24 +133,24 @@ class Throughput(Callback):
         flops = count_useful(trainer.lightning_module, self._batch) or {}
         is_known = flops.keys() == window.work.keys()
         own_flops = sum(flops[name] * number for name, number in window.work.items()) if is_known else 0.0
-        optional = (self._joules, peak_of(trainer), own_flops or None)  # a sum that misses a process is no sum
-        missing = [float(value is None) for value in optional]
-        counts = (window.samples, *window.units.values(), *(value or 0.0 for value in optional), *missing)
+        # a sum that misses a process is no sum: it is not a number either
+        optional = (math.nan if value is None else value for value in (self._joules, peak_of(trainer), own_flops or None))
+        counts = (window.samples, *window.units.values(), *optional)
         sums = torch.tensor(counts, device=trainer.strategy.root_device, dtype=torch.float64)
         summed = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-        samples, units = summed[0], dict(zip(window.units, summed[1:-6], strict=True))
-        joules, peak, flops_sum = (None if absent else value for value, absent in zip(summed[-6:-3], summed[-3:], strict=True))
+        samples, units = summed[0], dict(zip(window.units, summed[1:-3], strict=True))
+        joules, peak, flops_sum = summed[-3:]
         results = {
             "train/samples_per_s": samples / window.total_s,
             "train/step_ms": 1000 * window.total_s / (window.micro_batches / trainer.accumulate_grad_batches),
             **{f"train/{phase}_share": fraction for phase, fraction in self.fractions().items()},
             **{f"train/{name}_per_s": number / window.total_s for name, number in units.items()},
             "train/joules": joules,
-            "time/first_step_s": self.first_step_s,
-            "train/tflops": None if flops_sum is None else flops_sum / window.total_s / 1e12,
-            "train/mfu": None if flops_sum is None or peak is None else flops_sum / window.total_s / peak,
+            "time/first_step_s": math.nan if self.first_step_s is None else self.first_step_s,
+            "train/tflops": flops_sum / window.total_s / 1e12,
+            "train/mfu": flops_sum / window.total_s / peak,
         }
-        return {key: value for key, value in results.items() if value is not None}
+        return {key: value for key, value in results.items() if not math.isnan(value)}
 
     def fractions(self) -> dict[str, float]:
         """Returns the fraction of a step's time that each of PHASES takes.

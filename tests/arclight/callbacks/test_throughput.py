@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -210,7 +211,7 @@ def test_a_sum_is_reported_only_if_every_process_knows_its_share(
     """Two processes: this one took 5 J and can do 2 TFLOP/s, the other is as given."""
 
     def add_other(own: torch.Tensor, reduce_op: str) -> torch.Tensor:
-        other = [0.0, 0.0, joules or 0.0, peak or 0.0, 0.0, float(joules is None), float(peak is None), 0.0]
+        other = [0.0, 0.0, joules or math.nan, peak or math.nan, 0.0]
         return own + torch.tensor(other, dtype=torch.float64)
 
     monkeypatch.setattr("arclight.callbacks.throughput.count_useful", lambda module, batch: {"tokens": 4e12, "pairs": 0.0})

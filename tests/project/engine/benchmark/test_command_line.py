@@ -74,7 +74,7 @@ def test_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["precision", "model=resnet19"], "error: model=resnet19: conf/model/ has no resnet19.yaml. Did you mean"),
         (["precision", "--repeats", "0"], "error: argument --repeats: 0 must be a whole number of 1 or more"),
-        (["scaling", "--device", "cpu", "--devices", "1,9999"], "error: --devices 9999: "),
+        (["scaling", "--device", "cpu", "--devices", "1,9999"], "error: trainer.devices=9999: too many processes"),
         (["scaling", "--devices", "two"], "error: argument --devices: two must be a whole number of 1 or more"),
         (["inference", "--batch-sizes", "4,0"], "error: argument --batch-sizes: 0 must be a whole number of 1 or more"),
         (["train", "--output", "nowhere/file.json"], "nowhere/file.json: nowhere does not exist. Create it first"),

@@ -81,8 +81,8 @@ def test_keys_that_the_benchmark_sets_are_an_error(override: str, option: str) -
 @pytest.mark.parametrize(
     ("devices", "hardware_info", "is_cpu", "message"),
     [
-        ((1, 33), LAPTOP, True, "--devices 33: at most 32 processes run on 4 cores. Try: 1 to 32"),
-        ((1, 8), SERVER, False, "--devices 8: this machine has 4 GPUs. Try: 1 to 4"),
+        ((1, 33), LAPTOP, True, "trainer.devices=33: too many processes for 4 cores; at most 8 per core, 32 here"),
+        ((1, 8), SERVER, False, "trainer.devices=8: this machine has 4 GPUs; use 1 to 4"),
         ((1,), LAPTOP, True, "--devices 1: scaling needs two devices or more"),
         ((1, 3), LAPTOP, True, "data.batch_size=64 is not divisible by 3 processes; nearest sizes: 63 or 66"),
     ],

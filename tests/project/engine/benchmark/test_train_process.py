@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from arclight.benchmark import train_process
-from arclight.benchmark.train_process import train, train_in, wait_for
+from arclight.benchmark import train as train_module
+from arclight.benchmark.train import train, train_in, wait_for
 from arclight.errors import InputError
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
@@ -20,7 +20,7 @@ def stand_in(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes `code` the train.py that is started."""
     (folder / "conf").mkdir()
     (folder / "train.py").write_text(code)
-    monkeypatch.setattr(train_process, "CONF", folder / "conf")
+    monkeypatch.setattr(train_module, "CONF", folder / "conf")
 
 
 @pytest.mark.processes
@@ -89,7 +89,7 @@ def test_an_interrupt_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 raise KeyboardInterrupt
             return super().wait(timeout)
 
-    monkeypatch.setattr(train_process.subprocess, "Popen", Interrupted)
+    monkeypatch.setattr(train_module.subprocess, "Popen", Interrupted)
     with pytest.raises(KeyboardInterrupt), (tmp_path / "output").open("w") as output:
         wait_for([sys.executable, "-c", "import time; time.sleep(99)"], tmp_path, {}, output.fileno(), 99)
     assert started[0].poll() is not None
