@@ -137,7 +137,7 @@ def to_run_config(config: DictConfig, folder: Path, *, started: float) -> RunCon
     Raises:
         InputError: for keys that nothing takes.
     """
-    from arclight.config.provenance import explain_unknown  # composes by means of this module
+    from arclight.config.override_errors import find_unknown, join  # compose by means of this module
 
     hydra = HydraConfig.get()
     overrides = tuple(hydra.overrides.task)
@@ -151,8 +151,8 @@ def to_run_config(config: DictConfig, folder: Path, *, started: float) -> RunCon
     settings = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
     plain = rename_settings({str(key): value for key, value in settings.items()}, overrides, is_reported=True)
-    if unknown := explain_unknown(plain, overrides):
-        raise unknown
+    if unknown := find_unknown(plain, overrides):
+        raise join(unknown, overrides)
     if plain["preflight"] not in PREFLIGHTS:
         raise InputError(f"preflight={plain['preflight']} must be one of {', '.join(PREFLIGHTS)}", key="preflight")
     choices = hydra.runtime.choices

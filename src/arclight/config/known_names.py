@@ -25,8 +25,9 @@ def unknown_keys(settings: Mapping[str, Any]) -> list[InputError]:
             errors.append(InputError(message, key=None if key == "local" else key, suggestions=closest(key, known)))
     for path, node in targets(settings):
         taken = names_taken(str(node["_target_"]))
-        name = str(node["_target_"]).rpartition(".")[2]
-        errors += [unknown_argument(path, key, name, taken or ()) for key in node if not is_taken(key, taken)]
+        if taken is not None:
+            name = str(node["_target_"]).rpartition(".")[2]
+            errors += [unknown_argument(path, key, name, taken) for key in node if key not in (*taken, *HYDRAS_OWN)]
     return errors
 
 
@@ -37,17 +38,18 @@ def unknown_argument(path: str, key: str, name: str, taken: Iterable[str]) -> In
     return InputError(message, key=f"{path}.{key}", suggestions=[f"{path}.{near}" for near in closest(key, names)])
 
 
-def is_taken(key: str, taken: Iterable[str] | None) -> bool:
-    """Returns whether a key is one of these names, or they are unknown."""
-    return taken is None or key in (*taken, *HYDRAS_OWN)
-
-
 def targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yields the nodes of a config from which something is built, by dotted key, also inside lists."""
-    if isinstance(node, Mapping) and "_target_" in node:
-        yield path, node
+    for place, inner in walk(node, path):
+        if isinstance(inner, Mapping) and "_target_" in inner:
+            yield place, inner
+
+
+def walk(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields every node and value of nested settings by dotted key, also inside lists."""
+    yield path, node
     for key, value in node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ():
-        yield from targets(value, f"{path}.{key}" if path else str(key))
+        yield from walk(value, f"{path}.{key}" if path else str(key))
 
 
 def keys_at_top() -> list[str]:

@@ -9,7 +9,6 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,50 +18,54 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from arclight.config import compose, locations
-from arclight.config.known_names import HYDRAS_OWN, groups_there, keys_at_top, options_of, unknown_argument
+from arclight.config.known_names import HYDRAS_OWN, groups_there, keys_at_top, options_of, unknown_keys, walk
+from arclight.config.provenance import Provenance
+from arclight.config.renamed import rename_settings
 from arclight.config.signatures import names_taken
 from arclight.errors import InputError, closest, join_errors, nearest
 
-SIGNS = {OverrideType.ADD: "+", OverrideType.FORCE_ADD: "++", OverrideType.DEL: "~"}
 # Hydra's own options that have a value after them
 WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir")
 
 
-@dataclass(frozen=True)
-class OverrideError:
-    """What is wrong with an override (or with a key that no override sets), and the override that was probably meant."""
-
-    message: str
-    override: str = ""
-    meant: str | None = None
-
-
 def explain(error: Exception, arguments: Sequence[str]) -> InputError:
-    """Returns all errors of a command line as one; what Hydra says where none is found.
-
-    Args:
-        error: of Hydra or OmegaConf.
-        arguments: the command line, or overrides alone.
-    """
+    """Returns all errors of a command line, or overrides alone, as one; what Hydra or OmegaConf says where none is found."""
     errors = find_errors(overrides_in(arguments))
-    if not errors:
-        return InputError(first_words(error))
-    return join_errors([InputError(each.message) for each in errors], command_meant(arguments, errors, arguments))
+    return join(errors, arguments) if errors else InputError(first_words(error))
 
 
-def command_meant(corrected: Sequence[str], errors: Sequence[OverrideError], arguments: Sequence[str]) -> str:
-    """Returns the command without these errors of its overrides; empty where that is not known, or does not compose.
+def join(errors: Sequence[InputError], arguments: Sequence[str]) -> InputError:
+    """Returns one error for these of a command line, with where their keys are set and the command that was probably meant."""
+    provenance = Provenance(overrides_in(arguments))
+    return join_errors([provenance.with_place(error) for error in errors], _command_meant(errors, arguments))
 
-    Args:
-        corrected: the command line or overrides alone, as far as they are corrected.
-        errors: of these.
-        arguments: the command line as it was typed.
-    """
-    if any(each.meant is None for each in errors):
-        return ""
-    meant = {each.override: str(each.meant) for each in errors}
-    corrected = [meant.get(text, text) for text in corrected]
-    return "" if errors and find_errors(overrides_in(corrected)) else command_of(corrected, arguments)
+
+def _command_meant(errors: Sequence[InputError], arguments: Sequence[str]) -> str:
+    """Returns the command without these errors; empty where that is not known, or does not compose."""
+    corrected = list(arguments)
+    for _ in range(2):  # a correction can bring out another error, such as a plus before a key of conf/
+        provenance = Provenance(overrides_in(corrected))
+        for error in errors:
+            setting = provenance.of(error.key) if error.key else None
+            right = _correct(setting.override, error) if setting else None
+            if setting is None or right is None:
+                return ""
+            corrected = [right if text == setting.override else text for text in corrected]
+        errors = find_errors(overrides_in(corrected))
+        if not errors:
+            return _command_of(corrected, arguments)
+    return ""
+
+
+def _correct(override: str, error: InputError) -> str | None:
+    """Returns an override with what was probably meant; None where that is not known, or the error is about another key."""
+    key = _key_of(override)
+    if not error.suggestions or error.key != key:
+        return None
+    suggestion = error.suggestions[0]
+    if suggestion == key:
+        return override.lstrip("+")
+    return override.partition(key)[0] + suggestion if "=" in suggestion else override.replace(key, suggestion, 1)
 
 
 def overrides_in(arguments: Sequence[str]) -> list[str]:
@@ -77,34 +80,63 @@ def overrides_in(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def find_errors(overrides: Sequence[str]) -> list[OverrideError]:
-    """Returns the errors: unknown groups, options and keys, unreadable values, references to nothing, missing values."""
-    errors: list[OverrideError] = []
+def find_errors(overrides: Sequence[str]) -> list[InputError]:
+    """Returns the errors: unknown groups, options and keys, unreadable values, references to nothing, missing values.
+
+    The suggestions of each are the right key, or the right key and value.
+    """
+    errors: list[InputError] = []
     chosen: list[str] = []
     values: list[Override] = []
     for text in overrides:
         try:
             override = OverridesParser.create().parse_override(text)
         except HydraException as error:
-            errors.append(OverrideError(_explain_syntax(text, error), text))
+            errors.append(InputError(_explain_syntax(text, error)))
             continue
         if group := _group_of(override):
-            problem = _check_options(override, group)
+            problem = _check_options(override, text, group)
             errors += [problem] if problem else []
-            chosen += [first_of(right)] if (right := problem.meant if problem else text) else []
+            right = _correct(text, problem) if problem else text
+            chosen += [first_of(right)] if right else []
         else:
             values.append(override)
     try:
         with compose.compose_with_hydra(chosen) as composed:
-            plain: Any = OmegaConf.to_container(composed, resolve=False)
-        found = [_check_key({key: node for key, node in plain.items() if key != "hydra"}, override) for override in values]
+            plain = _plain(composed)
+        found = [_check_key(plain, override) for override in values]
         errors += filter(None, found)
-        right_ones = [first_of(_text(each)) for each, problem in zip(values, found, strict=True) if problem is None]
+        right_ones = [first_of(str(each.input_line)) for each, problem in zip(values, found, strict=True) if problem is None]
         with compose.compose_with_hydra([*chosen, *right_ones]) as composed:
-            errors += [OverrideError(message) for message in _unresolved(composed)]
+            plain = _plain(composed)
+            errors += [*_unresolved(plain, composed), *find_unknown(rename_settings(plain, overrides), overrides)]
     except compose.CONFIG_ERRORS as error:
-        errors.append(OverrideError(first_words(error)))
+        errors.append(InputError(first_words(error)))
     return errors
+
+
+def find_unknown(settings: Mapping[str, Any], overrides: Sequence[str]) -> list[InputError]:
+    """Returns an error for each key of a config that nothing takes.
+
+    None where the command chooses a recipe and then another option than the recipe is written for: preflight, which imports the
+    targets, knows what does not go together.
+    """
+    errors, provenance = unknown_keys(settings), Provenance(overrides)
+    chosen = {text.partition("=")[0] for text in overrides}
+    for key in [error.key for error in errors if error.key]:
+        setting, group = provenance.of(key), key.partition(".")[0]
+        if setting and group in chosen and setting.chosen_by.partition("=")[0] not in ("", group):
+            return []
+    return errors
+
+
+def _key_of(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _plain(composed: DictConfig) -> dict[str, Any]:
+    plain: Any = OmegaConf.to_container(composed, resolve=False)
+    return {key: node for key, node in plain.items() if key != "hydra"}
 
 
 def _explain_syntax(text: str, error: Exception) -> str:
@@ -126,36 +158,24 @@ def _group_of(override: Override) -> str:
     return next((near for near in closest(key, [*groups_there(), *keys_at_top()]) if near in groups_there()), "")
 
 
-def _check_options(override: Override, group: str) -> OverrideError | None:
-    if group.startswith("hydra/"):
-        return None  # packages add to these, and Hydra lists them
-    text, known = _text(override), options_of(group)
-    messages, meant = [], text.split("=", 1)[-1]
+def _check_options(override: Override, text: str, group: str) -> InputError | None:
+    if group.startswith("hydra/") or override.type is OverrideType.DEL:
+        return None  # packages add to those of Hydra, and Hydra lists them
+    key, written, value = _key_of(text), override.key_or_group, text.partition("=")[2]
+    messages = [] if written == group else [f"{text}: the config has no key '{written}'. Did you mean '{group}'?"]
+    known, is_known = options_of(group), True
     for option in _options_in(override):
         if option not in known:
             messages.append(f"{text}: conf/{group}/ has no {option}.yaml. {nearest(option, known)}")
             near = closest(option, known)
-            meant = meant.replace(option, near[0]) if near else ""
-    if override.key_or_group != group:
-        both = f"{group}={meant}" if messages and meant else group
-        unknown = f"{text}: the config has no key '{override.key_or_group}'. Did you mean '{both}'?"
-        messages = [unknown, *([] if meant else messages)]
-    if not messages:
-        return None
-    package = f"@{override.package}" if override.package else ""
-    right = f"{SIGNS.get(override.type, '')}{group}{package}={meant}" if meant else None
-    return OverrideError("\n".join(messages), text, right)
-
-
-def _text(override: Override) -> str:
-    assert override.input_line is not None
-    return override.input_line
+            is_known = is_known and bool(near)
+            value = value.replace(option, near[0]) if near else value
+    suggestions = [f"{key.replace(written, group, 1)}={value}"] if is_known else []
+    return InputError("\n".join(messages), key=key, suggestions=suggestions) if messages else None
 
 
 def _options_in(override: Override) -> list[str]:
     """Returns the options that an override names: one, those of a list, or those of a multirun."""
-    if override.type is OverrideType.DEL:
-        return []
     value: Any = override.value()
     if override.is_sweep_override():
         value = list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
@@ -163,83 +183,55 @@ def _options_in(override: Override) -> list[str]:
     return [str(option) for option in named if option is not None and not str(option).startswith("[")]
 
 
-def _check_key(node: Any, override: Override) -> OverrideError | None:
+def _check_key(node: Any, override: Override) -> InputError | None:
     """Returns what is wrong with the key of an override, in a config that is composed without it."""
-    text, key = _text(override), override.key_or_group
+    text, key = override.input_line, override.key_or_group
     parts, right, message = key.split("."), list[str](), ""
     if parts[0] == "hydra":
         return None
-    for depth, part in enumerate(parts):
+    for part in parts:
+        place, is_last = ".".join(right), len(right) == len(parts) - 1
         if isinstance(node, list):
             return None  # Hydra knows which places there are
         if not isinstance(node, Mapping):
-            return OverrideError(f"{text}: {'.'.join(right)} is {node!r}, which holds no keys", text)
+            return InputError(f"{text}: {place} is {node!r}, which holds no keys", key=key)
         if part not in node:
-            is_last = depth == len(parts) - 1
-            if override.type in (OverrideType.ADD, OverrideType.FORCE_ADD) and right and (is_last or "_target_" not in node):
-                return _check_added(node, text, key, ".".join(right))
-            known = [str(name) for name in node if name not in HYDRAS_OWN]
-            known += [] if right else [group for group in groups_there() if group not in known]
-            near, message = closest(part, known), message or f"{text}: {'.'.join(right) or 'the config'} has no key '{part}'."
-            if not near:
-                return OverrideError(f"{message} {_hint(node, key, part, known, is_last=is_last)}", text)
+            if right and override.type in (OverrideType.ADD, OverrideType.FORCE_ADD) and (is_last or "_target_" not in node):
+                return None  # `find_unknown` knows what may be added
+            known = [name for name in (*node, *(() if right else groups_there())) if name not in HYDRAS_OWN]
+            message = message or f"{text}: {place or 'the config'} has no key '{part}'."
+            if not (near := closest(part, known)):
+                # what is built from the node may take a key that no file names
+                near = closest(part, (names_taken(str(node.get("_target_"))) or ()) if is_last else ())
+                added = [f"+{'.'.join([*right, *near])}"] * len(near)
+                hint = f"Did you mean '{added[0]}'?" if added else nearest(part, dict.fromkeys(known))
+                return InputError(f"{message} {hint}", key=key, suggestions=added)
             part = near[0]
         right.append(part)
         node = node.get(part)
     meant = ".".join(right)
     if message:
         shown = right[-1] if right[:-1] == parts[:-1] else meant
-        return OverrideError(f"{message} Did you mean '{shown}'?", text, text.replace(key, meant, 1))
+        return InputError(f"{message} Did you mean '{shown}'?", key=key, suggestions=[meant])
     if override.type is OverrideType.ADD:
-        return OverrideError(f"{text}: {key} is in the config already: write it without the +", text, text.removeprefix("+"))
+        return InputError(f"{text}: {key} is in the config already: write it without the +", key=key, suggestions=[key])
     return None
 
 
-def _check_added(node: Mapping[str, Any], text: str, key: str, place: str) -> OverrideError | None:
-    """Returns what is wrong with a key that an override adds to a node that may say what it takes."""
-    taken = names_taken(str(node["_target_"])) if "_target_" in node else None
-    name = key.rpartition(".")[2]
-    if taken is None or name in taken:
-        return None
-    error = unknown_argument(place, name, str(node["_target_"]).rpartition(".")[2], taken)
-    meant = [text.replace(key, suggestion, 1) for suggestion in error.suggestions]
-    is_there = [suggestion.rpartition(".")[2] in node for suggestion in error.suggestions]
-    right = [each.lstrip("+") if there else each for each, there in zip(meant, is_there, strict=True)]
-    return OverrideError(f"{text}: {str(error).partition(': ')[2]}", text, right[0] if right else None)
-
-
-def _hint(node: Mapping[str, Any], key: str, name: str, known: list[str], *, is_last: bool) -> str:
-    """Returns what to type where no known key is near: what is built from the node may take a key that no file names."""
-    taken = names_taken(str(node["_target_"])) if "_target_" in node and is_last else None
-    if taken and name in taken:
-        return f"{str(node['_target_']).rpartition('.')[2]} takes it, but no file of conf/ names it: write +{key}=..."
-    near = closest(name, taken or ())
-    return f"Did you mean '+{key.removesuffix(name)}{near[0]}'?" if near else nearest(name, known)
-
-
-def _unresolved(composed: DictConfig) -> Iterator[str]:
+def _unresolved(plain: Mapping[str, Any], composed: DictConfig) -> Iterator[InputError]:
     """Yields what must be given, and values that refer to what is not there."""
-    plain: Any = OmegaConf.to_container(composed, resolve=False)
-    for key, value in _leaves({key: node for key, node in plain.items() if key != "hydra"}):
+    for key, value in walk(plain):
         if value == "???":
-            yield f"{key} must be given: add {key}=... to the command"
+            yield InputError(f"{key} must be given: add {key}=... to the command")
         elif isinstance(value, str) and "${" in value:
             try:
                 OmegaConf.select(composed, key)
             except OmegaConfBaseException as error:
                 hint = "; name a key that is there as ${GROUP.KEY}" if isinstance(error, InterpolationKeyError) else ""
-                yield f"{key}={value}: {first_words(error)}{hint}"
+                yield InputError(f"{key}={value}: {first_words(error)}{hint}")
 
 
-def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(node, Mapping | list):
-        yield path, node
-        return
-    for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
-        yield from _leaves(value, f"{path}.{key}" if path else str(key))
-
-
-def command_of(corrected: Sequence[str], arguments: Sequence[str]) -> str:
+def _command_of(corrected: Sequence[str], arguments: Sequence[str]) -> str:
     """Returns how the corrected arguments are typed: after the command that this process was started with, else train.py."""
     typed = [shlex.quote(argument) for argument in corrected]
     if sys.argv[0].endswith("__main__.py") and sys.argv[1:][-len(arguments) :] == list(arguments):

@@ -13,9 +13,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 
 from arclight.config import compose, locations
-from arclight.config.known_names import unknown_keys
-from arclight.config.override_errors import command_meant, find_errors
-from arclight.errors import InputError, join_errors
+from arclight.errors import InputError
 
 
 class Setting(NamedTuple):
@@ -29,23 +27,6 @@ class Setting(NamedTuple):
         if self.override:
             return f"set by {self.override}"
         return f"set in {self.file}" + (f", chosen by {self.chosen_by}" if self.chosen_by else "")
-
-
-def explain_unknown(settings: Mapping[str, Any], overrides: Sequence[str]) -> InputError | None:
-    """Returns the error for the keys of a config that nothing takes; None where there are none.
-
-    Also None where the command chooses a recipe and then another option than the recipe is written for: preflight, which
-    imports the targets, knows what does not go together.
-    """
-    errors, provenance = unknown_keys(settings), Provenance(overrides)
-    chosen = {text.partition("=")[0] for text in overrides}
-    for error in errors:
-        setting = provenance.of(error.key) if error.key else None
-        if error.key and setting and (recipe := setting.chosen_by.partition("=")[0]):
-            group = error.key.partition(".")[0]
-            if group in chosen and recipe != group:
-                return None
-    return provenance.join(errors) if errors else None
 
 
 class Provenance:
@@ -62,7 +43,7 @@ class Provenance:
         for override in reversed(self.overrides):
             name, _, value = override.partition("=")
             is_choice = (locations.CONF / name).is_dir() and not value.startswith("{")
-            if key == name or (f"{key}.".startswith(f"{name.lstrip('+')}.") and not is_choice):
+            if key == name or (f"{key}.".startswith(f"{name.lstrip('+~')}.") and not is_choice):
                 return Setting(override=override)
         for file, package, content in reversed(self._files):
             below = key.removeprefix(f"{package}.") if package else key
@@ -95,24 +76,6 @@ class Provenance:
             return error
         first, newline, rest = str(error).partition("\n")
         return InputError(f"{first} ({setting}){newline}{rest}", key=error.key, suggestions=error.suggestions)
-
-    def correction(self, error: InputError) -> tuple[str, str] | None:
-        """Returns the override that an error is about and the one that was probably meant; None where that is not known."""
-        setting = self.of(error.key) if error.key and error.suggestions else None
-        name, _, value = (setting.override if setting else "").partition("=")
-        if setting is None or name.lstrip("+") != error.key:
-            return None
-        sign, suggestion = name[: len(name) - len(error.key)], error.suggestions[0]
-        return setting.override, f"{sign}{suggestion}" + ("" if "=" in suggestion else f"={value}")
-
-    def join(self, errors: Sequence[InputError]) -> InputError:
-        """Returns one error for all of these, each with where its key is set, and the command that was probably meant."""
-        meant = dict(pair for pair in map(self.correction, errors) if pair)
-        command = ""
-        if len(meant) == len(errors):
-            corrected = [meant.get(override, override) for override in self.overrides]
-            command = command_meant(corrected, find_errors(corrected), self.overrides)  # such as a plus before a key of conf/
-        return join_errors([self.with_place(error) for error in errors], command)
 
 
 def holds(content: Any, parts: Sequence[str]) -> bool:

@@ -53,25 +53,19 @@ def definition(module: str, name: str) -> tuple[str, ast.stmt | None]:
     """Returns the statement that defines a class or function, and its module, wherever the named one imports it from."""
     for _ in range(MAX_IMPORTS):
         file = source_of(module)
+        package = module if file and file.name == "__init__.py" else module.rpartition(".")[0]
         imported = None
         for statement in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if file else ():
             if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
                 return module, statement
             if isinstance(statement, ast.ImportFrom) and imported is None:
                 names = [alias.name for alias in statement.names if (alias.asname or alias.name) == name]
-                source = origin(statement, module, is_package=file is not None and file.name == "__init__.py")
-                imported = (source, names[0]) if names else None
+                source = "." * statement.level + (statement.module or "")
+                imported = (importlib.util.resolve_name(source, package), names[0]) if names else None
         if imported is None:
             break
         module, name = imported
     return module, None
-
-
-def origin(statement: ast.ImportFrom, module: str, *, is_package: bool) -> str:
-    """Returns the module that a statement in `module` imports from."""
-    parents = module.split(".")
-    parents = parents[: len(parents) - statement.level + is_package] if statement.level else []
-    return ".".join([*parents, *([statement.module] if statement.module else [])])
 
 
 def source_of(module: str) -> Path | None:
@@ -81,10 +75,10 @@ def source_of(module: str) -> Path | None:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         return None
-    if spec is None or (not spec.submodule_search_locations and rest):
+    if spec is None:
         return None
-    if not spec.submodule_search_locations:
-        return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
-    places = [Path(location, *rest.split(".")) if rest else Path(location) for location in spec.submodule_search_locations]
-    files = (file for place in places for file in (place / "__init__.py", place.with_suffix(".py")))
-    return next((file for file in files if file.is_file()), None)
+    files = [] if rest else [Path(spec.origin or "")]
+    for location in spec.submodule_search_locations or ():
+        place = Path(location, *rest.split("."))
+        files += [place / "__init__.py", place.with_suffix(".py")]
+    return next((file for file in files if file.suffix == ".py" and file.is_file()), None)

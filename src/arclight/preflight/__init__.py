@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from arclight import hardware
 from arclight.config.compose import RunConfig
-from arclight.config.provenance import Provenance
+from arclight.config.override_errors import join
 from arclight.errors import InputError
 from arclight.preflight.config_checks import check_config
 from arclight.preflight.environment_checks import check_environment
@@ -41,4 +41,4 @@ def with_all_others(error: InputError, run_config: RunConfig) -> InputError:
 
 def _join(run_config: RunConfig, errors: Sequence[InputError]) -> InputError:
     resume = () if run_config.resume == "none" else (f"resume={run_config.resume}",)
-    return Provenance([*run_config.overrides, *resume]).join(errors)
+    return join(errors, [*run_config.overrides, *resume])

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from arclight.config import locations
-from arclight.config.provenance import Provenance, explain_unknown
+from arclight.config.override_errors import find_unknown, join
+from arclight.config.provenance import Provenance
 from arclight.errors import InputError
 
 
@@ -61,25 +62,23 @@ def test_a_message_says_where_its_key_is_set(message: str, key: str | None, plac
 
 def test_the_command_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    provenance = Provenance(["trainer.precision=bf17", "+data.splitseed=1", "+data.batchsize=2"])
     errors = [
         InputError("precision", key="trainer.precision", suggestions=["trainer.precision=bf16"]),
         InputError("splitseed", key="data.splitseed", suggestions=["data.split_seed"]),
     ]
-    wrong = Provenance([*provenance.overrides[:2], "+data.zebra=2"])
-    assert "Try: " not in str(wrong.join(errors))  # the third override would still not compose
-    assert [provenance.correction(error) for error in errors] == [
-        ("trainer.precision=bf17", "trainer.precision=bf16"),
-        ("+data.splitseed=1", "+data.split_seed=1"),
-    ]
+    overrides = ["trainer.precision=bf17", "+data.splitseed=1", "+data.batchsize=2"]
+    assert "Try: " not in str(join(errors, [*overrides[:2], "+data.zebra=2"]))  # the third override would still not compose
     errors.append(InputError("batchsize", key="data.batchsize", suggestions=["data.batch_size"]))
+    joined = join(errors, overrides)
     command = "python train.py trainer.precision=bf16 +data.split_seed=1 data.batch_size=2"
-    assert str(provenance.join(errors)).splitlines()[-1] == f"Try: {command}"
-    assert provenance.join(errors).errors[0].key == "trainer.precision"
+    assert str(joined).splitlines()[-1] == f"Try: {command}"
+    assert joined.errors[0].key == "trainer.precision"
+    assert "Try: " not in str(join([*errors, InputError("no suggestion", key="data.root")], overrides))
 
 
 def test_keys_that_nothing_takes_are_reported_unless_a_recipe_meets_another_option() -> None:
     settings = {"model": {"_target_": "project.models.cnn.Cnn", "checkpoint": None}}
-    assert explain_unknown(settings, ["experiment=demo_tagger", "model=cnn"]) is None
-    assert str(explain_unknown(settings, ["+model.checkpoint=x"])).startswith("model.checkpoint: Cnn takes no 'checkpoint'.")
-    assert explain_unknown({"model": {}}, []) is None
+    assert find_unknown(settings, ["experiment=demo_tagger", "model=cnn"]) == []
+    (error,) = find_unknown(settings, ["+model.checkpoint=x"])
+    assert str(error).startswith("model.checkpoint: Cnn takes no 'checkpoint'.")
+    assert find_unknown({"model": {}}, []) == []
