@@ -147,16 +147,8 @@ def attend(
     With `cu_seq_lens_q`, the `boundaries` of a TokenBatch, each text attends to itself only, and the mask is ignored; without
     it, transformers' own `sdpa` is called.
 
-    Args:
-        module: the layer's attention.
-        query: (R, heads, T, size).
-        key: as `query`.
-        value: as `query`.
-        attention_mask: bool (R, 1, T, T).
-        dropout: of attention probabilities; 0 with `cu_seq_lens_q`.
-        scaling: of the products.
-        cu_seq_lens_q: int32 (N + 1,), where each text begins among all R T positions.
-        max_length_q: length of the longest text.
+    `attention_mask` is bool (R, 1, T, T), `scaling` multiplies the products, `cu_seq_lens_q` is int32 (N + 1,), `max_length_q`
+    the length of the longest text.
     """
     if cu_seq_lens_q is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ HUB_TIMEOUT_S = 10.0
 # Files of a directory that transformers reads: one of each group is enough
 ENCODER_FILES = (("config.json",), ("model.safetensors", "model.safetensors.index.json"))
 TOKENIZER_FILES = (("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model"),)
+DOWNLOAD = "`hf download NAME --local-dir DIRECTORY`"
+NO_SIBLINGS = "Give one that save_pretrained() wrote, or a name on the Hugging Face hub, such as bert-base-cased."
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 log = logging.getLogger(__name__)
@@ -99,13 +103,48 @@ def check_directory(key: str, name: str, needed: Sequence[Sequence[str]]) -> Ite
     directory = Path(name).expanduser()
     if directory.is_dir():
         if missing := [group[0] for group in needed if not any((directory / file).is_file() for file in group)]:
-            message = (
-                f"{key}={name}: {' and '.join(missing)} missing; it needs the files that save_pretrained() or `hf download "
-            )
-            yield InputError(f"{message}NAME --local-dir DIRECTORY` write", key=key)
-    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
+            message = f"{' and '.join(missing)} missing; it needs the files that save_pretrained() or {DOWNLOAD} write"
+            yield InputError(f"{key}={name}: {message}", key=key)
+    elif is_path(name):
         siblings = [str(other) for other in directory.parent.iterdir() if other.is_dir()] if directory.parent.is_dir() else []
-        hint = (
-            nearest(name, siblings) if siblings else "Give one that save_pretrained() wrote, or a name on the Hugging Face hub."
-        )
+        hint = nearest(name, siblings) if siblings else NO_SIBLINGS
         yield InputError(f"{key}={name}: no such directory. {hint}", key=key)
+
+
+def is_path(name: str) -> bool:
+    """Returns whether this cannot be a name on the hub."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+@contextmanager
+def loading_errors(key: str, name: str, content: str, without: str) -> Iterator[None]:
+    """Context manager that turns errors of loading a pretrained model into InputError with a fix.
+
+    Args:
+        key: of the setting.
+        name: its value, a directory or a name on the hub.
+        content: what is loaded.
+        without: what null does in place of the name.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{key}={name}: {error}", key=key) from error
+    except Exception as error:  # of many classes, from five libraries
+        reason = textwrap.shorten(str(error).split(". ")[0].rstrip("."), 250) or type(error).__name__
+        if isinstance(error, RepositoryNotFoundError):
+            reason = "no public model of this name"
+        if Path(name).expanduser().is_dir():
+            problem = (
+                f"no {content} can be loaded from this directory ({reason}); save_pretrained() or {DOWNLOAD} write its files"
+            )
+        elif is_path(name):
+            problem = f"no such directory. {NO_SIBLINGS}"
+        else:
+            problem = (
+                f"no such directory, and the Hugging Face hub did not provide it ({reason}). Check the name. Without a "
+                f"network, download it elsewhere with {DOWNLOAD} and set {key}=DIRECTORY; {key}=null {without}"
+            )
+        raise InputError(f"{key}={name}: {problem}", key=key) from error

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from arclight.errors import InputError
-from arclight.text.pretrained import load_pretrained
+from arclight.text.pretrained import load_pretrained, loading_errors
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # ids 0 to 3 of a trained vocabulary
 
@@ -25,7 +24,10 @@ def load_tokenizer(name_or_path: str, *, max_length: int, revision: str | None =
         InputError: when there is no such encoder, the hub does not answer, the tokenizer is not one of the tokenizers library,
             or `max_length` is more than the encoder supports.
     """
-    loaded = _from_transformers(name_or_path, revision)
+    from transformers import AutoTokenizer
+
+    with loading_errors("data.tokenizer", name_or_path, "tokenizer", "trains a vocabulary"):
+        loaded = load_pretrained(AutoTokenizer.from_pretrained, name_or_path, revision, {}, check=_check_tokenizer)
     most = loaded.model_max_length  # a huge number where the encoder does not define it
     if max_length > most:
         raise InputError(
@@ -71,30 +73,7 @@ def train_wordpiece(words: Iterable[str], *, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def _from_transformers(name_or_path: str, revision: str | None) -> Any:
-    """Returns a transformers tokenizer; the hub is contacted only for what is not in the local cache."""
-    from huggingface_hub.errors import RepositoryNotFoundError
-    from transformers import AutoTokenizer
-
-    setting, is_directory = f"data.tokenizer={name_or_path}", Path(name_or_path).expanduser().is_dir()
-    if not is_directory and (name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1):
-        raise InputError(f"{setting}: no such directory")
-
-    def check(found: Any) -> None:
-        # without vocabulary files transformers 5 makes a tokenizer of special tokens only
-        if not getattr(found, "is_fast", False) or len(found) <= len(found.all_special_tokens):
-            raise OSError("it has no tokenizer.json, and none can be converted from its files")
-
-    try:
-        return load_pretrained(AutoTokenizer.from_pretrained, name_or_path, revision, {}, check=check)
-    except InputError as error:
-        raise InputError(f"{setting}: {error}") from error
-    except RepositoryNotFoundError:
-        raise InputError(f"{setting}: no such directory, and no public model of this name on the Hugging Face hub") from None
-    except Exception as error:  # of any class: transformers and tokenizers raise many
-        if is_directory:
-            raise InputError(f"{setting}: no tokenizer can be loaded from this directory: {str(error)[:200]}") from None
-        raise InputError(
-            f"{setting}: not in the local cache, and the Hugging Face hub did not provide it ({str(error)[:200]}); "
-            f"without a network, set the directory of a copy, or train a vocabulary with data.tokenizer=null"
-        ) from None
+def _check_tokenizer(found: Any) -> None:
+    # without vocabulary files transformers 5 makes a tokenizer of special tokens only
+    if not getattr(found, "is_fast", False) or len(found) <= len(found.all_special_tokens):
+        raise OSError("it has no tokenizer.json, and none can be converted from its files")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from arclight.data.download import fetch
 from arclight.errors import InputError
 from arclight.text.columns import Sentence, count_entities, in_iob2, read_columns
-from project.data.pinned_tokenizer import PinnedTokenizer
+from project.pinned_tokenizer import PinnedTokenizer
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from arclight.errors import InputError, nearest
 from arclight.text.columns import Sentence, in_iob2, read_columns
-from project.data.pinned_tokenizer import PinnedTokenizer
+from project.pinned_tokenizer import PinnedTokenizer
 
 
 class ConllFiles(PinnedTokenizer):

@@ -102,9 +102,7 @@ class ImageFolder(ArrayDataModule):
         check_minimum(1, {"image_size": image_size, "num_workers": num_workers})
         check_storage(storage, cache)
         self.image_size = image_size
-        self.validation = validation
-        self.test = test
-        self.split_seed = split_seed
+        self.validation, self.test, self.split_seed = validation, test, split_seed
         self.num_workers = num_workers
         self.storage: Storage = storage
         self.cache = cache

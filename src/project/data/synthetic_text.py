@@ -10,7 +10,7 @@ import numpy as np
 from arclight.errors import InputError
 from arclight.text.columns import Sentence
 from arclight.text.datamodule import SPLITS
-from project.data.pinned_tokenizer import PinnedTokenizer
+from project.pinned_tokenizer import PinnedTokenizer
 
 T = TypeVar("T")
 

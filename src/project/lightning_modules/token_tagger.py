@@ -58,11 +58,7 @@ class TokenTagger(ClassificationModule):
             _log.info("attention in packed rows: %s", choose(self.trainer.strategy.root_device, dtype).reason)
 
     def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        position_ids: Tensor | None = None,
-        boundaries: Tensor | None = None,
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None, boundaries: Tensor | None = None
     ) -> Tensor:
         """Returns logits (R, T, labels) of token ids (R, T); the others are those of a TokenBatch."""
         logits: Tensor = self.net(*self._net_inputs(input_ids, attention_mask, position_ids, boundaries))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +19,7 @@ from arclight.interfaces import PreflightContext
 from arclight.modules.dropout import Dropout, check_dropout, replace_dropout
 from arclight.text.attention import PACKED, choose_attention, inputs_of, register, set_attention_dropout
 from arclight.text.info import TokenInfo
-from arclight.text.pretrained import ENCODER_FILES, cached_commit, check_directory, load_pretrained, log_commit
+from arclight.text.pretrained import ENCODER_FILES, cached_commit, check_directory, load_pretrained, loading_errors, log_commit
 from arclight.text.random_encoder import check_bert_sizes, encoder_from_config, small_bert, without_pooler
 from project.pinned_revisions import pinned_revision
 
@@ -146,11 +146,7 @@ class BertTagger(nn.Module):
         return choice
 
     def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        position_ids: Tensor | None = None,
-        boundaries: Tensor | None = None,
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None, boundaries: Tensor | None = None
     ) -> Tensor:
         """Returns logits (B, T, labels) of subwords int64 (B, T); the mask, int64 (B, T), is 0 on padding.
 
@@ -191,7 +187,8 @@ def _pretrained(checkpoint: str, revision: str | None, attention_dropout: float 
     """Returns the encoder of a directory or a name on the hub, with its weights."""
     from transformers import AutoConfig, AutoModel
 
-    with _loading_errors(checkpoint):
+    load = functools.partial(loading_errors, "model.checkpoint", checkpoint, "encoder", "trains a small random BERT")
+    with load():
         config = load_pretrained(AutoConfig.from_pretrained, checkpoint, revision, {})
     if getattr(config, "vocab_size", None) is None or getattr(config, "is_encoder_decoder", False):
         raise InputError(
@@ -209,7 +206,7 @@ def _pretrained(checkpoint: str, revision: str | None, attention_dropout: float 
         "output_loading_info": True,
         **without_pooler(config),
     }
-    with _loading_errors(checkpoint), _quiet():
+    with load(), _quiet():
         encoder, report = load_pretrained(AutoModel.from_pretrained, checkpoint, revision, settings)
     absent = {key for key in report["missing_keys"] if not key.startswith("pooler.")}
     wrong = sorted(absent | {key for key, *_ in report["mismatched_keys"]})
@@ -265,35 +262,6 @@ def position_embeddings(encoder: nn.Module) -> nn.Embedding | None:
 def skipped_positions(positions: nn.Embedding | None) -> int:
     """Returns the number of unused positions: RoBERTa and similar encoders count from padding_idx + 1."""
     return 0 if positions is None or positions.padding_idx is None else positions.padding_idx + 1
-
-
-@contextmanager
-def _loading_errors(checkpoint: str) -> Iterator[None]:
-    """Context manager that turns errors of loading a checkpoint into InputError with a fix."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"model.checkpoint: {error}", key="model.checkpoint") from error
-    except Exception as error:  # of many classes, from five libraries
-        reason = textwrap.shorten(str(error).split(". ")[0].rstrip("."), 250) or type(error).__name__
-        download = "`hf download NAME --local-dir DIRECTORY`"
-        if Path(checkpoint).expanduser().is_dir():
-            raise InputError(
-                f"no encoder can be loaded from the directory model.checkpoint='{checkpoint}' ({reason}); it needs config.json "
-                f"and model.safetensors, as save_pretrained() or {download} write them"
-            ) from error
-        if checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1:
-            raise InputError(
-                f"model.checkpoint='{checkpoint}': no such directory; set one that save_pretrained() or {download} wrote, or a "
-                "name on the Hugging Face hub, such as bert-base-cased",
-                key="model.checkpoint",
-            ) from error
-        raise InputError(
-            f"model.checkpoint='{checkpoint}' is not a directory, and the Hugging Face hub did not provide it ({reason}). "
-            f"Check the name, such as bert-base-cased. Without a network, download it elsewhere with {download} and set "
-            "model.checkpoint=DIRECTORY; model.checkpoint=null trains a small random BERT",
-            key="model.checkpoint",
-        ) from error
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arclight.text.entities import count_entities, scheme
-from arclight.text.spans import Segment, Span, segments, spans_of
+from arclight.text.records import Segment, Span, segments, spans_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # seqeval is no longer maintained

@@ -78,13 +78,13 @@ def test_a_path_that_is_not_there_is_no_question_for_the_hub(name: str) -> None:
 def test_a_directory_without_a_tokenizer_is_reported(tmp_path: Path) -> None:
     from transformers import BertConfig
 
-    with pytest.raises(InputError, match="no tokenizer can be loaded from this directory: "):
+    with pytest.raises(InputError, match=r"no tokenizer can be loaded from this directory \("):
         load_tokenizer(str(tmp_path), max_length=8)
     BertConfig().save_pretrained(tmp_path)  # of this transformers makes a tokenizer that knows no word
     with pytest.raises(InputError, match=r"it has no tokenizer\.json, and none can be converted from its files"):
         load_tokenizer(str(tmp_path), max_length=8)
     (tmp_path / "tokenizer.json").write_text("{half")
-    with pytest.raises(InputError, match="no tokenizer can be loaded from this directory: "):
+    with pytest.raises(InputError, match=r"no tokenizer can be loaded from this directory \("):
         load_tokenizer(str(tmp_path), max_length=8)
 
 
@@ -93,7 +93,7 @@ def test_a_name_is_looked_for_on_the_hub_and_reported_when_missing(monkeypatch: 
     from huggingface_hub.errors import RepositoryNotFoundError
 
     with pytest.raises(
-        InputError, match=r"no-such: not in the local cache, and the Hugging Face hub did not .* data\.tokenizer=null"
+        InputError, match=r"no-such: no such directory, and the Hugging Face hub did not .* data\.tokenizer=null"
     ):
         load_tokenizer("no-such", max_length=8)
 
@@ -102,7 +102,9 @@ def test_a_name_is_looked_for_on_the_hub_and_reported_when_missing(monkeypatch: 
         raise RepositoryNotFoundError(f"no {name}", response=response)
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", not_found)
-    with pytest.raises(InputError, match="no-such: no such directory, and no public model of this name on"):
+    with pytest.raises(
+        InputError, match=r"no-such: no such directory.* hub did not provide it \(no public model of this name\)"
+    ):
         load_tokenizer("no-such", max_length=8)
 
 

@@ -358,14 +358,14 @@ def test_depth_knows_names_of_adapters_holders_and_last_norms() -> None:
 
 def test_unknown_name_is_reported_with_the_fix() -> None:
     with pytest.raises(
-        InputError, match=r"model\.checkpoint='bert-base-casd' is not a directory.*hub did not provide it.*hf download"
+        InputError, match=r"model\.checkpoint=bert-base-casd: no such directory.*hub did not provide it.*hf download"
     ):
         tagger(checkpoint="bert-base-casd")
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "./folder", "~/no/folder", "models/of/mine"])
 def test_a_missing_directory_is_reported(path: str) -> None:
-    with pytest.raises(InputError, match=rf"model\.checkpoint='{path}': no such directory; set one that save_pretrained"):
+    with pytest.raises(InputError, match=rf"model\.checkpoint={path}: no such directory\. Give one that save_pretrained"):
         tagger(checkpoint=path)
 
 
