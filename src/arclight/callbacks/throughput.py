@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from arclight.callbacks.flops import count_useful
 from arclight.callbacks.step_timing import DeviceClock, Window, advise, no_time
 from arclight.hardware.energy import EnergyMeter
-from arclight.hardware.peaks import peak_flops
+from arclight.hardware.peak_measurement import known_peak_flops
 
 NUM_FIRST = 10  # micro-batches left out of the steady state: caches, allocators and compilers warm up in them
 
@@ -177,7 +177,7 @@ class Throughput(Callback):
 
 def peak_of(trainer: Trainer) -> float | None:
     """Returns the peak FLOP/s of this process's device; None if unknown."""
-    return peak_flops(trainer.strategy.root_device, str(trainer.precision))
+    return known_peak_flops(trainer.strategy.root_device, str(trainer.precision))
 
 
 class AfterCallbacks(Callback):

@@ -63,15 +63,12 @@ class HardwareInfo:
         num_cores: cores that this process may use, by affinity and the container's quota.
         memory_bytes: memory that it may use, the container's limit included.
         system: "Linux", "Darwin" or "Windows".
-        cpu_name: model of the CPU.
         instruction_sets: those of INSTRUCTION_SETS that the CPU has, by torch's names.
         gpus: the devices of CUDA or ROCm that this process sees.
         peer_links: pairs of GPUs that read each other's memory without the host.
         has_mps: whether torch can use an Apple GPU; `has_mps_bf16` whether it has bf16 (macOS 14 or newer).
         torch_build: "cpu", "cuda 13.0", "rocm 7.0".
         has_compiler: a C++ compiler and Python's headers, which torch.compile needs; `has_triton` is for CUDA.
-        omp_num_threads: the environment's OMP_NUM_THREADS.
-        launch: how this process was started.
         problems: failed queries, and warnings of drivers.
     """
 

@@ -1,11 +1,13 @@
-"""Measured peaks of a device: FLOP/s of its matrix products and convolutions by precision, and the bandwidth of its memory.
+"""Peaks of a device: FLOP/s of its matrix products and convolutions by precision, and the bandwidth of its memory.
 
 The only place that times matrix products. Loads torch when imported; `arclight.hardware` itself does not import it.
 """
 
 from __future__ import annotations
 
+import re
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +31,24 @@ COPIED_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30, "mps": 1 << 28}  # more than an
 
 # of the operands; TF32 is a rounding of float32 operands
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
+# Names for which Lightning 2.6.6 finds the dense figures of the right device. Its search by part of the name also gives the L40
+# those of the L4, and a MIG slice those of the whole GPU.
+IN_LIGHTNING = (
+    r"NVIDIA (H100 80GB HBM3|H100 PCIe|A100-(SXM4|PCIE)-[48]0GB|A100 80GB PCIe|L4)|Tesla (T4|V100-(SXM2|PCIE)-(16|32)GB)"
+)
+# TFLOP/s of fp16 and bf16, TF32, and fp32 for devices that Lightning does not know or lists with figures for sparse matrices
+# (twice as much). Source: NVIDIA's data sheets of these GPUs; TF32 of the H200 is that of the H100's white paper.
+CORRECTED = {
+    "NVIDIA B200": (2250, 1100, 75),
+    "NVIDIA H200": (989.5, 494.7, 67),
+    "NVIDIA H200 NVL": (835.5, 417.5, 60),
+    "NVIDIA H100 NVL": (835.5, 417.5, 60),
+    "NVIDIA A30": (165, 82, 10.3),
+    "NVIDIA A40": (149.7, 74.8, 37.4),
+    "NVIDIA A10": (125, 62.5, 31.2),
+    "NVIDIA L40": (181, 90.5, 90.5),
+    "NVIDIA L40S": (362, 183, 91.6),
+}
 
 
 @dataclass(frozen=True)
@@ -182,3 +202,22 @@ def device_name(device: torch.device, root: Path = ROOT) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{cpu_name(root)}, {torch.get_num_threads()} threads"
+
+
+def known_peak_flops(device: torch.device, precision: str) -> float | None:
+    """Returns the peak FLOP/s of a GPU for dense products under torch's present matmul precision, of NVIDIA's data sheets.
+
+    None if unknown, as for CPUs and Apple GPUs. `precision` is Lightning's name, such as "bf16-mixed".
+    """
+    from lightning.fabric.utilities.throughput import get_available_flops  # takes a second, and doctor does not need it
+
+    dtype = {"16": torch.float16, "bf16": torch.bfloat16, "32": torch.float32}.get(precision.partition("-")[0])
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    if dtype is not None and name in CORRECTED:
+        half, tf32, fp32 = CORRECTED[name]
+        return 1e12 * (half if dtype != torch.float32 else fp32 if torch.get_float32_matmul_precision() == "highest" else tf32)
+    if dtype is None or not re.fullmatch(IN_LIGHTNING, name):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bf16 of a GPU without it
+        return get_available_flops(device, dtype)  # decides on TF32 by itself

@@ -1,4 +1,4 @@
-"""A peak is measured, or known for certain, or unknown."""
+"""A peak is known for certain, or unknown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.fabric.accelerators import cuda
 
-from arclight.hardware.peaks import CORRECTED, IN_LIGHTNING, peak_flops
+from arclight.hardware.peak_measurement import CORRECTED, IN_LIGHTNING, known_peak_flops
 
 GPU = torch.device("cuda", 0)
 
@@ -41,23 +41,11 @@ def test_a_peak_is_known_for_certain_or_not_at_all(
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: matmul_precision)
     monkeypatch.setattr(cuda, "_is_ampere_or_later", lambda: "V100" not in name)
     expected = None if tflops is None else pytest.approx(tflops * 1e12)
-    assert peak_flops(GPU, precision) == expected
+    assert known_peak_flops(GPU, precision) == expected
 
 
-def test_a_measured_peak_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
-    measured = {"fp32": 50e12, "tf32": 400e12, "bf16": 700e12}
-    assert peak_flops(GPU, "bf16-mixed", measured) == 700e12
-    assert peak_flops(GPU, "32-true", measured) == 50e12
-    assert peak_flops(GPU, "16-mixed", measured) == pytest.approx(989.5e12)  # not measured
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
-    assert peak_flops(GPU, "32-true", measured) == 400e12
-
-
-def test_a_cpu_has_a_measured_peak_only() -> None:
-    cpu = torch.device("cpu")
-    assert peak_flops(cpu, "32-true") is None
-    assert peak_flops(cpu, "32-true", {"fp32": 1e11}) == 1e11
+def test_the_peak_of_a_cpu_is_unknown() -> None:
+    assert known_peak_flops(torch.device("cpu"), "32-true") is None
 
 
 def test_corrected_names_are_not_in_lightning() -> None:
