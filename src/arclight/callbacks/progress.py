@@ -77,13 +77,7 @@ class ProgressBar(EpochLines):
             )
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if self._is_due() and trainer.testing:
             self._draw(completed=sum(trainer.num_test_batches[:dataloader_idx]) + batch_idx + 1)

@@ -117,17 +117,17 @@ def first_slurm_node(nodes: str) -> str:
     return re.sub(r"\[([^],-]*)[^]]*\]", r"\1", nodes).replace(" ", ",").partition(",")[0]
 
 
-def slurm_port(job_id: str) -> int:
-    """Returns a port that all processes of a job compute alike, and two jobs on one machine seldom share."""
-    return 15000 + int(job_id[-4:])
+def slurm_master_address(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Returns the first node of a SLURM job, and a port that two jobs on one machine seldom share."""
+    nodes = environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST") or "127.0.0.1"
+    return first_slurm_node(nodes), str(15000 + int(environment.get("SLURM_JOB_ID", "0")[-4:]))
 
 
 def mpi(environment: Mapping[str, str]) -> Launch:
     """Returns the launch by the variables of Open MPI or PMI (MPICH, Intel MPI); ranks fill node after node."""
     world_size = number(environment, "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", default=1)
-    local_size = number(environment, "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", default=world_size)
+    local_size = max(1, number(environment, "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", default=world_size))
     rank = number(environment, "OMPI_COMM_WORLD_RANK", "PMI_RANK", default=0)
-    local_size = max(1, local_size)
     return Launch(
         kind="mpi",
         rank=rank,

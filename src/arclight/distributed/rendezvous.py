@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from arclight.distributed.environment import Launch, first_slurm_node, interface_towards, slurm_port
+from arclight.distributed.environment import Launch, interface_towards, slurm_master_address
 from arclight.errors import InputError
 
 if TYPE_CHECKING:
@@ -152,12 +152,6 @@ def set_torchrun_variables(launch: Launch, environment: MutableMapping[str, str]
     }
     environment.update({name: str(value) for name, value in names.items()})
     return master
-
-
-def slurm_master_address(environment: Mapping[str, str]) -> tuple[str, str]:
-    """Returns the master address and port of a SLURM job."""
-    nodes = environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST") or "127.0.0.1"
-    return first_slurm_node(nodes), str(slurm_port(environment.get("SLURM_JOB_ID", "0")))
 
 
 def _store_of_this_start(store: Store, launch: Launch, timeout_s: float) -> Store:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -62,10 +62,6 @@ class Interruption:
             again = "" if self._is_one_of_many else "; Ctrl-C again quits now"
             # not print: the signal may arrive in the middle of one
             os.write(2, f"\n{signal.Signals(number).name}: Stopping after this step and saving{again}\n".encode())
-
-    def handle_signals(self) -> AbstractContextManager[None]:
-        """Returns a context manager that records the signals of `HANDLED`."""
-        return handle_signals(self.handle)
 
 
 def take_over_signals(trainer: Trainer) -> None:

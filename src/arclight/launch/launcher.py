@@ -25,8 +25,7 @@ import psutil
 from arclight import hardware
 from arclight.config import locations
 from arclight.config.compose import RunConfig, in_multirun
-from arclight.distributed import rendezvous
-from arclight.distributed.environment import Launch
+from arclight.distributed.environment import Launch, slurm_master_address
 from arclight.errors import InputError, ProcessError
 from arclight.runs import resume
 from arclight.runs.run import Run
@@ -125,7 +124,7 @@ class Node:
     def _find_master(launch: Launch, num_nodes: int) -> tuple[str, int]:
         """Returns the master address and the rank of this machine."""
         if launch.kind == "slurm" and "MASTER_ADDR" not in os.environ:
-            return ":".join(rendezvous.slurm_master_address(os.environ)), launch.node_rank
+            return ":".join(slurm_master_address(os.environ)), launch.node_rank
         given = {name: os.environ.get(name) for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")}
         if launch.kind == "slurm":
             given["NODE_RANK"] = str(launch.node_rank)

@@ -26,7 +26,7 @@ from arclight.console.terminal import open_console, silence_lightning
 from arclight.data.datamodule import DataModule
 from arclight.distributed import rendezvous
 from arclight.distributed.environment import is_main_process
-from arclight.distributed.signals import Interrupted, Interruption
+from arclight.distributed.signals import Interrupted, Interruption, handle_signals
 from arclight.errors import InputError
 from arclight.hardware import memory
 from arclight.loggers.factory import close_loggers
@@ -78,7 +78,7 @@ def rendezvous_and_train(run_config: RunConfig, hardware_info: hardware.Hardware
             resume.discard(run_config.folder)
             check_shared_file_system(agreed.folder)
         interruption = Interruption(is_one_of_many=hardware_info.launch.world_size > 1)
-        with resume.locked(agreed.folder), run_directory.log_to_file(agreed.folder), interruption.handle_signals():
+        with resume.locked(agreed.folder), run_directory.log_to_file(agreed.folder), handle_signals(interruption.handle):
             if run_config.preflight == "full":
                 return run_dry_run(agreed, hardware_info, interruption)
             return train_and_test(agreed, hardware_info, interruption)

@@ -19,7 +19,7 @@ from arclight.distributed.signals import HANDLED, Agreement, Interrupted, Interr
 @pytest.mark.parametrize("number", HANDLED)
 def test_outside_training_a_signal_ends_the_run_at_once(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted) as left, Interruption().handle_signals():
+    with pytest.raises(Interrupted) as left, signals.handle_signals(Interruption().handle):
         os.kill(os.getpid(), number)
     assert left.value.code == 128 + number
     assert left.value.signal is number
