@@ -35,9 +35,8 @@ INK = "#010203"  # replaced by the text colour of the page
 MAX_POINTS = 400  # of a line; more are averaged
 
 
-def metric_charts(text: str) -> list[dict[str, Any]]:
+def metric_charts(series: dict[str, dict[float, float]]) -> list[dict[str, Any]]:
     """Returns charts of loss, validation scores and learning rate; those without logged values are left out."""
-    series = read_series(text)
     chosen = {
         "Loss": [name for name in series if re.fullmatch(r"(train|val)/loss(_step|_epoch)?", name)],
         "Validation scores": [name for name in series if re.fullmatch(r"val/[^/]+", name) and "loss" not in name],
@@ -74,7 +73,7 @@ def read_series(text: str) -> dict[str, dict[float, float]]:
     for row in reader:
         for name, cell in row.items():
             with contextlib.suppress(TypeError, ValueError):  # an empty cell, or a line that was cut off
-                if name not in ("step", "epoch") and is_drawable(step := float(row["step"])):
+                if name != "step" and is_drawable(step := float(row["step"])):
                     series.setdefault(name, {})[step] = float(cell)
     return series
 
@@ -114,12 +113,10 @@ def calibration_chart(calibration: Calibration) -> Any:
     with figure("Reliability", (3.6, 3.2)) as (axes, markup):
         width = 1 / NUM_BINS
         places = [min(int(part.confidence * NUM_BINS), NUM_BINS - 1) * width for part in calibration.bins]
-        axes.bar(
-            places, [part.accuracy for part in calibration.bins], width=0.9 * width, align="edge", color=LINES[0][0], alpha=0.75
-        )
+        means, accuracies = [part.confidence for part in calibration.bins], [part.accuracy for part in calibration.bins]
+        axes.bar(places, accuracies, width=0.9 * width, align="edge", color=LINES[0][0], alpha=0.75)
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1, dashes=(4, 3))
-        means = [part.confidence for part in calibration.bins]
-        axes.plot(means, [part.accuracy for part in calibration.bins], color=LINES[1][0], marker="D", markersize=4, linewidth=0)
+        axes.plot(means, accuracies, color=LINES[1][0], marker="D", markersize=4, linewidth=0)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
     return markup[0]
 
@@ -134,10 +131,8 @@ def length_chart(lengths: dict[str, dict[int, int]], unit: str) -> Any:
                 seen += counts[length]
                 if seen <= 0.99 * total:
                     longest = max(longest, length)
-            places = range(max(counts, default=0) + 1)
-            axes.plot(
-                places, [100 * counts.get(place, 0) / total for place in places], color=colour, dashes=dashes, linewidth=1.4
-            )
+            percents = [100 * counts.get(length, 0) / total for length in range(max(counts, default=0) + 1)]
+            axes.plot(percents, color=colour, dashes=dashes, linewidth=1.4)
         axes.set(xlim=(0, longest + 1), xlabel=unit, ylabel="% of samples")
     return markup[0]
 

@@ -21,36 +21,22 @@ class Epoch(NamedTuple):
     train_loss: float
 
 
-def read_epochs(rows: list[dict[str, str]]) -> list[Epoch]:
-    """Returns the validated epochs in the rows of a metrics.csv; of an epoch that a resumed run repeated, the last."""
-    found: dict[int, dict[str, float]] = {}
-    losses: dict[float, float] = {}
-    ends: dict[int, float] = {}
-    for row in rows:
-        numbers = {name: number for name, cell in row.items() if name and (number := _number(cell)) is not None}
-        step = numbers.get("step", math.nan)
-        if "train/loss" in numbers:
-            losses[step] = numbers["train/loss"]
-        validated = {name: value for name, value in numbers.items() if name.startswith("val/")}
-        if validated and (epoch := numbers.get("epoch", math.nan)) >= 0 and epoch < 1e9:
-            found[int(epoch) + 1] = validated
-            ends[int(epoch) + 1] = step
+def read_epochs(series: Mapping[str, Mapping[float, float]]) -> list[Epoch]:
+    """Returns the validated epochs in the series of a metrics.csv; of several validations in one epoch, the last."""
+    validated = {name: values for name, values in series.items() if name.startswith("val/")}
+    steps = sorted({step for values in validated.values() for step in values})
+    numbers = series.get("epoch", {})
+    ends = {int(numbers[step]) + 1: step for step in steps if 0 <= numbers.get(step, math.nan) < 1e9}
     epochs: list[Epoch] = []
     before = -math.inf
-    for number in sorted(found):
-        end = ends[number] + 1  # Lightning counts steps from 0 where it validates, the training loss from 1
-        own = [loss for step, loss in losses.items() if before < step <= end]
-        mean = sum(own) / len(own) if own else math.nan
-        epochs.append(Epoch(number, found[number], mean if all(map(math.isfinite, own)) else math.inf))
+    for number, step in sorted(ends.items()):
+        end = step + 1  # Lightning counts steps from 0 where it validates, the training loss from 1
+        losses = [loss for at, loss in series.get("train/loss", {}).items() if before < at <= end]
+        mean = sum(losses) / len(losses) if losses else math.nan
+        metrics = {name: values[step] for name, values in validated.items() if step in values}
+        epochs.append(Epoch(number, metrics, mean if all(map(math.isfinite, losses)) else math.inf))
         before = end
     return epochs
-
-
-def _number(cell: Any) -> float | None:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        return None
 
 
 def summarize_run(results: Mapping[str, Any], epochs: list[Epoch], interval: tuple[float, float] | None) -> str:

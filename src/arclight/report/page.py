@@ -15,6 +15,14 @@ from arclight.config.atomic_file import write_atomically
 if TYPE_CHECKING:
     import jinja2
 
+MAX_DIGITS = 300  # of an integer in a JSON file
+STEP_FRACTIONS = {  # key of results.json -> part of a training step
+    "train/forward_backward_share": "forward and backward",
+    "train/optimizer_share": "optimizer",
+    "train/logging_share": "callbacks and loggers",
+    "train/data_wait_share": "waiting for data",
+}
+
 
 def templates() -> jinja2.Environment:
     """Returns the environment of the templates."""
@@ -29,6 +37,13 @@ def templates() -> jinja2.Environment:
     )
     environment.filters.update(format_value=format_value, duration=format_duration, shorten=shorten)
     return environment
+
+
+def expect(kind: type, value: Any) -> Any:
+    """Returns a value of a decoded file; raises ValueError when it is of another type."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{kind.__name__} expected, {type(value).__name__} found")
+    return value
 
 
 def write_page(path: Path, page: str) -> None:
@@ -55,8 +70,8 @@ def format_value(value: Any, unit: str = "") -> str:
 
 
 def whole(digits: str) -> int | float:
-    """A whole number of a JSON file (`parse_int`); infinite where it is larger than any score or count."""
-    return int(digits) if len(digits) < 300 else math.inf
+    """Returns a whole number of a JSON file (`parse_int`); infinite where it is larger than any score or count."""
+    return int(digits) if len(digits) < MAX_DIGITS else math.inf
 
 
 def format_duration(seconds: Any) -> str:

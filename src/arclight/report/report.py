@@ -7,7 +7,6 @@ stopped. It is one file without scripts and external resources. The same files g
 from __future__ import annotations
 
 import csv
-import io
 import itertools
 import json
 import math
@@ -23,9 +22,9 @@ from arclight.metrics.bootstrap import confidence_interval, f1_score
 from arclight.metrics.calibration import calibrate
 from arclight.metrics.records import metric_counts, parse_lines
 from arclight.report.config_diff import changed_settings
-from arclight.report.figures import calibration_chart, metric_charts
+from arclight.report.figures import calibration_chart, metric_charts, read_series
 from arclight.report.narrative import main_metric, read_epochs, summarize_run
-from arclight.report.page import format_value, templates, whole, write_page
+from arclight.report.page import STEP_FRACTIONS, expect, format_value, templates, whole, write_page
 from arclight.report.samples import read_dataset_summary, read_errors
 
 MAX_NUMBERED = 12  # classes of a confusion matrix that shows its counts
@@ -55,14 +54,15 @@ def _page(folder: Path) -> str:
     all_results = (results["content"] or {}).get("all", {})
     tested = _part(folder, "predictions.jsonl", lambda text: _tested(text, all_results))
     interval = tested["content"]["intervals"].get(main_metric(all_results) or "") if tested["content"] else None
-    epochs = _part(folder, "metrics.csv", lambda text: read_epochs(list(csv.DictReader(io.StringIO(text)))))
+    epochs = _part(folder, "metrics.csv", lambda text: read_epochs(read_series(text)))
     return template.render(
         name=f"{run.parent.name}/{run.name}",
         results=results,
         summary=summarize_run(all_results, epochs["content"] or [], interval),
-        curves=_part(folder, "metrics.csv", metric_charts),
+        curves=_part(folder, "metrics.csv", lambda text: metric_charts(read_series(text))),
         scores=_part(folder, "scores.json", _scores),
         tested=tested,
+        step_fractions=STEP_FRACTIONS,
         errors=_part(folder, "mistakes.json", read_errors),
         data=_part(folder, "data.json", read_dataset_summary),
         environment=_part(folder, "environment.json", _environment),
@@ -84,14 +84,8 @@ def _part(folder: Path, name: str, parse: Callable[[str], Any]) -> dict[str, Any
     return {"content": None, "problem": problem}
 
 
-def _only(kind: type, value: Any) -> Any:
-    if not isinstance(value, kind):
-        raise ValueError(f"{kind.__name__} expected, {type(value).__name__} found")
-    return value
-
-
 def _results(text: str) -> dict[str, Any]:
-    results = without_secrets(_only(dict, json.loads(text, parse_int=whole)))
+    results = without_secrets(expect(dict, json.loads(text, parse_int=whole)))
     metrics = dict.fromkeys(key.partition("/")[2] for key in results if key.startswith(("val/", "test/")))
     return {"all": results, "main_metric": main_metric(results), "metrics": list(metrics)}
 
@@ -112,18 +106,18 @@ def _tested(text: str, results: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scores(text: str) -> dict[str, Any]:
-    scores = without_secrets(_only(dict, json.loads(text)))
-    tables = [_only(dict, table) for table in _only(list, scores.get("tables") or [])]
+    scores = without_secrets(expect(dict, json.loads(text)))
+    tables = [expect(dict, table) for table in expect(list, scores.get("tables") or [])]
     for table in tables:
         for part in ("rows", "averages"):
-            table[part] = [_only(dict, row) for row in _only(list, table.get(part) or [])]
-    return {"tables": tables, "confusion": _confusion(_only(dict, scores["confusion"])) if scores.get("confusion") else None}
+            table[part] = [expect(dict, row) for row in expect(list, table.get(part) or [])]
+    return {"tables": tables, "confusion": _confusion(expect(dict, scores["confusion"])) if scores.get("confusion") else None}
 
 
 def _confusion(confusion: dict[str, Any]) -> dict[str, Any]:
     """Returns the non-empty cells: row, column, count, fraction of the row; many cells are merged into ten tints."""
-    labels = [str(label) for label in _only(list, confusion.get("labels"))]
-    counts = [_only(list, row) for row in _only(list, confusion.get("counts"))]
+    labels = [str(label) for label in expect(list, confusion.get("labels"))]
+    counts = [expect(list, row) for row in expect(list, confusion.get("counts"))]
     is_valid = all(isinstance(count, int) and count >= 0 for row in counts for count in row)
     if not labels or not is_valid or [len(row) for row in counts] != [len(labels)] * len(labels):
         raise ValueError("the confusion matrix must have one row and one column of whole numbers for each label")
@@ -140,7 +134,7 @@ def _confusion(confusion: dict[str, Any]) -> dict[str, Any]:
 
 
 def _environment(text: str) -> list[tuple[str, list[tuple[str, str]]]]:
-    values = without_secrets(_only(dict, json.loads(text)))
+    values = without_secrets(expect(dict, json.loads(text)))
     groups = {name: values.pop(name) for name, inner in [*values.items()] if isinstance(inner, dict)}
     return [(name, list(_flat(group, ""))) for name, group in [*groups.items(), ("more", values)] if group]
 

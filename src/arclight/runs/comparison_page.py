@@ -87,8 +87,8 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
     numbers, per_class = number_rows(comparison)
     page = templates().get_template("comparison.html.j2")
     text = page.render(
+        name=f"{count(sum(len(group.runs) for group in groups), 'run')} of {count(len(groups), 'config')}",
         groups=groups,
-        num_runs=sum(len(group.runs) for group in groups),
         conclusions=conclusions(comparison),
         left_out=comparison.left_out,
         settings=[(key, [format_value(value, "name") for value in values]) for key, values in comparison.settings.items()],
@@ -100,6 +100,11 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         num_not_drawn=max(0, len(groups) - len(LINES)),
     )
     write_page(path, text)
+
+
+def count(num: int, noun: str) -> str:
+    """Returns the number of things in words."""
+    return f"{num} {noun}{'' if num == 1 else 's'}"
 
 
 def labels(comparison: Comparison) -> list[str]:

@@ -29,11 +29,11 @@ from arclight.console.terminal import LIGHTNING, StderrHandler
 from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError
 from arclight.hardware import HardwareInfo
+from arclight.report.page import whole
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "torchmetrics", "hydra-core", "wandb", "numpy", "arclight")
 INPUTS = ("config.yaml", "overrides.txt", "environment.json")
 MAX_DIFF_CHARACTERS = 200_000
-MAX_DIGITS = 300  # of an integer in results.json; longer ones, which no run writes, become infinite
 # Warnings of Lightning 2.6.6 that do not help users of arclight
 HARMLESS = (
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning uses an old API of torch 2.13's pytree
@@ -122,15 +122,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_results(folder: Path) -> dict[str, Any]:
     """Returns the content of results.json; empty where it is missing or damaged."""
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"), parse_int=to_number)
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"), parse_int=whole)
     except (OSError, ValueError, RecursionError):
         return {}
     return results if isinstance(results, dict) else {}
-
-
-def to_number(digits: str) -> int | float:
-    """Returns the integer in a JSON file (`parse_int`), or infinity where it is longer than MAX_DIGITS."""
-    return int(digits) if len(digits) < MAX_DIGITS else math.inf
 
 
 def read_status(folder: Path) -> str:

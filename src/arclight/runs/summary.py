@@ -19,18 +19,12 @@ from arclight.interfaces import monitor_of
 from arclight.loggers.fault_tolerant import locations
 from arclight.metrics.tables import Table
 from arclight.modules.supervised import Scores
-from arclight.report.page import format_duration, format_value
+from arclight.report.page import STEP_FRACTIONS, format_duration, format_value
 from arclight.runs.build import RunComponents, count_parameters
 
 MOST_CLASSES = 24  # rows of a table on the terminal; of more classes, the weakest
 # decisions that a terminal does not show while they have their usual value; train.log and `doctor` show all
 USUAL = {"num_nodes": 1, "matmul_precision": "highest", "cudnn_benchmark": False, "compile": False}
-STEP_FRACTIONS = {
-    "train/forward_backward_share": "forward and backward",
-    "train/optimizer_share": "optimizer",
-    "train/logging_share": "callbacks and loggers",
-    "train/data_wait_share": "waiting for data",
-}
 
 log = logging.getLogger(__name__)
 

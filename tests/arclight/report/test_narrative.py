@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from arclight.report.figures import read_series
 from arclight.report.narrative import Epoch, read_epochs, summarize_run
 
 SCORED = {"test/accuracy": 0.7349, "val/accuracy": 0.75, "epochs": 10, "time/total_s": 125.3, "monitor": "val/accuracy"}
@@ -58,17 +59,17 @@ def test_a_lower_loss_is_better() -> None:
 
 
 def test_epochs_of_a_metrics_file() -> None:
-    rows = [
-        {"epoch": "", "step": "1", "train/loss": "4", "val/loss": ""},
-        {"epoch": "", "step": "2", "train/loss": "2", "val/loss": ""},
-        {"epoch": "0", "step": "1", "train/loss": "", "val/loss": "3"},
-        {"epoch": "", "step": "3", "train/loss": "nan", "val/loss": ""},
-        {"epoch": "1", "step": "3", "train/loss": "", "val/loss": "9"},
-        {"epoch": "1", "step": "3", "train/loss": "", "val/loss": "2"},
-        {"epoch": "2", "step": "5", "train/loss": None, "val/loss": "1"},
-        {"epoch": "x", "step": "5", "val/loss": "1"},
-    ]
-    found = read_epochs(rows)
+    text = """step,epoch,val/loss,train/loss
+1,,,4
+2,,,2
+1,0,3,
+3,,,nan
+3,1,9,
+3,1,2,
+5,2,1
+5,x,1,
+"""
+    found = read_epochs(read_series(text))
     assert [(epoch.number, epoch.metrics["val/loss"]) for epoch in found] == [(1, 3.0), (2, 2.0), (3, 1.0)]
     assert found[0].train_loss == 3.0
     assert found[1].train_loss == math.inf
