@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from arclight.benchmark.command_line import add_verbs as add_benchmark_verbs
 from arclight.config.compose import report_errors
+from arclight.console.terminal import open_console, print_lines, print_tables
 from arclight.errors import InputError
 
 
@@ -51,7 +53,6 @@ def evaluate(options: argparse.Namespace) -> None:
         if not equals or not key.startswith("data."):
             raise InputError(f"'{override}' must have the form data.KEY=VALUE: evaluate changes data settings only")
         overrides[key.removeprefix("data.")] = yaml.safe_load(value)
-    from arclight.console.terminal import open_console, print_lines, print_tables
     from arclight.runs import experiment  # takes seconds to import
 
     scores = experiment.evaluate(options.run, overrides, split=options.split)
@@ -62,8 +63,6 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Prints the path of the new report."""
-    from pathlib import Path
-
     from arclight.config.locations import find_run
     from arclight.report.report import write_report
 
@@ -73,9 +72,6 @@ def report(options: argparse.Namespace) -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """Prints the tables, and the path of the page."""
-    from pathlib import Path
-
-    from arclight.console.terminal import open_console, print_lines, print_tables
     from arclight.runs.comparison import compare_runs, conclusions
     from arclight.runs.comparison_page import terminal_tables, write_comparison
 

@@ -90,6 +90,23 @@ def columns(rows: Sequence[Sequence[str]], styles: Sequence[str]) -> Table:
     return table
 
 
+def score_table(title: str, headings: Sequence[str], sections: Sequence[Sequence[tuple[str, Sequence[str]]]]) -> Table:
+    """Returns a table of named rows, their cells to the right; a line separates the sections."""
+    from rich.table import Table
+    from rich.text import Text
+
+    # Text, because rich reads a name such as "[red]" in a plain string as markup
+    table = Table(title=Text(title) if title else None, title_justify="left")
+    table.add_column("", overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right", overflow="fold")
+    for rows in sections:
+        for name, cells in rows:
+            table.add_row(Text(name), *map(Text, cells))
+        table.add_section()
+    return table
+
+
 def relative_path(path: Path) -> str:
     """Returns the path relative to the working directory where it lies below it."""
     path = path.absolute()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+from arclight.console.terminal import score_table
 
 if TYPE_CHECKING:
     import rich.table
@@ -37,20 +39,11 @@ class Table:
 
     def to_rich(self) -> rich.table.Table:
         """Returns the table for a terminal: four decimals, a line above the averages."""
-        from rich.table import Table as RichTable
-        from rich.text import Text
-
-        # Text, because rich reads a name such as "[red]" in a plain string as markup
-        table = RichTable(title=Text(self.title), title_justify="left")
-        table.add_column("")
-        for heading in ("precision", "recall", "f1", "support"):
-            table.add_column(heading, justify="right")
-        for rows in (self.rows, self.averages):
-            for row in rows:
-                scores = (f"{score:.4f}" for score in (row.precision, row.recall, row.f1))
-                table.add_row(Text(row.name), *scores, str(row.support))
-            table.add_section()
-        return table
+        sections = [
+            [(row.name, [f"{row.precision:.4f}", f"{row.recall:.4f}", f"{row.f1:.4f}", str(row.support)]) for row in rows]
+            for rows in (self.rows, self.averages)
+        ]
+        return score_table(self.title, ("precision", "recall", "f1", "support"), sections)
 
 
 def tabulate(
@@ -71,14 +64,11 @@ def tabulate(
     """
     triples: list[list[int]] = counts.tolist()
     rows = tuple(_row(name, *triple) for name, triple in zip(names, triples, strict=True))
-    sums = [sum(column) for column in zip(*triples, strict=True)] or [0, 0, 0]
-    total = sums[2]
-    average_rows: dict[str, Callable[[], Row]] = {
-        "micro avg": lambda: _row("micro avg", *sums),
-        "macro avg": lambda: _mean("macro avg", rows, [1] * len(rows), total),
-        "weighted avg": lambda: _mean("weighted avg", rows, [row.support for row in rows], total),
-    }
-    return Table(title=title, rows=rows, averages=tuple(average_rows[name]() for name in averages))
+    micro = _row("micro avg", *(counts.sum(0).tolist()))
+    macro = _mean("macro avg", rows, [1] * len(rows), micro.support)
+    weighted = _mean("weighted avg", rows, [row.support for row in rows], micro.support)
+    average_rows = {row.name: row for row in (micro, macro, weighted)}
+    return Table(title, rows, tuple(average_rows[name] for name in averages))
 
 
 def _row(name: str, correct: int, predicted: int, true: int) -> Row:
@@ -86,11 +76,10 @@ def _row(name: str, correct: int, predicted: int, true: int) -> Row:
 
 
 def _mean(average: str, rows: Sequence[Row], weights: Sequence[int], support: int) -> Row:
-    def mean(scores: Iterable[float]) -> float:
-        return _ratio(sum(score * weight for score, weight in zip(scores, weights, strict=True)), sum(weights))
+    def mean(column: str) -> float:
+        return _ratio(sum(getattr(row, column) * weight for row, weight in zip(rows, weights, strict=True)), sum(weights))
 
-    precision, recall, f1 = (mean(getattr(row, name) for row in rows) for name in ("precision", "recall", "f1"))
-    return Row(average, precision, recall, f1, support)
+    return Row(average, mean("precision"), mean("recall"), mean("f1"), support)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arclight.console.terminal import score_table
 from arclight.report.page import format_value, shorten, templates, write_page
 from arclight.runs.comparison import Comparison, Group, conclusions
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 CURVES = ("train/loss", "val/loss")  # and the monitored metric
 MAX_VALUE_LENGTH = 40  # characters of a setting in a legend
 NAME_WIDTH, GROUP_WIDTH = 30, 23  # columns of a terminal
+PAIR_HEADINGS = ("difference", "95 % interval", "p")
 
 
 def mean_and_sd(values: Sequence[float]) -> str:
@@ -40,43 +42,37 @@ def number_rows(comparison: Comparison) -> tuple[list[tuple[str, list[str]]], li
     return [row for row in rows if row[0].count("/") < 2], [row for row in rows if row[0].count("/") >= 2]
 
 
-def pair_rows(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
-    """Yields name and cells of each pair."""
+def setting_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Returns name and cells of each setting in which the groups differ."""
+    return [(key, [format_value(value, "name") for value in values]) for key, values in comparison.settings.items()]
+
+
+def pair_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Returns name and cells of each pair."""
     first = comparison.groups[0].letter
-    for (letter, name), pair in comparison.pairs.items():
-        interval = f"{pair.low:+.4f} to {pair.high:+.4f}"
-        yield f"{letter} - {first}, test/{name}", [f"{pair.value:+.4f}", interval, f"{pair.p:.2g}"]
+    return [
+        (
+            f"{letter} - {first}, test/{name}",
+            [f"{pair.value:+.4f}", f"{pair.low:+.4f} to {pair.high:+.4f}", f"{pair.p:.2g}"],
+        )
+        for (letter, name), pair in comparison.pairs.items()
+    ]
 
 
 def terminal_tables(comparison: Comparison, width: int = 1000) -> list[Table]:
     """Returns tables for a terminal of `width` columns; groups that do not fit side by side get further tables."""
     letters = [f"{group.letter} ({len(group.runs)})" for group in comparison.groups]
-    rows = [(key, [format_value(value, "name") for value in values]) for key, values in comparison.settings.items()]
     numbers, _ = number_rows(comparison)
     num = max(1, (width - NAME_WIDTH) // GROUP_WIDTH)
     tables = [
-        table(title, letters[start : start + num], [(name, cells[start : start + num]) for name, cells in content])
-        for title, content in (("different settings (runs)", rows), ("mean ± sd (n)", numbers))
+        score_table(title, letters[start : start + num], [[(name, cells[start : start + num]) for name, cells in content]])
+        for title, content in (("different settings (runs)", setting_rows(comparison)), ("mean ± sd (n)", numbers))
         if content
         for start in range(0, len(letters), num)
     ]
     if comparison.pairs:
-        tables.append(table("significance", ["difference", "95 % interval", "p"], list(pair_rows(comparison))))
+        tables.append(score_table("significance", PAIR_HEADINGS, [pair_rows(comparison)]))
     return tables
-
-
-def table(title: str, headings: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Table:
-    """Returns a terminal table whose first column holds the names of the rows."""
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    rich_table = RichTable(title=Text(title), title_justify="left")
-    rich_table.add_column("", overflow="fold")
-    for heading in headings:
-        rich_table.add_column(heading, justify="right", overflow="fold")
-    for name, cells in rows:
-        rich_table.add_row(Text(name), *map(Text, cells))
-    return rich_table
 
 
 def write_comparison(comparison: Comparison, path: Path) -> None:
@@ -91,10 +87,11 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         groups=groups,
         conclusions=conclusions(comparison),
         left_out=comparison.left_out,
-        settings=[(key, [format_value(value, "name") for value in values]) for key, values in comparison.settings.items()],
+        settings=setting_rows(comparison),
         numbers=numbers,
         per_class=per_class,
-        pairs=list(pair_rows(comparison)),
+        pair_headings=PAIR_HEADINGS,
+        pairs=pair_rows(comparison),
         curves=curve_charts(groups),
         lines=[(name, *line) for name, line in zip(labels(comparison), LINES, strict=False)],
         num_not_drawn=max(0, len(groups) - len(LINES)),
@@ -109,11 +106,11 @@ def count(num: int, noun: str) -> str:
 
 def labels(comparison: Comparison) -> list[str]:
     """Returns each group's letter with the first two settings in which it differs."""
-    names = []
-    for place, group in enumerate(comparison.groups):
-        values = [(key, format_value(own[place], "name")) for key, own in [*comparison.settings.items()][:2]]
-        names.append(" ".join([group.letter, *(f"{key}={shorten(value, MAX_VALUE_LENGTH)}" for key, value in values)]))
-    return names
+    firsts = setting_rows(comparison)[:2]
+    return [
+        " ".join([group.letter, *(f"{key}={shorten(values[place], MAX_VALUE_LENGTH)}" for key, values in firsts)])
+        for place, group in enumerate(comparison.groups)
+    ]
 
 
 def curve_charts(groups: Sequence[Group]) -> list[tuple[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import tempfile
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.table import Table
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from arclight import hardware
+from arclight.callbacks.loss_logging import LossLogging
 from arclight.checkpoint.contents import last_checkpoint, restore
 from arclight.config.compose import RunConfig
 from arclight.console.terminal import open_console, print_lines, print_tables
@@ -61,9 +60,9 @@ def temporary(run_config: RunConfig) -> Iterator[RunConfig]:
 
 @dataclass
 class DryRun:
-    """The steps of a dry run: name, outcome, seconds."""
+    """The steps of a dry run: name, outcome and seconds."""
 
-    rows: list[tuple[str, str, float]] = field(default_factory=list)
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
 
     @contextmanager
     def step(self, name: str) -> Iterator[list[str]]:
@@ -73,29 +72,18 @@ class DryRun:
         try:
             yield outcome
         except BaseException:
-            self.rows.append((name, "failed", time.perf_counter() - start))
+            self.rows.append((name, "failed", f"{time.perf_counter() - start:.2f}"))
             raise
-        self.rows.append((name, ", ".join(outcome) or "works", time.perf_counter() - start))
+        self.rows.append((name, ", ".join(outcome) or "works", f"{time.perf_counter() - start:.2f}"))
 
     def to_rich(self) -> Table:
         """Returns the steps as a table for the terminal."""
         table = Table(title="dry run: one batch of everything, nothing trained", title_justify="left")
         for heading in ("step", "outcome", "seconds"):
             table.add_column(heading, justify="right" if heading == "seconds" else "left", overflow="fold")
-        for name, outcome, seconds in self.rows:
-            table.add_row(name, outcome, f"{seconds:.2f}")
+        for row in self.rows:
+            table.add_row(*row)
         return table
-
-
-class TrainLoss(Callback):
-    """Keeps the loss of the last micro-batch."""
-
-    loss = math.nan
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
 
 
 def run_dry_run(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interruption: Interruption) -> Run:
@@ -122,12 +110,12 @@ def try_all(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interru
         components = build_components(one_batch, hardware_info, [], quiet, interruption=interruption)
         trainer, module, data = components.trainer, components.module, components.data
         outcome += [*(f"{size:,} {split}" for split, size in data.sizes.items()), f"{count_parameters(module):,} parameters"]
-    last, metric = TrainLoss(), monitor_of(module).metric
+    metric = monitor_of(module).metric
+    losses = next(callback for callback in trainer.callbacks if isinstance(callback, LossLogging))  # type: ignore[attr-defined]
     trainer.limit_train_batches = trainer.accumulate_grad_batches  # one global batch
-    trainer.callbacks.append(last)  # type: ignore[attr-defined]
     with dry_run.step("train") as outcome:
         trainer.fit(module, data)  # validates as well, for the checkpoint of the best epoch
-        outcome.append(f"{trainer.global_step} step, loss {last.loss:.4f}")
+        outcome.append(f"{trainer.global_step} step, loss {losses.last_loss:.4f}")
     with dry_run.step("validate") as outcome:
         trainer.validate(module, datamodule=data, verbose=False)
         outcome.append(f"{metric} {float(trainer.callback_metrics[metric]):.4f}")

@@ -10,11 +10,10 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.panel import Panel
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from arclight.config.compose import RunConfig
-from arclight.console.terminal import columns, print_lines, print_pairs, print_tables, relative_path
+from arclight.console.terminal import columns, print_lines, print_pairs, print_tables, relative_path, score_table
 from arclight.interfaces import monitor_of
 from arclight.loggers.fault_tolerant import locations
 from arclight.metrics.tables import Table
@@ -76,9 +75,7 @@ def describe_steps(trainer: Any, per_epoch: int) -> str:
     batches = min(limit, whole_epoch) if isinstance(limit, int) else int(limit * whole_epoch)
     per_epoch = math.ceil(batches / accumulation_steps)
     if trainer.max_epochs is None or trainer.max_epochs < 0:
-        return (
-            f"{per_epoch:,} per epoch, {trainer.max_steps:,} in total" if trainer.max_steps > 0 else f"{per_epoch:,} per epoch"
-        )
+        return f"{per_epoch:,} per epoch" + (f", {trainer.max_steps:,} in total" if trainer.max_steps > 0 else "")
     total = per_epoch * trainer.max_epochs
     limited = f", at most {trainer.max_steps:,}" if 0 < trainer.max_steps < total else ""
     return f"{per_epoch:,} per epoch x {trainer.max_epochs} = {total:,}{limited}"
@@ -97,28 +94,25 @@ def print_results(console: Console, results: Mapping[str, Any], scores: Scores, 
             print_lines(console, [f"the {MOST_CLASSES} weakest classes; see the report for the other {num_left_out}"])
         print_lines(console, [""])
     run = relative_path(folder)
-    print_tables(console, [score_table(results)])
+    print_tables(console, [score_table("", ("val", "test"), [metric_rows(results)])])
     print_lines(console, [""])
-    print_pairs(console, [*times(results), *([("advice", str(results["advice"]))] if "advice" in results else [])])
+    print_pairs(console, times(results))
     evaluate = f"Evaluate again, or on other data: python -m arclight evaluate {run}"
     print_lines(console, ["", f"Report: {run}/report.html", evaluate, f"Compare: python -m arclight compare {run} RUN"])
 
 
-def score_table(results: Mapping[str, Any]) -> RichTable:
-    """Returns a table of the metrics of the best epoch and of the test."""
+def metric_rows(results: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Returns name and cells of the metrics of the best epoch and of the test."""
     keys = [key for key in results if key.startswith(("val/", "test/")) and key.count("/") == 1]
-    table = RichTable()
-    table.add_column("")
-    for split in ("val", "test"):
-        table.add_column(split, justify="right")
+    rows = []
     for metric in dict.fromkeys(key.partition("/")[2] for key in keys):
         values = [results.get(f"{split}/{metric}") for split in ("val", "test")]
-        table.add_row(Text(metric), *("" if value is None else f"{value:.4f}" for value in values))
-    return table
+        rows.append((metric, ["" if value is None else f"{value:.4f}" for value in values]))
+    return rows
 
 
 def times(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Returns the lines on the time of the run, the speed, and how a training step splits up."""
+    """Returns the lines on the time of the run, the speed, how a training step splits up, and advice."""
     lines = []
     if "time/total_s" in results:
         parts = [f"{format_duration(results['time/total_s'])} in total"]
@@ -129,8 +123,9 @@ def times(results: Mapping[str, Any]) -> list[tuple[str, str]]:
         units = [key[len("train/") : -len("_per_s")] for key in results if key.startswith("train/") and key.endswith("_per_s")]
         unit = next((unit for unit in units if unit != "samples"), "samples")
         per_second = format_value(results[f"train/{unit}_per_s"], unit)
-        speed = f"{per_second}/s, {format_value(results['train/step_ms'], 'ms')} per step"
-        lines.append(("speed", speed))
+        lines.append(("speed", f"{per_second}/s, {format_value(results['train/step_ms'], 'ms')} per step"))
         if fractions := [f"{results[key]:.0%} {name}" for key, name in STEP_FRACTIONS.items() if key in results]:
             lines.append(("step", ", ".join(fractions)))
+    if "advice" in results:
+        lines.append(("advice", str(results["advice"])))
     return lines
