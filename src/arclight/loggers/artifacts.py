@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from arclight.loggers.run_ids import read_json
+from arclight.config.atomic_file import read_json
 from arclight.metrics.records import ClassPrediction, read_predictions
 
 Artifact = Literal["report", "checkpoint", "confusion", "classes", "mistakes", "predictions"]

@@ -12,10 +12,11 @@ from typing import Any
 
 from lightning.pytorch.loggers import MLFlowLogger
 
+from arclight.config.atomic_file import read_json
 from arclight.console.terminal import relative_path
 from arclight.errors import first_line
 from arclight.loggers.artifacts import FILES, Artifact, error_images
-from arclight.loggers.run_ids import read_id, read_json, write_id
+from arclight.loggers.run_ids import read_id, write_id
 
 STORE = Path("outputs/mlflow.db")
 TIMEOUT, RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"  # seconds; variables of the client

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from arclight.config.atomic_file import read_json
 from arclight.config.compose import overrides_of
 from arclight.distributed.environment import is_main_process
 
@@ -48,15 +49,6 @@ def write_id(run_dir: Path, logger: str, value: str) -> None:
     if is_main_process():
         ids = {**read_json(run_dir / IDS), logger: value}
         (run_dir / IDS).write_text(json.dumps(ids, indent=2) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file; an empty one when the file is missing, damaged or holds something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def run_metadata(run_dir: Path) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from arclight.config.atomic_file import read_json
 from arclight.config.compose import flatten
 from arclight.console.terminal import relative_path
 from arclight.loggers.artifacts import error_images
-from arclight.loggers.run_ids import read_json
 
 
 class ResumableTensorBoardLogger(TensorBoardLogger):

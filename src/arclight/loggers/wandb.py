@@ -18,13 +18,14 @@ from typing import Any, Literal
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 
+from arclight.config.atomic_file import read_json
 from arclight.console.terminal import relative_path
 from arclight.distributed.environment import is_main_process
 from arclight.distributed.rendezvous import broadcast
 from arclight.errors import InputError, first_line
 from arclight.loggers.artifacts import FILES, TABLES, Artifact
 from arclight.loggers.csv import NAME, rows_between
-from arclight.loggers.run_ids import SWEEP, read_id, read_json, write_id
+from arclight.loggers.run_ids import SWEEP, read_id, write_id
 
 log = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ def f1_score(sums: NDArray[np.int64]) -> NDArray[np.float64]:
     return 2.0 * sums[..., 0] / np.maximum(sums[..., 1] + sums[..., 2], 1)
 
 
-def resample(counts: NDArray[np.int64], *, num_resamples: int, seed: int) -> NDArray[np.int64]:
+def resample(counts: NDArray[np.int64], *, num_resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.int64]:
     """Returns sums (resamples, K) of counts (samples, K), over as many samples drawn with replacement."""
     kinds, frequencies = np.unique(counts, axis=0, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(counts), frequencies / len(counts), size=num_resamples)
@@ -43,13 +43,13 @@ def resample(counts: NDArray[np.int64], *, num_resamples: int, seed: int) -> NDA
     return sums
 
 
-def confidence_interval(counts: Counts, *, num_resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
+def confidence_interval(counts: Counts, *, seed: int = 0) -> tuple[float, float]:
     """Returns the 95 % percentile bootstrap interval of the metric."""
-    low, high = np.quantile(f1_score(resample(counts, num_resamples=num_resamples, seed=seed)), QUANTILES)
+    low, high = np.quantile(f1_score(resample(counts, seed=seed)), QUANTILES)
     return float(low), float(high)
 
 
-def paired_test(first: Counts, second: Counts, *, num_resamples: int = RESAMPLES, seed: int = 0) -> Difference:
+def paired_test(first: Counts, second: Counts) -> Difference:
     """Returns the difference of two models that were tested on the same samples, row for row.
 
     Each resample draws samples and takes both models' counts of them. The p-value is twice the fraction of resampled
@@ -61,9 +61,9 @@ def paired_test(first: Counts, second: Counts, *, num_resamples: int = RESAMPLES
     """
     if len(first) != len(second) or not len(first):
         raise ValueError(f"{len(first)} and {len(second)} samples cannot be paired")
-    sums = resample(np.concatenate([first, second], axis=1), num_resamples=num_resamples, seed=seed)
+    sums = resample(np.concatenate([first, second], axis=1))
     differences = f1_score(sums[:, 3:]) - f1_score(sums[:, :3])
     low, high = np.quantile(differences, QUANTILES)
     tail = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     value = float(f1_score(second.sum(0)) - f1_score(first.sum(0)))
-    return Difference(value, float(low), float(high), min(1.0, 2 * (tail + 1) / (num_resamples + 1)))
+    return Difference(value, float(low), float(high), min(1.0, 2 * (tail + 1) / (RESAMPLES + 1)))

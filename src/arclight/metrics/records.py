@@ -139,15 +139,13 @@ def read_predictions(path: str | Path) -> list[Prediction]:
 
 def parse_lines(text: str, name: str) -> list[Prediction]:
     """Returns the records in the text of a file called `name`; raises InputError when a line is damaged."""
-    lines = text.removesuffix("\n").split("\n") if text else []
-    return [_parse_line(line, f"{name}:{number}") for number, line in enumerate(lines, start=1)]
-
-
-def _parse_line(line: str, place: str) -> Prediction:
-    try:
-        return parse_record(json.loads(line))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: damaged, {error}; run the test again to rewrite the file") from None
+    records = []
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
+        try:
+            records.append(parse_record(json.loads(line)))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{name}:{number}: damaged, {error}; run the test again to rewrite the file") from None
+    return records
 
 
 def parse_record(fields: Any) -> Prediction:

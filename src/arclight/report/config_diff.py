@@ -28,9 +28,8 @@ def changed_settings(settings: Mapping[str, Any], *, data: str, model: str) -> l
     if not defaults:
         return []
     before, now = dict(flatten(without_secrets(defaults))), dict(flatten(settings))
-    keys = [key for key in [*now, *(key for key in before if key not in now)] if not key.startswith(IGNORED)]
-    pairs = [Change(key, before.get(key, UNSET), now.get(key, UNSET)) for key in keys]
-    return [change for change in pairs if change.default != change.value]
+    changes = [Change(key, before.get(key, UNSET), now.get(key, UNSET)) for key in now | before]
+    return [change for change in changes if change.default != change.value and not change.key.startswith(IGNORED)]
 
 
 def default_settings(data: str, model: str) -> dict[str, Any]:
@@ -44,7 +43,6 @@ def default_settings(data: str, model: str) -> dict[str, Any]:
     with contextlib.suppress(InputError, HydraException, OmegaConfBaseException):
         with compose_with_hydra([f"data={data}", f"model={model}"]) as config:
             own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-            plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
-        if isinstance(plain, dict):
-            return {str(key): value for key, value in plain.items()}
+            plain: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
+        return dict(plain)
     return {}

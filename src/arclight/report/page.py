@@ -15,7 +15,6 @@ from arclight.config.atomic_file import write_atomically
 if TYPE_CHECKING:
     import jinja2
 
-MAX_DIGITS = 300  # of an integer in a JSON file
 STEP_FRACTIONS = {  # key of results.json -> part of a training step
     "train/forward_backward_share": "forward and backward",
     "train/optimizer_share": "optimizer",
@@ -67,11 +66,6 @@ def format_value(value: Any, unit: str = "") -> str:
         return f"{100 * value:.2f} %"
     number = f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
     return f"{number} {unit}" if unit not in ("", "share") else number
-
-
-def whole(digits: str) -> int | float:
-    """Returns a whole number of a JSON file (`parse_int`); infinite where it is larger than any score or count."""
-    return int(digits) if len(digits) < MAX_DIGITS else math.inf
 
 
 def format_duration(seconds: Any) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from arclight.config.atomic_file import whole
 from arclight.config.compose import read_settings
 from arclight.config.redaction import LEFT_OUT, hide_in_override, without_secrets
 from arclight.errors import InputError
@@ -24,7 +25,7 @@ from arclight.metrics.records import metric_counts, parse_lines
 from arclight.report.config_diff import changed_settings
 from arclight.report.figures import calibration_chart, metric_charts, read_series
 from arclight.report.narrative import main_metric, read_epochs, summarize_run
-from arclight.report.page import STEP_FRACTIONS, expect, format_value, templates, whole, write_page
+from arclight.report.page import STEP_FRACTIONS, expect, format_value, templates, write_page
 from arclight.report.samples import read_dataset_summary, read_errors
 
 MAX_NUMBERED = 12  # classes of a confusion matrix that shows its counts
@@ -42,9 +43,8 @@ def write_report(folder: Path) -> Path:
     """
     if not folder.is_dir():
         raise InputError(f"'{folder}' is not a directory; pass one such as outputs/cifar10-cnn/2026-01-31_12-00-00")
-    report = folder / "report.html"
-    write_page(report, _page(folder))
-    return report
+    write_page(folder / "report.html", _page(folder))
+    return folder / "report.html"
 
 
 def _page(folder: Path) -> str:

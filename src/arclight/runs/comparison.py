@@ -153,17 +153,13 @@ def compare_with_first(groups: Sequence[Group]) -> tuple[dict[tuple[str, str], D
             tested[group.letter] = pool_counts([run.predictions for run in group.runs])
         except ValueError as error:
             problems.append(f"{group.letter} has no p-value: {error}")
-    first = tested.get(groups[0].letter)
-    for group in groups[1:]:
-        other = tested.get(group.letter)
-        if first is None or other is None:
+    first_samples, first_counts = tested.pop(groups[0].letter, ([], {}))
+    for letter, (samples, counts) in tested.items() if first_counts else ():
+        if samples != first_samples:
+            problems.append(f"{letter} has no p-value: it was tested on different samples than {groups[0].letter}")
             continue
-        if first[0] != other[0]:
-            problems.append(f"{group.letter} has no p-value: it was tested on different samples than {groups[0].letter}")
-            continue
-        for name in TESTED:
-            if name in first[1] and name in other[1]:
-                pairs[group.letter, name] = paired_test(first[1][name], other[1][name])
+        for name in [name for name in first_counts if name in counts]:
+            pairs[letter, name] = paired_test(first_counts[name], counts[name])
     return pairs, problems
 
 
@@ -184,15 +180,10 @@ def pool_counts(runs: Sequence[list[Prediction]]) -> tuple[list[Any], dict[str, 
 def conclusions(comparison: Comparison) -> list[str]:
     """Returns one sentence for each group after the first, on the first metric that has a p-value."""
     first = comparison.groups[0].letter
-    lines = []
-    for group in comparison.groups[1:]:
-        name = next((name for name in TESTED if (group.letter, name) in comparison.pairs), None)
-        if name is None:
-            continue
-        pair = comparison.pairs[group.letter, name]
-        better, worse = (group.letter, first) if pair.value > 0 else (first, group.letter)
+    lines: dict[str, str] = {}
+    for (letter, name), pair in comparison.pairs.items():
+        better, worse = (letter, first) if pair.value > 0 else (first, letter)
         judgement = "significant" if pair.p < 0.01 else "weakly significant" if pair.p < 0.05 else "not significant"
-        lines.append(
-            f"{better} is better than {worse} in test {name} by {abs(pair.value):.4f}: {judgement} (p = {pair.p:.2g})."
-        )
-    return lines
+        difference = f"{better} is better than {worse} in test {name} by {abs(pair.value):.4f}"
+        lines.setdefault(letter, f"{difference}: {judgement} (p = {pair.p:.2g}).")
+    return [*lines.values()]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import functools
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arclight.config.atomic_file import read_json
 from arclight.config.compose import overrides_of
 from arclight.config.locations import find_run
 from arclight.errors import InputError, nearest
@@ -122,10 +122,7 @@ class Run:
     @functools.cached_property
     def pictured_errors(self) -> list[dict[str, Any]]:
         """The most confident errors in mistakes.json, each with its preview; empty without the file."""
-        try:
-            errors = json.loads((self.folder / "mistakes.json").read_text(encoding="utf-8"))["mistakes"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
+        errors = read_json(self.folder / "mistakes.json").get("mistakes")
         return errors if isinstance(errors, list) else []
 
 

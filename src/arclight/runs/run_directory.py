@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from arclight.config.atomic_file import write_atomically
+from arclight.config.atomic_file import read_json, write_atomically
 from arclight.config.compose import RunConfig, read_settings
 from arclight.config.locations import CONF
 from arclight.config.redaction import WithoutSecrets, hide, hide_in_override, without_secrets
@@ -29,7 +29,6 @@ from arclight.console.terminal import LIGHTNING, StderrHandler
 from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError
 from arclight.hardware import HardwareInfo
-from arclight.report.page import whole
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "torchmetrics", "hydra-core", "wandb", "numpy", "arclight")
 INPUTS = ("config.yaml", "overrides.txt", "environment.json")
@@ -121,11 +120,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def read_results(folder: Path) -> dict[str, Any]:
     """Returns the content of results.json; empty where it is missing or damaged."""
-    try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"), parse_int=whole)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return results if isinstance(results, dict) else {}
+    return read_json(folder / "results.json")
 
 
 def read_status(folder: Path) -> str:
@@ -136,9 +131,8 @@ def read_status(folder: Path) -> str:
 def read_launch_id(folder: Path) -> str:
     """Returns the id of the launch that last trained this run, such as its SLURM job; empty where it had none."""
     try:
-        environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-        return str(environment["hardware"]["launch"]["run_id"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return str(read_json(folder / "environment.json")["hardware"]["launch"]["run_id"])
+    except (KeyError, TypeError):
         return ""
 
 
@@ -183,7 +177,7 @@ def add_to_environment(folder: Path, extra: Mapping[str, Any]) -> None:
     """Adds to environment.json what is known only once the model is built."""
     if is_main_process():
         path = folder / "environment.json"
-        write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **extra})
+        write_json(path, {**read_json(path), **extra})
 
 
 def make_newest(config: Path) -> None:
