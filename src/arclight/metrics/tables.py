@@ -1,16 +1,21 @@
-"""Tables of precision, recall and F1, computed from counts."""
+"""Accuracy, and tables of precision, recall and F1, from counts or a confusion matrix.
+
+A confusion matrix is int64 (classes, classes), rows true, columns predicted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from arclight.console.terminal import score_table
 
 if TYPE_CHECKING:
     import rich.table
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,6 @@ class Table:
     rows: tuple[Row, ...]
     averages: tuple[Row, ...]
 
-    def to_plain(self) -> dict[str, Any]:
-        """Returns the table as lists, dicts, strings and numbers, ready for JSON."""
-        rows, averages = ([asdict(row) for row in part] for part in (self.rows, self.averages))
-        return {"title": self.title, "rows": rows, "averages": averages}
-
     def to_rich(self) -> rich.table.Table:
         """Returns the table for a terminal: four decimals, a line above the averages."""
         sections = [
@@ -46,6 +46,25 @@ class Table:
         return score_table(self.title, ("precision", "recall", "f1", "support"), sections)
 
 
+def accuracy(matrix: Tensor) -> float:
+    """Returns the fraction of samples whose class was predicted, 0..1; 0 for an empty matrix."""
+    total = int(matrix.sum())
+    return int(matrix.trace()) / total if total else 0.0
+
+
+def class_table(matrix: Tensor, classes: Sequence[str], *, title: str, leave_out: Collection[str] = ()) -> Table:
+    """Returns precision, recall and F1 of each class and their averages, as scikit-learn's classification_report.
+
+    With every class in the table, precision, recall and F1 of "micro avg" would all equal the accuracy, so it is left out.
+    Classes in `leave_out`, such as "O", get no row and count in no average; a sample of them that was predicted as another
+    class still counts against that class.
+    """
+    kept = [i for i, name in enumerate(classes) if name not in leave_out]
+    counts = torch.stack([matrix.diagonal(), matrix.sum(0), matrix.sum(1)], dim=1)  # (classes, 3)
+    averages = ("micro avg", "macro avg", "weighted avg") if len(kept) < len(classes) else ("macro avg", "weighted avg")
+    return tabulate(counts[kept], [classes[i] for i in kept], title=title, averages=averages)
+
+
 def tabulate(
     counts: Tensor,
     names: Sequence[str],
@@ -53,14 +72,10 @@ def tabulate(
     title: str,
     averages: Sequence[str] = ("micro avg", "macro avg", "weighted avg"),
 ) -> Table:
-    """Returns the table of some classes.
+    """Returns the table of some classes from their counts, int64 (classes, 3): true positives, predicted and true.
 
-    Args:
-        counts: int64 (classes, 3); true positives, predicted and true of each class.
-        names: of the classes.
-        title: of the table.
-        averages: any of "micro avg" (scores of the summed counts), "macro avg" (plain mean of the rows) and "weighted avg"
-            (mean of the rows weighted by support), in this order.
+    `averages` names any of "micro avg" (scores of the summed counts), "macro avg" (plain mean of the rows) and "weighted avg"
+    (mean of the rows weighted by support), in this order.
     """
     triples: list[list[int]] = counts.tolist()
     rows = tuple(_row(name, *triple) for name, triple in zip(names, triples, strict=True))

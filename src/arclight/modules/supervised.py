@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -44,7 +44,7 @@ class Scores:
     def to_plain(self) -> dict[str, Any]:
         """Returns the content of scores.json."""
         return {
-            "tables": [table.to_plain() for table in self.tables],
+            "tables": [asdict(table) for table in self.tables],
             "confusion": {"title": "Confusion", "labels": list(self.labels), "counts": self.counts},
         }
 

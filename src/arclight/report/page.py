@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import bisect
-import itertools
 import json
 import math
-import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len, chop_cells
 
 from arclight.config.atomic_file import write_atomically
 
@@ -77,5 +76,4 @@ def format_duration(seconds: Any) -> str:
 
 def shorten(name: str, width: int = 13) -> str:
     """Returns the name, cut to `width` columns; East Asian letters take two."""
-    places = [*itertools.accumulate(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in name)]
-    return name if not places or places[-1] <= width else name[: bisect.bisect_left(places, width)] + "…"
+    return name if cell_len(name) <= width else f"{chop_cells(name, width - 1)[0]}…"

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from arclight.images.info import ImageBatch, ImageInfo
 from arclight.interfaces import Monitor
-from arclight.metrics.confusion import accuracy, class_table
 from arclight.metrics.predictions import PredictionCollector
+from arclight.metrics.tables import accuracy, class_table
 from arclight.modules.supervised import ClassificationModule, Scores
 
 TestTimeAugmentation = Literal["none", "flip", "flip_and_shift"]

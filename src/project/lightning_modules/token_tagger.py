@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from arclight.hardware import Decision
 from arclight.interfaces import Monitor
-from arclight.metrics.confusion import accuracy, class_table
 from arclight.metrics.predictions import PredictionCollector
+from arclight.metrics.tables import accuracy, class_table
 from arclight.modules.supervised import ClassificationModule, Scores
 from arclight.text.entities import EntityCounts, entity_table, words
 from arclight.text.info import TokenBatch, TokenInfo

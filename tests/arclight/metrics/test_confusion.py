@@ -10,8 +10,7 @@ import torch
 from sklearn.metrics import accuracy_score, classification_report
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from arclight.metrics.confusion import accuracy, class_table
-from arclight.metrics.tables import Row, Table
+from arclight.metrics.tables import Row, Table, accuracy, class_table
 
 MATRIX = torch.tensor([[5, 1, 0], [2, 2, 0], [1, 0, 0]])  # "c" is never predicted
 

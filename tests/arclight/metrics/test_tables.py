@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -52,9 +53,7 @@ def test_no_class_at_all_scores_0() -> None:
 
 def test_a_plain_table_goes_through_json() -> None:
     table = tabulate(COUNTS[:1], NAMES[:1], title="pets", averages=("macro avg",))
-    plain = table.to_plain()
-    assert json.loads(json.dumps(plain)) == plain
-    assert plain == {
+    assert json.loads(json.dumps(asdict(table))) == {
         "title": "pets",
         "rows": [{"name": "cat", "precision": 0.75, "recall": 0.5, "f1": 0.6, "support": 6}],
         "averages": [{"name": "macro avg", "precision": 0.75, "recall": 0.5, "f1": 0.6, "support": 6}],
