@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from arclight.runs.run import Run
 
 __version__ = "0.2.0"
@@ -38,6 +37,8 @@ def load_run(run: str | Path) -> Run:
     Raises:
         InputError: when there is no such run.
     """
-    from arclight.runs.run import load_run
+    from arclight.config.locations import find_run
+    from arclight.runs.run import Run
 
-    return load_run(run)
+    path = Path(run)
+    return Run(find_run(str(run)), path if path.suffix == ".ckpt" else None)

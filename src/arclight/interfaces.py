@@ -137,12 +137,7 @@ def work_units(batch: Any) -> Mapping[str, int]:
 
 
 def flops_per_unit(batch: Any, measure: Callable[[Any], float]) -> Mapping[str, float]:
-    """Returns the FLOPs of a training step for each of the work units of batches like this one.
-
-    Args:
-        batch: an example.
-        measure: returns the FLOPs of a training step on a batch.
-    """
+    """Returns the FLOPs for each work unit of batches like this one; `measure` returns those of a training step on a batch."""
     offered = getattr(batch, "flops_per_unit", None)
     return offered(measure) if offered is not None else {"samples": measure(batch) / num_samples(batch)}
 

@@ -38,9 +38,7 @@ class Flat(NamedTuple):
 class PredictionCollector:
     """Collects what this process predicts without waiting for the device, then gathers what all processes predicted.
 
-    Args:
-        labels: names of the label numbers.
-        record_type: what each sample's prediction becomes.
+    `labels` names the label numbers; each sample's prediction becomes a `record_type`.
     """
 
     def __init__(self, labels: Sequence[str], record_type: type[Prediction] = ClassPrediction) -> None:

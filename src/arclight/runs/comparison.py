@@ -43,8 +43,7 @@ class Group:
     def values(self, name: str) -> list[float]:
         """Returns a metric of results.json, from the runs that have it."""
         found = [run.results.get(name) for run in self.runs]
-        numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
-        return [float(value) for value in numbers if math.isfinite(value)]
+        return [float(value) for value in found if type(value) in (int, float) and math.isfinite(value)]
 
 
 @dataclass(frozen=True)
@@ -129,10 +128,8 @@ def group_by_config(runs: Sequence[Run]) -> tuple[Group, ...]:
         if members is None:
             lists.append(members := [])
         members.append(run)
-    letters = [*string.ascii_uppercase, *map("".join, itertools.product(string.ascii_uppercase, repeat=2))]
-    if len(lists) > len(letters):
-        raise InputError(f"{len(lists)} different configs are too many for a table; pass fewer runs")
-    return tuple(Group(letter, tuple(members)) for letter, members in zip(letters, lists, strict=False))
+    tuples = (letters for num in itertools.count(1) for letters in itertools.product(string.ascii_uppercase, repeat=num))
+    return tuple(Group("".join(letters), tuple(members)) for members, letters in zip(lists, tuples, strict=False))
 
 
 def different_settings(groups: Sequence[Group]) -> dict[str, tuple[Any, ...]]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from arclight.config.atomic_file import read_json
 from arclight.config.compose import overrides_of
-from arclight.config.locations import find_run
 from arclight.errors import InputError, nearest
 from arclight.runs.run_directory import read_config, read_results
 
@@ -124,12 +123,6 @@ class Run:
         """The most confident errors in mistakes.json, each with its preview; empty without the file."""
         errors = read_json(self.folder / "mistakes.json").get("mistakes")
         return errors if isinstance(errors, list) else []
-
-
-def load_run(run: str | Path) -> Run:
-    """Returns the run of a run directory, of a checkpoint file in one, or `latest`; raises InputError when there is none."""
-    path = Path(run)
-    return Run(find_run(str(run)), path if path.suffix == ".ckpt" else None)
 
 
 def to_float(cell: str | None) -> float:

@@ -31,7 +31,6 @@ from arclight.errors import InputError
 from arclight.hardware import HardwareInfo
 
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "torchmetrics", "hydra-core", "wandb", "numpy", "arclight")
-INPUTS = ("config.yaml", "overrides.txt", "environment.json")
 MAX_DIFF_CHARACTERS = 200_000
 # Warnings of Lightning 2.6.6 that do not help users of arclight
 HARMLESS = (
@@ -161,8 +160,8 @@ def restore_on_error(folder: Path) -> Iterator[Callable[[], None]]:
 
     Yields a function that turns this off. A directory that held no run is not touched.
     """
-    files = {folder / name for name in (*INPUTS, "results.json", "report.html") if is_main_process()}
-    before = {file: (file.read_bytes(), file.stat()) for file in files if file.is_file()}
+    names = ("config.yaml", "overrides.txt", "environment.json", "results.json", "report.html") if is_main_process() else ()
+    before = {file: (file.read_bytes(), file.stat()) for name in names if (file := folder / name).is_file()}
     try:
         yield before.clear
     except InputError:
