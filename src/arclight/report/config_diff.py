@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from arclight.config.compose import compose_with_hydra, flatten
+from omegaconf import OmegaConf
+
+from arclight.config.compose import CONFIG_ERRORS, compose_with_hydra, flatten
 from arclight.config.redaction import without_secrets
 from arclight.errors import InputError
 
@@ -34,15 +36,10 @@ def changed_settings(settings: Mapping[str, Any], *, data: str, model: str) -> l
 
 def default_settings(data: str, model: str) -> dict[str, Any]:
     """Returns what conf/ composes for these two options; empty where it has no such options, or no train.yaml."""
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     if not (data.isidentifier() and model.isidentifier()):
         return {}
-    with contextlib.suppress(InputError, HydraException, OmegaConfBaseException):
-        with compose_with_hydra([f"data={data}", f"model={model}"]) as config:
-            own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-            plain: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
+    with contextlib.suppress(InputError, *CONFIG_ERRORS), compose_with_hydra([f"data={data}", f"model={model}"]) as config:
+        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        plain: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=False)
         return dict(plain)
     return {}
