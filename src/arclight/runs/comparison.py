@@ -42,7 +42,7 @@ class Group:
 
     def values(self, name: str) -> list[float]:
         """Returns a metric of results.json, from the runs that have it."""
-        found = [run.results.get(name) for run in self.runs]
+        found: list[Any] = [run.results.get(name) for run in self.runs]
         return [float(value) for value in found if type(value) in (int, float) and math.isfinite(value)]
 
 

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arclight.console.terminal import score_table
+from arclight.report.figures import LINES, line_chart, read_series
 from arclight.report.page import format_value, shorten, templates, write_page
 from arclight.runs.comparison import Comparison, Group, conclusions
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+Rows = list[tuple[str, list[str]]]  # names and cells
 
 CURVES = ("train/loss", "val/loss")  # and the monitored metric
 MAX_VALUE_LENGTH = 40  # characters of a setting in a legend
@@ -36,27 +39,25 @@ def mean_and_sd(values: Sequence[float]) -> str:
     return f"{mean:,.{digits}f} ± {statistics.stdev(values):,.{digits}f} ({len(values)})"
 
 
-def number_rows(comparison: Comparison) -> tuple[list[tuple[str, list[str]]], list[tuple[str, list[str]]]]:
+def number_rows(comparison: Comparison) -> tuple[Rows, Rows]:
     """Returns name and cells of each metric, and of each metric of one class."""
     rows = [(name, [mean_and_sd(group.values(name)) for group in comparison.groups]) for name in comparison.metrics]
     return [row for row in rows if row[0].count("/") < 2], [row for row in rows if row[0].count("/") >= 2]
 
 
-def setting_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+def setting_rows(comparison: Comparison) -> Rows:
     """Returns name and cells of each setting in which the groups differ."""
     return [(key, [format_value(value, "name") for value in values]) for key, values in comparison.settings.items()]
 
 
-def pair_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+def pair_rows(comparison: Comparison) -> Rows:
     """Returns name and cells of each pair."""
     first = comparison.groups[0].letter
-    return [
-        (
-            f"{letter} - {first}, test/{name}",
-            [f"{pair.value:+.4f}", f"{pair.low:+.4f} to {pair.high:+.4f}", f"{pair.p:.2g}"],
-        )
-        for (letter, name), pair in comparison.pairs.items()
-    ]
+    rows = []
+    for (letter, name), pair in comparison.pairs.items():
+        cells = [f"{pair.value:+.4f}", f"{pair.low:+.4f} to {pair.high:+.4f}", f"{pair.p:.2g}"]
+        rows.append((f"{letter} - {first}, test/{name}", cells))
+    return rows
 
 
 def terminal_tables(comparison: Comparison, width: int = 1000) -> list[Table]:
@@ -77,26 +78,27 @@ def terminal_tables(comparison: Comparison, width: int = 1000) -> list[Table]:
 
 def write_comparison(comparison: Comparison, path: Path) -> None:
     """Writes one self-contained HTML page with the tables and the curves of all runs."""
-    from arclight.report.figures import LINES
-
     groups = comparison.groups
     numbers, per_class = number_rows(comparison)
-    page = templates().get_template("comparison.html.j2")
-    text = page.render(
-        name=f"{count(sum(len(group.runs) for group in groups), 'run')} of {count(len(groups), 'config')}",
-        groups=groups,
-        conclusions=conclusions(comparison),
-        left_out=comparison.left_out,
-        settings=setting_rows(comparison),
-        numbers=numbers,
-        per_class=per_class,
-        pair_headings=PAIR_HEADINGS,
-        pairs=pair_rows(comparison),
-        curves=curve_charts(groups),
-        lines=[(name, *line) for name, line in zip(labels(comparison), LINES, strict=False)],
-        num_not_drawn=max(0, len(groups) - len(LINES)),
+    page = (
+        templates()
+        .get_template("comparison.html.j2")
+        .render(
+            name=f"{count(sum(len(group.runs) for group in groups), 'run')} of {count(len(groups), 'config')}",
+            groups=groups,
+            conclusions=conclusions(comparison),
+            left_out=comparison.left_out,
+            settings=setting_rows(comparison),
+            numbers=numbers,
+            per_class=per_class,
+            pair_headings=PAIR_HEADINGS,
+            pairs=pair_rows(comparison),
+            curves=curve_charts(groups),
+            lines=[(name, *line) for name, line in zip(labels(comparison), LINES, strict=False)],
+            num_not_drawn=max(0, len(groups) - len(LINES)),
+        )
     )
-    write_page(path, text)
+    write_page(path, page)
 
 
 def count(num: int, noun: str) -> str:
@@ -115,8 +117,6 @@ def labels(comparison: Comparison) -> list[str]:
 
 def curve_charts(groups: Sequence[Group]) -> list[tuple[str, Any]]:
     """Returns charts of losses and monitored metric of all runs, in the line style of their group."""
-    from arclight.report.figures import LINES, line_chart, read_series
-
     monitors = dict.fromkeys(str(run.results["monitor"]) for group in groups for run in group.runs if "monitor" in run.results)
     lines: dict[str, dict[str, tuple[Any, Any]]] = {name: {} for name in (*CURVES, *monitors)}
     for group, line in zip(groups, LINES, strict=False):
