@@ -79,6 +79,7 @@ class Prediction(ABC):
 
 
 RECORD_TYPES: dict[str, type[Prediction]] = {}  # by `key`
+validator = functools.cache(TypeAdapter)  # of a record type
 
 
 @dataclass(frozen=True)
@@ -156,16 +157,12 @@ def parse_record(fields: Any) -> Prediction:
         _import_toolkit_records()
     key = next((key for key in RECORD_TYPES if key in fields), ClassPrediction.key)
     try:
-        return _validator(RECORD_TYPES[key]).validate_python(fields)
+        record: Prediction = validator(RECORD_TYPES[key]).validate_python(fields)
+        return record
     except ValidationError as error:
         first = error.errors()[0]
         place, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
         raise ValueError(f"{place}: {message}" if place else message) from None
-
-
-@functools.cache
-def _validator(record_type: type[Prediction]) -> TypeAdapter[Any]:
-    return TypeAdapter(record_type)
 
 
 def _import_toolkit_records() -> None:
