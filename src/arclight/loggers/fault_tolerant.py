@@ -1,8 +1,8 @@
 """A logger whose failure neither stops nor slows the run: its first error is logged, and from then on it records nothing.
 
 One `log_metrics` call of six metrics took, on two busy CPU cores: CSV 0.13 ms, TensorBoard 0.31 ms, W&B 1.2 ms, MLflow on
-SQLite 76 ms. So MLflow alone is called in a thread (0.10 ms). MLflow's own queue (`synchronous=False`, 0.36 ms) is not used:
-it sends every batch to a server that is gone, without a time limit at the end of the run.
+SQLite 76 ms. MLflow and W&B, whose process may hang, are called in a thread (0.10 ms). MLflow's own queue (`synchronous=False`,
+0.36 ms) is not used: it sends every batch to a server that is gone, without a time limit at the end of the run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from arclight.distributed.environment import is_main_process
 from arclight.errors import first_line
 
 MAX_PENDING = 10_000  # calls that wait for a slow logger
-TIMEOUT_S = 20.0  # for a slow logger to record what is pending at the end
+TIMEOUT_S = 20.0  # for a slow logger to record what is pending at the end, unless its class sets `timeout_s`
 
 log = logging.getLogger(__name__)
 
@@ -89,10 +89,10 @@ class FaultTolerantLogger(Logger):
     def wait(self) -> None:
         """Waits until a slow logger has recorded everything, or its timeout."""
         if self._pending is not None and not self.is_broken:
-            done = threading.Event()
+            done, timeout_s = threading.Event(), getattr(type(self.logger), "timeout_s", TIMEOUT_S)
             self.send(done.set)
-            if not done.wait(TIMEOUT_S):
-                self._fail(f"did not record everything within {TIMEOUT_S:g} s")
+            if not done.wait(timeout_s):
+                self._fail(f"did not record everything within {timeout_s:g} s")
 
     def end(self, status: str) -> None:
         """Uploads the artifacts and ends the logger's run; `close` waits for it."""
@@ -128,10 +128,6 @@ class FaultTolerantLogger(Logger):
     @property
     def save_dir(self) -> str | None:
         return self.attempt(lambda: self.logger.save_dir, str(self.run_dir))
-
-    @property
-    def group_separator(self) -> str:
-        return self.logger.group_separator
 
     @property
     def experiment(self) -> Any:

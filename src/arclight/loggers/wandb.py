@@ -10,11 +10,13 @@ import secrets
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 
@@ -33,11 +35,15 @@ Mode = Literal["auto", "online", "offline"]
 AXIS = "trainer/global_step"  # the key of the optimizer step in Lightning's logger
 START_S, UPLOAD_S = 30.0, 300.0  # timeouts of the server at the start and of the upload at the end
 READ_S, WRITE_S = 60.0, 5.0  # timeouts for W&B to read an offline run and to write the end of one
+RELEASE_S = 20.0  # for W&B's process to end after a failure
 INSPECT_ERRORS = (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError, AttributeError)
 
 
 class ResumableWandbLogger(WandbLogger):
     """Lightning's logger for a run that `start_run` started; it uploads `artifacts` at the end."""
+
+    is_slow = True
+    timeout_s = UPLOAD_S + 60.0
 
     def __init__(self, *, name: str, save_dir: Path, project: str, experiment: Any, artifacts: Sequence[Artifact]) -> None:
         super().__init__(name=name, save_dir=save_dir, project=project, experiment=experiment)
@@ -80,9 +86,20 @@ class ResumableWandbLogger(WandbLogger):
                 warn_if_incomplete(Path(self._experiment.settings.sync_file))
 
     def release(self) -> None:
-        """Drops a W&B process that has died, so that the next run of this process starts a new one."""
-        with contextlib.suppress(Exception):
-            wandb.teardown()
+        """Drops a W&B process that has died or hangs, so that the next run of this process starts a new one."""
+
+        def teardown() -> None:
+            with contextlib.suppress(Exception):
+                wandb.teardown()
+
+        ending = threading.Thread(target=teardown, daemon=True)
+        ending.start()
+        ending.join(RELEASE_S)
+        if ending.is_alive():
+            for process in psutil.Process().children():
+                if process.name() == "wandb-core":
+                    process.kill()
+            ending.join(RELEASE_S)
 
 
 def warn_if_incomplete(file: Path) -> None:
@@ -108,12 +125,8 @@ def start_run(
 ) -> wandb.Run | None:
     """Returns the W&B run of this directory, new or resumed; None on other processes than the main one.
 
-    Args:
-        run_dir: of the run.
-        described: `name`, `group`, `project` and `entity` of `wandb.init`.
-        mode: as of `factory.wandb`.
-        after_step: optimizer steps that a resumed run has done.
-        all_processes: whether every process records its system metrics; all must call, and all get the run if it is online.
+    With `all_processes` every process must call, and all get the run if it is online. `described` are `name`, `group`,
+    `project` and `entity` of `wandb.init`; the other arguments are those of `factory.wandb`.
 
     Raises:
         InputError: when `mode` or `all_processes` requires an account and there is none.
@@ -135,9 +148,8 @@ def start_run(
     finally:
         run_id = broadcast(run_id)  # also after an error: the others wait for it
     if run is None and run_id:
-        run = wandb.init(
-            id=run_id, dir=run_dir.absolute(), mode="shared", settings=settings_of_process(), **paths_of(described)
-        )
+        settings = settings_of_process()
+        run = wandb.init(id=run_id, dir=run_dir.absolute(), mode="shared", settings=settings, **paths_of(described))
     return run
 
 
@@ -147,22 +159,17 @@ def start_main(
     """Does the work of `start_run` on the main process."""
     run = None
     # absolute: the process of W&B outlives a run, and may have been started in another working directory
-    given = {"id": read_id(run_dir, "wandb") or secrets.token_hex(4), "dir": run_dir.absolute(), "name": described["name"]}
-    given |= {"group": described["group"], **paths_of(described)}
-    if os.environ.get(SWEEP):
-        given.pop("id")  # the sweep has set it
+    given = {"dir": run_dir.absolute(), "name": described["name"], "group": described["group"], **paths_of(described)}
+    if not os.environ.get(SWEEP):  # which sets the id
+        given["id"] = read_id(run_dir, "wandb") or secrets.token_hex(4)
     if os.environ.get("WANDB_MODE") == "disabled" and mode == "auto":
         return wandb.init(mode="disabled")
     if is_online(mode):
         try:
             settings = settings_of_process() if all_processes else wandb.Settings()
             settings.init_timeout, settings.finish_timeout = START_S, UPLOAD_S
-            run = wandb.init(
-                **given,
-                mode="shared" if all_processes else "online",
-                settings=settings,
-                resume=None if all_processes else "allow",
-            )
+            how: dict[str, Any] = {"mode": "shared"} if all_processes else {"mode": "online", "resume": "allow"}
+            run = wandb.init(**given, **how, settings=settings)
         except wandb.errors.Error as error:
             log.warning("W&B does not start online (%s): recording offline", first_line(error))
     before = None
@@ -181,12 +188,8 @@ def start_main(
 def catch_up(run: wandb.Run, run_dir: Path, after_step: int, before: tuple[int, int] | None) -> None:
     """Records the rows of metrics.csv that are missing in W&B: a killed process loses its last seconds.
 
-    Args:
-        run: the resumed run.
-        run_dir: of the run.
-        after_step: optimizer steps that it has done.
-        before: as returned by `recorded_offline`; None for an online run, which the server knows. An offline run numbers its
-            rows from 0 at each start, and the server accepts no number twice, so numbering continues here.
+    `before` is what `recorded_offline` returns; None for an online run, which the server knows. An offline run numbers its rows
+    from 0 at each start, and the server accepts no number twice, so numbering continues here.
     """
     first, recorded = (None, int(run.summary.get(AXIS) or 0)) if before is None else (before[0] + 1, before[1])
     for row in rows_between(run_dir / NAME, recorded, after_step) or [{"step": str(recorded)}]:

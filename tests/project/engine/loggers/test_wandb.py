@@ -183,7 +183,15 @@ def test_processes_share_a_run_only_online(
 
 
 @pytest.mark.processes
-def test_a_killed_wandb_process_costs_only_its_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(signal.SIGKILL, "wandb failed (Conn"), (signal.SIGSTOP, "wandb did not record everything within 3 s")],
+)
+def test_a_killed_or_frozen_wandb_process_costs_only_its_records(
+    number: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(wandb_logger.ResumableWandbLogger, "timeout_s", 3.0)
+    monkeypatch.setattr(wandb_logger, "RELEASE_S", 3.0)
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     loggers = build_loggers({"wandb": WANDB}, tmp_path, "name")
     started = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
@@ -193,15 +201,16 @@ def test_a_killed_wandb_process_costs_only_its_records(tmp_path: Path, caplog: p
     loggers[1].log_metrics({"train/loss": 1.0}, step=1)
     loggers[1].wait()  # type: ignore[attr-defined]
     for process in started:
-        os.kill(process.pid, signal.SIGKILL)
-    psutil.wait_procs(started, timeout=10)
+        os.kill(process.pid, number)
+    psutil.wait_procs(started, timeout=10 if number == signal.SIGKILL else 0)
     for step in range(2, 1000):
         loggers[1].log_metrics({"train/loss": 1.0}, step=step)
     close_loggers(loggers, status="finished")
     messages = [record.getMessage() for record in caplog.records if record.name.startswith("arclight")]
     assert len(messages) == 1
-    assert messages[0].startswith("wandb failed (Conn")
+    assert messages[0].startswith(message)
     assert "it records nothing from here on; the run continues" in messages[0]
+    monkeypatch.undo()
     again = build_loggers({"wandb": WANDB}, tmp_path, "name")  # the next run in this process gets a new W&B process
     assert len(again) == 2
     close_loggers(again, status="finished")
