@@ -33,11 +33,10 @@ class NotWrittenError(OSError):
 def write(file: Path, save: Callable[[Path], Any], *, num_bytes: int, before_replace: Callable[[], Any] | None = None) -> None:
     """Writes a file atomically: flushes it to the disk under a temporary name, then renames it.
 
-    Args:
-        file: to write.
-        save: writes the content to the path it is given; NotWrittenError is raised when the disk refuses it.
-        num_bytes: expected size; NotWrittenError is raised when less is free.
-        before_replace: called once the content is on the disk, before the rename.
+    `save` writes the content to the path it is given; `before_replace` is called once the content is on the disk.
+
+    Raises:
+        NotWrittenError: when the disk refuses the content, or has less than `num_bytes` free.
     """
     part = file.with_name(f"{file.name}.part")
     problem = f"{file} could not be written"
@@ -114,10 +113,7 @@ def keep_previous(path: Path, keep: int, *, exclude: frozenset[str] = frozenset(
 
     `path` itself keeps its name, so that a last checkpoint exists at every moment.
 
-    Args:
-        path: a file or a directory.
-        keep: number of checkpoints in all, the one that is about to be written included.
-        exclude: files of the directory that belong to the checkpoint that is about to be written.
+    `keep` counts the checkpoint that is about to be written, too; `exclude` names its files in the directory `path`.
     """
     names = previous_names(path, keep)
     for old in find_previous(path):

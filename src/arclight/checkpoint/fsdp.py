@@ -40,11 +40,8 @@ class ShardedStrategy(ModelParallelStrategy):
 
     Same results as one process with the whole batch. Joins an existing process group. Takes any LightningModule whose
     parameters are in submodules that `training_step` calls through `forward`; metrics stay whole. Experimental on GPUs (nccl),
-    where it has never run; tested on CPUs (gloo).
-
-    Args:
-        timeout: of collective operations.
-        keep: number of last checkpoints to keep.
+    where it has never run; tested on CPUs (gloo). `timeout` is that of collective operations, `keep` the number of last
+    checkpoints.
 
     Source: Zhao et al. 2023, PyTorch FSDP; torch's `fully_shard`. Lightning 2.6.6's own FSDPStrategy refuses CPUs.
     """
@@ -72,9 +69,8 @@ class ShardedStrategy(ModelParallelStrategy):
         assert self.model is not None
         self.accelerator.setup(trainer)
         if direct := [name for name, _ in self.model.named_parameters(recurse=False)]:
-            raise InputError(
-                f"strategy=fsdp: put {type(self.model).__name__}.{direct[0]} into a submodule, or take strategy=ddp"
-            )
+            name = f"{type(self.model).__name__}.{direct[0]}"
+            raise InputError(f"strategy=fsdp: put {name} into a submodule, or take strategy=ddp")
         self.precision_plugin.convert_module(self.model)  # in place
         for net in self._nets():
             shard(net, self.mesh)
@@ -100,16 +96,12 @@ class ShardedStrategy(ModelParallelStrategy):
                     group["fused"] = None
 
     def on_validation_start(self) -> None:
-        self._broadcast_buffers()
-
-    def on_test_start(self) -> None:
-        self._broadcast_buffers()
-
-    def _broadcast_buffers(self) -> None:
         """Broadcasts the buffers of rank 0, such as the running means of batch norm, as ddp does."""
         for net in self._nets():
             for buffer in net.buffers():
                 torch.distributed.broadcast(buffer, src=0)
+
+    on_test_start = on_validation_start
 
     def _nets(self) -> list[nn.Module]:
         """Returns the submodules with parameters of the LightningModule, and of its weight average if a callback keeps one."""

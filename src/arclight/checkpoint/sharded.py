@@ -18,8 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from arclight.checkpoint import atomic_write
-from arclight.checkpoint.atomic_write import LAST, count_bytes, keep_previous, save_with_torch, sha256, write
+from arclight.checkpoint.atomic_write import LAST, check, count_bytes, keep_previous, save_with_torch, sha256, write
 from arclight.errors import InputError, first_line
 
 CONTENTS = "contents.pt"
@@ -58,11 +57,7 @@ def rows_of_rank(num_rows: int, rank: int, world_size: int) -> tuple[int, int]:
 def write_contents(directory: Path, contents: dict[str, Any], files: Mapping[str, str], *, keep: int = 1) -> None:
     """Makes the files the checkpoint of the directory, atomically, and removes those of the previous one; raises as `write`.
 
-    Args:
-        directory: holds the files.
-        contents: the checkpoint, with a meta tensor in place of each sharded one.
-        files: file names in the order of their rows -> SHA-256.
-        keep: number of last checkpoints to keep.
+    `contents` has a meta tensor in place of each sharded one; `files` maps names in the order of their rows to SHA-256.
     """
     before = None
     if directory.name == LAST and (directory / CONTENTS).exists():
@@ -77,7 +72,7 @@ def write_contents(directory: Path, contents: dict[str, Any], files: Mapping[str
 def check_sharded(directory: Path) -> None:
     """Verifies all files of a sharded checkpoint; raises InputError naming one that is missing or has changed."""
     if (directory / CONTENTS).is_file():  # else the reader reports it
-        atomic_write.check(directory / CONTENTS)
+        check(directory / CONTENTS)
     for name, written in ShardedReader(directory).checksums.items():
         if sha256(directory / name) != written:
             raise InputError(f"{directory / name} cannot be read as a checkpoint: it has changed since it was written")
@@ -149,10 +144,8 @@ def load_sharded(
 ) -> dict[str, Any]:
     """Returns the dictionary that a single-file checkpoint would hold; raises InputError naming a missing or damaged file.
 
-    Args:
-        directory: the checkpoint.
-        load_tensor: (reader, path, meta tensor) -> the tensor for a sharded one; by default all its rows.
-        skip: keys whose sharded tensors are not needed: they stay meta tensors.
+    `load_tensor` maps reader, path and meta tensor to the tensor for a sharded one, by default all its rows. Sharded tensors
+    below the keys `skip` stay meta tensors.
     """
     reader = ShardedReader(directory)
 

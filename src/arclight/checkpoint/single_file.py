@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from torch import Tensor
+from safetensors.torch import save_file
 
 from arclight.checkpoint.atomic_write import (
     LAST,
@@ -53,25 +52,18 @@ class CheckpointFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         file = Path(path)
+        target = file.with_name(f"{file.name}.new") if file.is_dir() else file  # a sharded checkpoint has this name
+        num_bytes = int(count_bytes(checkpoint) * ZIP_OVERHEAD)
+        before = functools.partial(keep_previous, file, self.keep) if file.name == LAST else None
         try:
-            self._save(checkpoint, file)
+            write(target, functools.partial(save_with_torch, checkpoint), num_bytes=num_bytes, before_replace=before)
+            if target != file:
+                replace(file, target)
+            if self.safetensors and file.stem == "best":
+                weights = {
+                    name: weight.detach().to("cpu", copy=True).contiguous() for name, weight in checkpoint["state_dict"].items()
+                }
+                save = functools.partial(save_file, weights)
+                write(file.with_suffix(".safetensors"), save, num_bytes=count_bytes(weights))
         except NotWrittenError as error:
             handle_not_written(file, str(error))
-
-    def _save(self, checkpoint: dict[str, Any], file: Path) -> None:
-        num_bytes = int(count_bytes(checkpoint) * ZIP_OVERHEAD)
-        target = file.with_name(f"{file.name}.new") if file.is_dir() else file  # a sharded checkpoint has this name
-        before = functools.partial(keep_previous, file, self.keep) if file.name == LAST else None
-        write(target, functools.partial(save_with_torch, checkpoint), num_bytes=num_bytes, before_replace=before)
-        if target != file:
-            replace(file, target)
-        if self.safetensors and file.stem == "best":
-            write_weights(file.with_suffix(".safetensors"), checkpoint["state_dict"])
-
-
-def write_weights(file: Path, weights: Mapping[str, Tensor]) -> None:
-    """Writes the weights alone as safetensors; raises as `write`."""
-    from safetensors.torch import save_file
-
-    copies = {name: weight.detach().to("cpu", copy=True).contiguous() for name, weight in weights.items()}
-    write(file, functools.partial(save_file, copies), num_bytes=count_bytes(copies))

@@ -53,19 +53,13 @@ class Augment:
     cutout: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("crop", "cutout"):
-            value = getattr(self, name)
+        for name, value in (("crop", self.crop), ("cutout", self.cutout)):
             if not isinstance(value, int) or value < 0:
                 raise InputError(
                     f"data.augment.{name}={value} must be a whole number of pixels, 0 (off) or more", key=f"data.augment.{name}"
                 )
         if self.flip not in (True, False, "alternating"):
             raise InputError(f"data.augment.flip={self.flip} must be true, false or alternating", key="data.augment.flip")
-
-    @property
-    def alternates(self) -> bool:
-        """Whether `alternate` replaces the drawn flips."""
-        return self.flip == "alternating"
 
     def draw(self, num_samples: int, *, generator: torch.Generator) -> Draws:
         """Returns random numbers for `num_samples` samples; they depend on the generator and on `crop` only."""
@@ -134,13 +128,7 @@ def _columns(width: int, flips: Tensor | None, device: torch.device) -> Tensor:
 
 
 def _gather_pixels(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Returns pixel (rows[b, i], columns[b, j]) of image b at (b, :, i, j).
-
-    Args:
-        images: (B, C, H, W), contiguous or channels_last.
-        rows: int64 (B, h).
-        columns: int64 (B, w).
-    """
+    """Returns pixel (rows[b, i], columns[b, j]) of image b (C, H, W) at (b, :, i, j); both int64, (B, h) and (B, w)."""
     batch, channels, _, width = images.shape
     positions = (rows[:, :, None] * width + columns[:, None, :]).view(batch, 1, -1)  # (B, 1, h * w)
     pixels = images.flatten(2).gather(2, positions.expand(-1, channels, -1))  # (B, C, h * w)

@@ -84,18 +84,17 @@ class ArrayDataModule(DataModule):
 
     def load(self, part: str) -> None:
         arrays, classes = self.read(part)
-        images = next(iter(arrays.values())).images
+        _, channels, height, width = next(iter(arrays.values())).images.shape
         if self.data_info is not None:
             self._compare_classes(classes)
-            self._compare_shape(images)
+            self._compare_shape((channels, height, width))
         elif part == "fit":
-            _, channels, height, width = images.shape
             mean, std = self.statistics(arrays["train"].images)
             self.data_info = ImageInfo(channels=channels, height=height, width=width, classes=classes, mean=mean, std=std)
-        if self.augment is not None and max(self.augment.crop, self.augment.cutout) >= min(images.shape[2:]):
+        if self.augment is not None and max(self.augment.crop, self.augment.cutout) >= min(height, width):
             raise InputError(
                 f"data.augment.crop={self.augment.crop} and cutout={self.augment.cutout} must be smaller than the images of "
-                f"{images.shape[2]}x{images.shape[3]} pixels",
+                f"{height}x{width} pixels",
                 key="data.augment.crop",
             )
         self.arrays.update(arrays)
@@ -114,9 +113,9 @@ class ArrayDataModule(DataModule):
                 f"{', '.join(classes)}: names and order must be the same"
             )
 
-    def _compare_shape(self, images: Tensor | ImageFile) -> None:
+    def _compare_shape(self, shape: tuple[int, ...]) -> None:
         assert isinstance(self.data_info, ImageInfo)
-        shape, expected = tuple(images.shape[1:]), (self.data_info.channels, self.data_info.height, self.data_info.width)
+        expected = (self.data_info.channels, self.data_info.height, self.data_info.width)
         if shape != expected:
             raise InputError(
                 f"the model was trained on images of {_shape(expected)}, these have {_shape(shape)}; set data.image_size="

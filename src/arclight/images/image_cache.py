@@ -70,8 +70,7 @@ class CachedImages(NamedTuple):
     def create(self, decode: Callable[[Write], None]) -> None:
         """Writes the file unless it is complete. Many processes may call this at once: one decodes, the others wait for it.
 
-        Args:
-            decode: passes each row to the function that it is given; threads may do so at once.
+        `decode` passes each row to the function that it is given; threads may do so at once.
 
         Raises:
             InputError: when the disk is full, the directory cannot be written, or `decode` raises it.

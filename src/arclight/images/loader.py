@@ -27,8 +27,7 @@ class ArrayLoader:
         images: uint8 (N, C, H, W): a tensor on the device of the labels or in host memory, or a file.
         labels: int64 (N,), on the device of the batches.
         sampler: a TrainSampler when there is augmentation.
-        augment: of training images.
-        seed: of the augmentation.
+        augment: of training images, drawn from `seed`.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class ArrayLoader:
             return None
         num_samples = self.sampler.num_steps * self.sampler.batch_size
         draws = self.augment.draw(num_samples, generator=generator(self.seed, self.sampler.epoch, 0, AUGMENTATION))
-        if self.augment.alternates:
+        if self.augment.flip == "alternating":
             draws = draws._replace(flips=alternate(self._sides, self.sampler.batches().flatten(), self.sampler.epoch))
         return draws
 

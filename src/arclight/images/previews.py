@@ -35,9 +35,7 @@ def first_rows_of_classes(labels: Tensor, num_classes: int) -> list[int]:
 def summarize_images(splits: Mapping[str, tuple[Any, Tensor]], classes: Sequence[str]) -> dict[str, Any]:
     """Returns the counts of each class by split, and previews of the training split.
 
-    Args:
-        splits: images, uint8 (N, C, H, W), and labels, int64 (N,), by split.
-        classes: their names.
+    `splits` are images, uint8 (N, C, H, W), and labels, int64 (N,), by name.
     """
     counts = {
         split: dict(zip(classes, labels.bincount(minlength=len(classes)).tolist(), strict=True))

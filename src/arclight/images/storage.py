@@ -38,10 +38,8 @@ def check_storage(storage: str, cache: str) -> None:
 def cache_obstacle(directory: Path | None, missing: int, *, already: int = 0) -> str:
     """Returns why decoded images cannot be cached in a directory; empty where they can.
 
-    Args:
-        directory: it need not exist yet; None stands for data.cache=none.
-        missing: bytes of the files that are not complete yet.
-        already: bytes that the one being written has taken.
+    None stands for data.cache=none. `missing` are the bytes of the files that are not complete yet, `already` those that the
+    one being written has taken.
     """
     if directory is None:
         return f"data.cache={NO_CACHE}"
@@ -88,9 +86,9 @@ def choose_storage(
     )
     fix = f"data.image_size={fitting} would fit" if fitting else "free some memory"
     cached = f"not cached for the next start: {obstacle}" if obstacle else f"cached in {cache} for the next start"
-    if storage == "disk" and obstacle:
-        raise InputError(f"data.storage=disk: decoded images cannot be cached: {obstacle}; {FIX}", key="data.storage")
     if storage == "disk":
+        if obstacle:
+            raise InputError(f"data.storage=disk: decoded images cannot be cached: {obstacle}; {FIX}", key="data.storage")
         return StorageChoice(True, True, f"images are read from disk batch by batch, decoded and {cached}")
     if needed <= allowed:
         return StorageChoice(False, not obstacle, f"images are in memory ({needed / 1e9:.2f} GB), decoded and {cached}")

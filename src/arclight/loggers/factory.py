@@ -12,7 +12,8 @@ from typing import Any, Literal
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 
-from arclight.config.instantiate import build, check, parameters_of
+from arclight.checkpoint.contents import accepted
+from arclight.config.instantiate import build, check
 from arclight.config.redaction import hidden_arguments, hide, without_secrets
 from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError, first_line
@@ -76,15 +77,10 @@ def wandb(
     """
     from arclight.loggers.wandb import ResumableWandbLogger, start_run
 
-    names = {"name": run_name(run_dir, name), "group": hide(group or run_group(run_dir, name))}
+    described: dict[str, Any] = {"name": run_name(run_dir, name), "group": hide(group or run_group(run_dir, name))}
+    described |= {"project": project, "entity": entity}
     with hidden_arguments():
-        run = start_run(
-            run_dir,
-            {**names, "project": project, "entity": entity},
-            mode=mode,
-            after_step=after_step,
-            all_processes=all_processes,
-        )
+        run = start_run(run_dir, described, mode=mode, after_step=after_step, all_processes=all_processes)
     return ResumableWandbLogger(name=name, save_dir=run_dir, project=project, experiment=run, artifacts=artifacts)
 
 
@@ -118,53 +114,40 @@ def mlflow(
 
     if not is_main_process():
         return DummyLogger()
-    group = group or run_group(run_dir, name)
-    run_id, store = start_run(
-        run_dir, name=run_name(run_dir, name), group=group, experiment=experiment, uri=uri, after_step=after_step
-    )
+    names = {"name": run_name(run_dir, name), "group": group or run_group(run_dir, name)}
+    run_id, store = start_run(run_dir, **names, experiment=experiment, uri=uri, after_step=after_step)
     return ResumableMLFlowLogger(experiment_name=experiment, tracking_uri=store, run_id=run_id, artifacts=artifacts)
 
 
 def build_loggers(chosen: Mapping[str, Any], run_dir: Path, name: str, *, after_step: int = 0) -> list[Logger]:
     """Returns the loggers of the config, each fault-tolerant; metrics.csv is written along with any other.
 
-    A logger that cannot be started is logged and left out; a config error is raised.
-
-    Args:
-        chosen: settings by name.
-        run_dir: of the run.
-        name: of the run.
-        after_step: optimizer steps that a resumed run has done.
+    A logger that cannot be started is logged and left out. `after_step` are the optimizer steps that a resumed run has done.
 
     Raises:
         InputError: when a logger's target or arguments are wrong, or its package is missing.
     """
     if not chosen:
         return []
-    loggers = start_logger(lambda: csv(run_dir, after_step=after_step), "csv", run_dir)
+    available = {"run_dir": run_dir, "name": name, "after_step": after_step}
+    makers: dict[str, Callable[[], Logger]] = {"csv": functools.partial(csv, run_dir, after_step=after_step)}
     for key, settings in chosen.items():
         path = f"logger.{key}"
         if not isinstance(settings, Mapping):
             raise InputError(f"{path}={settings!r} must hold a _target_ and its arguments; logger=none logs nothing")
-        if key == "csv":
-            continue
-        available = {"run_dir": run_dir, "name": name, "after_step": after_step}
-        parameters = parameters_of(str(settings.get("_target_", "")), path) if "_target_" in settings else {}
-        given = {parameter: value for parameter, value in available.items() if parameter in parameters}
-        check(settings, path, given)
-        loggers += start_logger(functools.partial(build, settings, path, given), key, run_dir)
+        if key != "csv":
+            given = accepted(settings, path, available)
+            check(settings, path, given)
+            makers[key] = functools.partial(build, settings, path, given)
+    loggers: list[Logger] = []
+    for key, make in makers.items():
+        try:
+            loggers.append(FaultTolerantLogger(make(), key, run_dir))
+        except InputError:
+            raise
+        except Exception as error:
+            log.warning("%s cannot be started (%s): it records nothing; the run continues", key, first_line(error))
     return loggers
-
-
-def start_logger(make: Callable[[], Logger], key: str, run_dir: Path) -> list[Logger]:
-    """Returns the logger that `make` returns, fault-tolerant; none when it cannot be started. Raises InputError as `make`."""
-    try:
-        return [FaultTolerantLogger(make(), key, run_dir)]
-    except InputError:
-        raise
-    except Exception as error:
-        log.warning("%s cannot be started (%s): it records nothing; the run continues", key, first_line(error))
-        return []
 
 
 def log_metadata(loggers: Sequence[Logger], settings: Mapping[str, Any]) -> None:

@@ -21,10 +21,7 @@ from arclight.loggers.artifacts import error_images
 class ResumableTensorBoardLogger(TensorBoardLogger):
     """Lightning's logger, with the config as a text and at the end as a row of the HPARAMS page with the scores.
 
-    Args:
-        run_dir: of the run; event files are written to `tensorboard/` in it.
-        artifacts: uploaded at the end.
-        after_step: optimizer steps that a resumed run has done; what was recorded later is purged.
+    What was recorded after step `after_step` of a resumed run is purged.
     """
 
     def __init__(self, run_dir: Path, *, artifacts: Sequence[Literal["mistakes"]], after_step: int) -> None:

@@ -35,11 +35,6 @@ class CompiledLoss:
 
     Source: CUDAGeneratorState::replay_prologue in torch's aten/src/ATen/cuda/CUDAGeneratorImpl.cpp;
     torch/_inductor/cudagraph_trees.py, format_dealloc_msg.
-
-    Args:
-        net: whose weights are trained.
-        loss: of inputs and labels.
-        mode: of torch.compile.
     """
 
     def __init__(self, net: nn.Module, loss: Loss, mode: str) -> None:
@@ -71,10 +66,11 @@ class CompiledLoss:
     def _try_compiling(self, inputs: tuple[Tensor, ...], labels: Tensor) -> Loss:
         """Returns the function for all further calls."""
         function, problem = self._loss, ""
+        has_graphs = captures_graphs(self.mode, labels.device)
         try:
-            compiled: Loss = torch.compile(self._loss, mode=self.mode)
-            has_graphs = captures_graphs(self.mode, labels.device)
-            function = mark_steps(compiled) if has_graphs else compiled
+            function = torch.compile(self._loss, mode=self.mode)
+            if has_graphs:
+                function = mark_steps(function)
             weights = [weight for weight in self._net.parameters() if weight.requires_grad]
             if any(isinstance(weight, DTensor) for weight in weights):
                 return function  # a trial in one process would wait for the others to gather sharded weights

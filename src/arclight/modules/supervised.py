@@ -29,17 +29,13 @@ from arclight.optim.schedulers import Scheduler
 
 @dataclass(frozen=True)
 class Scores:
-    """Results of a pass over a split.
-
-    `metrics` are single numbers by name, `per_class` F1 by class or entity type, `counts` the confusion matrix of `labels`
-    (rows true, columns predicted).
-    """
+    """Results of a pass over a split."""
 
     metrics: dict[str, float]
-    per_class: dict[str, float]
+    per_class: dict[str, float]  # F1 by class or entity type
     tables: tuple[Table, ...]
-    labels: tuple[str, ...]
-    counts: list[list[int]]
+    labels: tuple[str, ...]  # of `counts`
+    counts: list[list[int]]  # confusion matrix: rows true, columns predicted
 
     def to_plain(self) -> dict[str, Any]:
         """Returns the content of scores.json."""
@@ -88,9 +84,8 @@ class SupervisedModule(LightningModule):
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise InputError(
-                f"module.label_smoothing={label_smoothing} must be 0 or more and below 1", key="module.label_smoothing"
-            )
+            message = f"module.label_smoothing={label_smoothing} must be 0 or more and below 1"
+            raise InputError(message, key="module.label_smoothing")
         lr_factor(lr_rule, 1, lr_batch_size)  # raises before anything is trained
         self.data_info = data_info
         self.net = net

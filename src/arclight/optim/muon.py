@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -62,13 +63,10 @@ class Muon(Optimizer):
     ) -> None:
         rates = {"lr": lr, "weight_decay": weight_decay, "sgd_lr": sgd_lr, "sgd_weight_decay": sgd_weight_decay}
         momenta = {"momentum": momentum, "sgd_momentum": sgd_momentum}
-        for names, end, meaning in (
-            (rates, float("inf"), "a finite number of 0 or more"),
-            (momenta, 1, "0 or more and below 1"),
-        ):
-            for name, value in names.items():
-                if not 0 <= value < end:
-                    raise InputError(f"optimizer.{name}={value} must be {meaning}", key=f"optimizer.{name}")
+        for name, value in {**rates, **momenta}.items():
+            end, allowed = (1.0, "0 or more and below 1") if name in momenta else (math.inf, "a finite number of 0 or more")
+            if not 0 <= value < end:
+                raise InputError(f"optimizer.{name}={value} must be {allowed}", key=f"optimizer.{name}")
         if ns_steps < 1:
             raise InputError(f"optimizer.ns_steps={ns_steps} must be 1 or more", key="optimizer.ns_steps")
         if normalize and weight_decay:

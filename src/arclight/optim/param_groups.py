@@ -59,13 +59,8 @@ def check_layer_decay(layer_decay: float, net: Any) -> None:
 def lr_factor(rule: LrRule, batch_size: int, lr_batch_size: int | None) -> float:
     """Returns the factor on a learning rate that was chosen for batches of `lr_batch_size`, for batches of `batch_size`.
 
-    Both are global batch sizes. No rule depends on the number of devices: the global batch does not change with it, so neither
-    may the learning rate. Warm-up is left to the scheduler.
-
-    Args:
-        rule: "none" is 1, "linear" the quotient of the batch sizes, "sqrt" its square root.
-        batch_size: samples of each optimizer step.
-        lr_batch_size: samples of each optimizer step for which the learning rate was chosen.
+    Rule "none" is 1, "linear" the quotient of the two, "sqrt" its root. Both are global batch sizes: the number of devices does
+    not change them, so it may not change the learning rate either. Warm-up is left to the scheduler.
 
     Raises:
         InputError: when `lr_batch_size` is missing or below 1.
@@ -112,13 +107,10 @@ def configure(
         InputError: when learning rate or weight decay is negative or not finite.
     """
     lr, weight_decay = read_rates(make_optimizer)
-    given: dict[str, Any] = {}
-    # one kernel for the whole update; not under fp16, whose scaler Lightning cannot combine with clipping and a fused update
-    takes_fused = "fused" in inspect.signature(make_optimizer.func).parameters
-    if takes_fused and "fused" not in make_optimizer.keywords and module.trainer.precision != "16-mixed":
-        given["fused"] = True
     groups = parameter_groups(net, lr=lr * factor, weight_decay=weight_decay, layer_decay=layer_decay)
-    optimizer = make_optimizer(groups, **given)
+    # one kernel for the whole update; not under fp16, whose scaler Lightning cannot combine with clipping and a fused update
+    takes_fused = "fused" in inspect.signature(make_optimizer.func).parameters and module.trainer.precision != "16-mixed"
+    optimizer = make_optimizer(groups, **({"fused": True, **make_optimizer.keywords} if takes_fused else {}))
     steps, epochs = count_steps(module.trainer, module.trainer.datamodule.steps_per_epoch)  # type: ignore[attr-defined]
     entry = scheduler_config(scheduler, optimizer, total_steps=steps, total_epochs=epochs, monitor=monitor_of(module))
     return {"optimizer": optimizer, "lr_scheduler": entry}

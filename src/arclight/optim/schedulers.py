@@ -52,10 +52,8 @@ def build_scheduler(config: Mapping[str, Any], *, is_trusted: bool = True) -> Sc
     target = getattr(scheduler, "func", None)
     if not (inspect.isclass(target) and issubclass(target, LRScheduler)):
         if interval not in (None, "step"):
-            raise InputError(
-                f"scheduler.interval={interval} applies to schedulers of torch; the recipes count steps",
-                key="scheduler.interval",
-            )
+            message = f"scheduler.interval={interval} applies to schedulers of torch; the recipes count steps"
+            raise InputError(message, key="scheduler.interval")
         return scheduler
     allowed: tuple[Interval, ...] = ("epoch",) if target is ReduceLROnPlateau else ("step", "epoch")
     interval = interval or allowed[0]
