@@ -1,7 +1,4 @@
-"""Downloads that resume, are verified and happen once per node; archives unpacked with limits.
-
-pooch downloads with requests, too, but does not resume, has no mirrors and no lock between processes.
-"""
+"""Downloads that resume, are verified and happen once per node; archives unpacked with limits."""
 
 from __future__ import annotations
 
