@@ -20,7 +20,7 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from arclight.config import compose, locations
 from arclight.config.known_names import HYDRAS_OWN, groups_there, keys_at_top, options_of, unknown_keys, walk
 from arclight.config.provenance import Provenance
-from arclight.config.renamed import rename_settings
+from arclight.config.renamed import name_of, rename_settings
 from arclight.config.signatures import names_taken
 from arclight.errors import InputError, closest, join_errors, nearest
 
@@ -59,11 +59,11 @@ def _command_meant(errors: Sequence[InputError], arguments: Sequence[str]) -> st
 
 def _correct(override: str, error: InputError) -> str | None:
     """Returns an override with what was probably meant; None where that is not known, or the error is about another key."""
-    key = _key_of(override)
+    key = name_of(override)
     if not error.suggestions or error.key != key:
         return None
     suggestion = error.suggestions[0]
-    if suggestion == key:
+    if suggestion == key:  # only the plus is wrong
         return override.lstrip("+")
     return override.partition(key)[0] + suggestion if "=" in suggestion else override.replace(key, suggestion, 1)
 
@@ -130,10 +130,6 @@ def find_unknown(settings: Mapping[str, Any], overrides: Sequence[str]) -> list[
     return errors
 
 
-def _key_of(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
-
-
 def _plain(composed: DictConfig) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(composed, resolve=False)
     return {key: node for key, node in plain.items() if key != "hydra"}
@@ -161,7 +157,7 @@ def _group_of(override: Override) -> str:
 def _check_options(override: Override, text: str, group: str) -> InputError | None:
     if group.startswith("hydra/") or override.type is OverrideType.DEL:
         return None  # packages add to those of Hydra, and Hydra lists them
-    key, written, value = _key_of(text), override.key_or_group, text.partition("=")[2]
+    key, written, value = name_of(text), override.key_or_group, text.partition("=")[2]
     messages = [] if written == group else [f"{text}: the config has no key '{written}'. Did you mean '{group}'?"]
     known, is_known = options_of(group), True
     for option in _options_in(override):

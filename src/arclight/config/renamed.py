@@ -17,9 +17,8 @@ from arclight.config import locations
 from arclight.config.signatures import names_taken
 from arclight.distributed.environment import detect_launch
 
-OVERRIDE = re.compile(
-    r"([+~]*)([\w/]+)((?:[.@][^=]*)?)(=?)(.*)", re.DOTALL
-)  # sign, group or first part of the key, rest, value
+# sign, group or first part of the key, rest, value
+OVERRIDE = re.compile(r"([+~]*)([\w/]+)((?:[.@][^=]*)?)(=?)(.*)", re.DOTALL)
 
 
 def rename_arguments(arguments: list[str]) -> None:
@@ -30,7 +29,7 @@ def rename_arguments(arguments: list[str]) -> None:
 def rename_overrides(overrides: Sequence[str], *, is_reported: bool = False) -> list[str]:
     """Returns the overrides with present names; options of Hydra, which begin with a dash, stay as they are."""
     renamed = [text if text.startswith("-") else _rename_group(text) for text in overrides]
-    if any(_key_of(text) in _table("keys") for text in renamed):
+    if any(name_of(text) in _table("keys") for text in renamed):
         config = _compose_choices(renamed)
         renamed = [text if text.startswith("-") else _rename_key(text, config) for text in renamed]
     if is_reported:
@@ -105,7 +104,8 @@ def _tables(conf: Path) -> dict[str, dict[str, Any]]:
         return {}
 
 
-def _key_of(override: str) -> str:
+def name_of(override: str) -> str:
+    """Returns the key or group of an override, without its sign."""
     return override.lstrip("+~").partition("=")[0]
 
 
@@ -124,7 +124,7 @@ def _rename_group(override: str) -> str:
 
 
 def _rename_key(override: str, config: Mapping[str, Any] | None) -> str:
-    old = _key_of(override)
+    old = name_of(override)
     new = _table("keys").get(old)
     if new is None:
         return override
@@ -137,7 +137,7 @@ def _compose_choices(overrides: Sequence[str]) -> Mapping[str, Any] | None:
     """Returns the config of the options that these overrides choose; None where it does not compose."""
     from arclight.config import compose, override_errors  # they compose by means of this module
 
-    chosen = [text for text in override_errors.overrides_in(overrides) if "." not in _key_of(text)]
+    chosen = [text for text in override_errors.overrides_in(overrides) if "." not in name_of(text)]
     try:
         with compose.compose_with_hydra([override_errors.first_of(text) for text in chosen]) as config:
             plain = OmegaConf.to_container(config, resolve=False)
@@ -162,7 +162,7 @@ def _rename_targets(value: Any) -> Any:
 
 
 def _is_typed(key: str, overrides: Sequence[str]) -> bool:
-    typed = [_key_of(text) for text in overrides]
+    typed = [name_of(text) for text in overrides]
     return any(key == name or ("." in name and key.startswith(f"{name}.")) for name in typed)
 
 

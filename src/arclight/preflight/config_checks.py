@@ -52,7 +52,9 @@ def check_config(settings: Mapping[str, Any], hardware_info: hardware.HardwareIn
     }
     found, decisions = _hardware_errors(settings, hardware_info)
     settings = {**settings, "trainer": trainer}
-    context = PreflightContext(config=settings, data_info=_stand_in(settings), decisions=decisions)
+    info_type = info_type_of(settings, "module")
+    stand_in = info_type.stand_in() if info_type else None
+    context = PreflightContext(config=settings, data_info=stand_in, decisions=decisions)
     errors += _different_data(settings)
     for group, given in GIVEN.items():
         arguments = without_interval(settings[group]) if group == "scheduler" else settings[group]
@@ -73,11 +75,6 @@ def info_type_of(settings: Mapping[str, Any], group: str) -> type[DataInfo] | No
     except InputError:
         return None
     return found if isinstance(found, type) and issubclass(found, DataInfo) else None
-
-
-def _stand_in(settings: Mapping[str, Any]) -> DataInfo | None:
-    info_type = info_type_of(settings, "module")
-    return info_type.stand_in() if info_type else None
 
 
 def _different_data(settings: Mapping[str, Any]) -> Iterator[InputError]:
@@ -119,23 +116,21 @@ def _own_checks(
     return [problem if isinstance(problem, InputError) else InputError(str(problem)) for problem in problems]
 
 
-def _try_to_build(group: str, context: PreflightContext) -> Iterator[InputError]:
-    """Yields what the objects of a group refuse: those that cost nothing are built, the net without memory for its weights."""
+def _try_to_build(group: str, context: PreflightContext) -> list[InputError]:
+    """Returns what the objects of a group refuse: those that cost nothing are built, the net without memory for its weights."""
     settings = context.config[group]
     if group == "trainer":
-        yield from trainer_errors(settings)
-    elif group == "data":
-        yield from collect_errors(group, lambda: build(settings, group, {"seed": context.config["seed"]}))
-    elif group == "model":
-        yield from _net_errors(settings, context)
-    elif group == "module":
-        yield from collect_errors(group, lambda: build_stand_in(settings, context))
-    elif group == "optimizer":
-        yield from collect_errors(group, lambda: _try_optimizer(settings))
-    elif group == "scheduler":
-        yield from collect_errors(group, lambda: try_scheduler(settings))
-    elif group == "checkpoint":
-        yield from collect_errors(group, lambda: build(settings, group, {"folder": Path(), "interruption": None}))
+        return list(trainer_errors(settings))
+    if group == "model":
+        return _net_errors(settings, context)
+    tries: dict[str, Callable[[], Any]] = {
+        "data": lambda: build(settings, group, {"seed": context.config["seed"]}),
+        "module": lambda: build_stand_in(settings, context),
+        "optimizer": lambda: _try_optimizer(settings),
+        "scheduler": lambda: try_scheduler(settings),
+        "checkpoint": lambda: build(settings, group, {"folder": Path(), "interruption": None}),
+    }
+    return collect_errors(group, tries[group])
 
 
 def collect_errors(path: str, act: Callable[[], Any]) -> list[InputError]:
@@ -194,9 +189,8 @@ def _callback_errors(path: str, settings: Any, context: PreflightContext) -> lis
         taken = parameters_of(str(settings["_target_"]), path)
     except InputError as error:
         return [error]
-    given = {
-        key: value for key, value in {"monitor": "val/loss", "mode": "min"}.items() if key in taken and key not in settings
-    }
+    defaults = {"monitor": "val/loss", "mode": "min"}
+    given = {key: value for key, value in defaults.items() if key in taken and key not in settings}
     errors = find_errors(settings, path, given)
     monitor, known = settings.get("monitor"), metrics_of(context)
     if "monitor" in taken and isinstance(monitor, str) and known and monitor not in known:

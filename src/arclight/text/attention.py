@@ -81,23 +81,20 @@ def set_attention_dropout(config: PreTrainedConfig, dropout: float) -> None:
     setattr(config, name, dropout)
 
 
-def choose_attention(
-    config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, capability: tuple[int, int] | None = None
-) -> Decision:
+def choose_attention(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype) -> Decision:
     """Returns whether packed rows use `varlen_attn`, or else a mask over all pairs of a row, and the reason.
 
     Args:
         config: of the encoder.
         device: it trains on.
         dtype: of queries and keys.
-        capability: of the GPU; None queries torch.
     """
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if config.model_type not in PLAIN_MASK or config._attn_implementation not in ("sdpa", PACKED):
         return Decision(False, f"the encoder '{config.model_type}' has its own attention")
     if device.type != "cuda" or torch.version.hip:
         return Decision(False, "the variable-length kernel needs CUDA; all pairs of a row are computed and masked")
-    if (found := capability or torch.cuda.get_device_capability(device)) < (8, 0):
+    if (found := torch.cuda.get_device_capability(device)) < (8, 0):
         return Decision(False, f"the kernel needs compute capability 8.0, and this GPU has {found[0]}.{found[1]}")
     if dtype not in HALF:
         return Decision(False, "the kernel needs half precision: set precision=bf16")

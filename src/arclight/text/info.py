@@ -58,9 +58,8 @@ class TokenBatch(NamedTuple):
     num_pairs: int = 0  # pairs of subwords that attend to one another, which is what attention costs
     position_ids: Tensor | None = None  # int64 (R, T), 0 where a piece begins; None where a row is one piece
     rows: Tensor | None = None  # int64 (B,), the row that holds each sentence; None where each has its own
-    boundaries: Tensor | None = (
-        None  # int32 (N + 1,), where, in all rows laid end to end, each piece or padding begins; ends with R T
-    )
+    # int32 (N + 1,), where, in all rows laid end to end, each piece or padding begins; ends with R T
+    boundaries: Tensor | None = None
 
     @property
     def num_samples(self) -> int:
