@@ -396,7 +396,9 @@ def test_a_directory_that_cannot_be_loaded_is_reported(
 ) -> None:
     folder = copy_of(bert_folder, tmp_path)
     harm(folder)
-    with pytest.raises(InputError, match=rf"from the directory model\.checkpoint='{folder}'.*({reason}).*save_pretrained"):
+    with pytest.raises(
+        InputError, match=rf"model\.checkpoint={folder}: no encoder .* from this directory .*({reason}).*save_pretrained"
+    ):
         tagger(checkpoint=str(folder))
 
 
