@@ -158,14 +158,17 @@ def _check_options(override: Override, text: str, group: str) -> InputError | No
     if group.startswith("hydra/") or override.type is OverrideType.DEL:
         return None  # packages add to those of Hydra, and Hydra lists them
     key, written, value = name_of(text), override.key_or_group, text.partition("=")[2]
-    messages = [] if written == group else [f"{text}: the config has no key '{written}'. Did you mean '{group}'?"]
-    known, is_known = options_of(group), True
+    known, is_known, messages = options_of(group), True, list[str]()
     for option in _options_in(override):
         if option not in known:
             messages.append(f"{text}: conf/{group}/ has no {option}.yaml. {nearest(option, known)}")
             near = closest(option, known)
             is_known = is_known and bool(near)
             value = value.replace(option, near[0]) if near else value
+    if written != group:
+        meant = f"{group}={value}" if messages and is_known else group
+        unknown = f"{text}: the config has no key '{written}'. Did you mean '{meant}'?"
+        messages = [unknown, *([] if is_known else messages)]
     suggestions = [f"{key.replace(written, group, 1)}={value}"] if is_known else []
     return InputError("\n".join(messages), key=key, suggestions=suggestions) if messages else None
 

@@ -54,7 +54,7 @@ NAMES = [
     (["sede=3"], ["sede=3", "Did you mean 'seed'?"]),
     (["data.augment.corp=2"], ["data.augment.corp=2", "Did you mean 'crop'?"]),
     (["optimizre.lr=1"], ["optimizre", "Did you mean 'optimizer.lr'?"]),
-    (["data.split_seed=1"], ["data.split_seed=1", "write +data.split_seed=..."]),
+    (["data.split_seed=1"], ["data.split_seed=1", "Did you mean '+data.split_seed'?"]),
     (["+trainer.max_epochs=3", "sede=1"], ["trainer.max_epochs is in the config already", "without the +"]),
     (["~callbacks.early_stoping"], ["~callbacks.early_stoping", "Did you mean 'early_stopping'?"]),
     (["optimizer.lr.x=1"], ["optimizer.lr is 0.001", "holds no keys"]),

@@ -50,7 +50,7 @@ def test_all_errors_are_reported_at_once_with_the_right_command() -> None:
 @pytest.mark.parametrize(
     ("override", "message", "meant"),
     [
-        ("experment=dmeo", "the config has no key 'experment'. Did you mean 'experiment'?\n", "experiment=demo"),
+        ("experment=dmeo", "the config has no key 'experment'. Did you mean 'experiment=demo'?", "experiment=demo"),
         ("logger=[csv,wandbb]", "conf/logger/ has no wandbb.yaml. Did you mean 'wandb'?", "logger=[csv,wandb]"),
         ("optimizer=zebra", "conf/optimizer/ has no zebra.yaml. Known: adam, adamw, muon, sgd.", None),
         ("sede=3", "the config has no key 'sede'. Did you mean 'seed'?", "seed=3"),
