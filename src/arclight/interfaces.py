@@ -19,7 +19,8 @@ Net (torch.nn.Module)
                                        None for none; preflight checks that the disk has space for their checkpoints.
 
 LightningModule
-    monitor: Monitor                   The metric for the best checkpoint, early stopping and sweeps. Default: val/loss, min.
+    monitor: Monitor or str            The metric for the best checkpoint, early stopping and sweeps; `monitor` and
+                                       `monitor_mode` of the config come first. Default: none, the last checkpoint counts.
     info_type: type[DataInfo]          The kind of data that it learns from: other data is refused before anything is loaded.
     data_info: DataInfo                What it was built from, saved in every checkpoint.
     scores, predictions                Results of the last test: tables for the report, predictions.jsonl.
@@ -54,6 +55,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, cast
 
+LOWER_IS_BETTER = ("loss", "error", "mse", "mae", "perplexity", "nll")  # in the name of a metric without a mode
 # The label of rows, words and subwords that count in no loss and in no metric (the default `ignore_index` of cross_entropy).
 IGNORE_INDEX = -100
 
@@ -95,9 +97,23 @@ class Monitor:
     mode: Literal["min", "max"]
 
 
-def monitor_of(module: Any) -> Monitor:
-    """Returns the monitor of a LightningModule or of its class."""
-    return cast(Monitor, getattr(module, "monitor", None) or Monitor("val/loss", "min"))
+def monitor_of(module: Any, settings: Mapping[str, Any] | None = None) -> Monitor | None:
+    """Returns the monitor of a config, else that of a LightningModule or of its class; None where neither names one."""
+    requested = (settings or {}).get("monitor")
+    monitor = None if requested == "none" else requested or getattr(module, "monitor", None)
+    mode = (settings or {}).get("monitor_mode")
+    if isinstance(monitor, Monitor):
+        return Monitor(monitor.metric, mode or monitor.mode)
+    if not isinstance(monitor, str):
+        return None
+    own = getattr(module, "monitor_mode", None) if not requested else None
+    return Monitor(monitor, mode or own or ("min" if any(word in monitor.lower() for word in LOWER_IS_BETTER) else "max"))
+
+
+def standard_name(split: str, name: str) -> str:
+    """Returns the key in results.json of a metric that was logged in an evaluation: "val_acc" and "val/acc" are "val/acc"."""
+    bare = name.removeprefix(f"{split}/").removeprefix(f"{split}_")
+    return f"{split}/{bare}"
 
 
 def num_samples(batch: Any) -> int:

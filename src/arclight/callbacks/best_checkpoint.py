@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,24 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from arclight.config.instantiate import build, parameters_of
 from arclight.errors import InputError
-from arclight.interfaces import Monitor
+from arclight.interfaces import Monitor, standard_name
+
+log = logging.getLogger(__name__)
 
 
 def best_checkpoint(directory: Path, monitor: Monitor) -> ModelCheckpoint:
     """Returns the callback that saves `best.ckpt` by the monitored metric; independent of `LastCheckpoint`."""
     return ModelCheckpoint(
-        dirpath=directory, filename="best", monitor=monitor.metric, mode=monitor.mode, enable_version_counter=False
+        dirpath=directory,
+        filename="best",
+        monitor=monitor.metric,
+        mode=monitor.mode,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True if monitor.metric.startswith("train") else None,
     )
 
 
-def build_callbacks(configs: Mapping[str, Any], monitor: Monitor) -> list[Callback]:
+def build_callbacks(configs: Mapping[str, Any], monitor: Monitor | None) -> list[Callback]:
     """Builds the callbacks of the config, by name; one that takes `monitor` and `mode` gets the module's by default.
 
     Raises:
@@ -33,20 +42,37 @@ def build_callbacks(configs: Mapping[str, Any], monitor: Monitor) -> list[Callba
         if not isinstance(config, Mapping) or "_target_" not in config:
             raise InputError(f"{path}={config!r} must have a _target_ and its arguments; remove it with ~callbacks.{name}")
         accepted = parameters_of(str(config["_target_"]), path)
-        defaults = {"monitor": monitor.metric, "mode": monitor.mode}
+        defaults = {} if monitor is None else {"monitor": monitor.metric, "mode": monitor.mode}
+        if (
+            accepted["monitor"].default is Parameter.empty and not {"monitor"} & {*config, *defaults}
+            if "monitor" in accepted
+            else False
+        ):
+            log.warning("%s is off: it needs a metric; set monitor=NAME, one that the module logs", path)
+            continue
         callbacks.append(build(config, path, {key: defaults[key] for key in defaults if key in accepted and key not in config}))
     return callbacks
 
 
 class EpochScores(Callback):
-    """Collects the validation scores of every epoch, for the results of the best one."""
+    """Collects the validation scores of every epoch, for the results of the best one, else of the last."""
 
-    def __init__(self, monitor: Monitor) -> None:
+    def __init__(self, monitor: Monitor | None) -> None:
         super().__init__()
         self._monitor = monitor
         self._by_epoch: dict[int, dict[str, float]] = {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        monitor = self._monitor
+        if trainer.sanity_checking:
+            return
+        logged = trainer.callback_metrics
+        if monitor is not None and monitor.metric not in logged and not monitor.metric.startswith("train"):
+            raise InputError(
+                f"monitor={monitor.metric}: the module has not logged it by its first validation; it logged "
+                f"{', '.join(sorted(logged)) or 'nothing'}. Choose one of them with monitor=NAME, or monitor=none",
+                key="monitor",
+            )
         self._by_epoch[trainer.current_epoch] = scores_of(trainer)
 
     def state_dict(self) -> dict[str, Any]:
@@ -60,10 +86,17 @@ class EpochScores(Callback):
         """The scores of the best epoch by the monitored metric, the earliest of equals; empty before the first."""
         if not self._by_epoch:
             return {}
-        sign = 1 if self._monitor.mode == "max" else -1
-        return max(self._by_epoch.values(), key=lambda scores: sign * scores[self._monitor.metric])
+        monitor = self._monitor
+        name = "" if monitor is None else standard_name("val", monitor.metric)
+        if monitor is None or any(name not in scores for scores in self._by_epoch.values()):
+            return self._by_epoch[max(self._by_epoch)]
+        sign = 1 if monitor.mode == "max" else -1
+        return max(self._by_epoch.values(), key=lambda scores: sign * scores[name])
 
 
 def scores_of(trainer: Trainer) -> dict[str, float]:
-    """Returns the latest validation scores."""
-    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+    """Returns the metrics that were logged in the last validation, by their names in results.json."""
+    results = trainer.fit_loop.epoch_loop.val_loop._results
+    names = [results._forked_name(metric, on_step=False)[0] for metric in results.result_metrics if metric.meta.on_epoch]
+    logged = {name: trainer.callback_metrics.get(name) for name in names}
+    return {standard_name("val", name): float(value) for name, value in logged.items() if value is not None}

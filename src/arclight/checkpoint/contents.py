@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from arclight.checkpoint import atomic_write, sharded
+from arclight.config.groups import module_group
 from arclight.config.instantiate import build, parameters_of
 from arclight.config.redaction import without_secrets
 from arclight.config.renamed import rename_checkpoint
@@ -19,11 +20,18 @@ from arclight.data.info import from_plain, to_plain
 from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError, first_line, nearest
 from arclight.interfaces import DataInfo
-from arclight.optim.schedulers import build_scheduler
+from arclight.optim.schedulers import build_scheduler, torch_scheduler
 
 VERSION, FIRST_VERSION = 2, 1  # the first is that of arclight 0.1
 KEYS = ("settings", "options", "data_info", "blueprint")  # of the metadata, besides the version
-GROUPS = ("data", "model", "module", "optimizer", "scheduler")  # config groups that a model is rebuilt from
+GROUPS = (
+    "data",
+    "model",
+    "optimizer",
+    "scheduler",
+)  # config groups that a model is rebuilt from; "module", too, if there is one
+# Names under which a LightningModule's constructor takes the objects of other groups
+NETS, OPTIMIZERS, SCHEDULERS = {"net", "model", "backbone"}, {"make_optimizer", "optimizer"}, {"scheduler", "lr_scheduler"}
 
 log = logging.getLogger(__name__)
 
@@ -79,16 +87,38 @@ def build_module(
     Raises:
         InputError: when a setting is wrong.
     """
-    if channels_last is not None and "channels_last" in settings["module"]:
+    group = module_group(settings)
+    if channels_last is not None and "channels_last" in settings[group]:
         raise InputError(
-            "module.channels_last is set by the hardware plan; set hardware.channels_last instead", key="module.channels_last"
+            f"{group}.channels_last is set by the hardware plan; set hardware.channels_last instead",
+            key=f"{group}.channels_last",
         )
-    net = {**settings["model"], **(blueprint or {})}
     offers: dict[str, Any] = {"data_info": data_info, "channels_last": channels_last}
-    offers["net"] = _build_accepted(net, "model", {"data_info": data_info}, is_trusted=is_trusted)
-    offers["make_optimizer"] = build(settings["optimizer"], "optimizer", is_trusted=is_trusted)
-    offers["scheduler"] = build_scheduler(settings["scheduler"], is_trusted=is_trusted)
-    return _build_accepted(settings["module"], "module", offers, is_trusted=is_trusted)
+    target = settings[group].get("_target_", "")
+    taken = parameters_of(target, group, is_trusted=is_trusted, arguments=settings[group]) if target else {}
+    if group == "module" and (names := NETS & taken.keys()):
+        net = {**settings["model"], **(blueprint or {})}
+        built = _build_accepted(net, "model", {"data_info": data_info, **data_facts(data_info)}, is_trusted=is_trusted)
+        offers |= dict.fromkeys(names, built)
+    for name in OPTIMIZERS & taken.keys() - settings[group].keys():
+        offers[name] = build(settings["optimizer"], "optimizer", is_trusted=is_trusted)
+    for name in SCHEDULERS & taken.keys() - settings[group].keys():
+        offers[name] = build_scheduler(settings["scheduler"], is_trusted=is_trusted)
+        if "make_optimizer" not in taken:  # a module of any origin calls it with its optimizer
+            offers[name] = torch_scheduler(offers[name])
+    module = _build_accepted(settings[group], group, offers | data_facts(data_info), is_trusted=is_trusted)
+    if not isinstance(module, LightningModule):
+        raise InputError(
+            f"{group}: {target} is not a LightningModule; choose one with module=..., or name one in model._target_",
+            key=f"{group}._target_",
+        )
+    return module
+
+
+def data_facts(data_info: DataInfo | None) -> dict[str, Any]:
+    """Returns what a net that does not know us may take from the data."""
+    num_classes = getattr(data_info, "num_classes", None)
+    return {} if num_classes is None else {"num_classes": num_classes}
 
 
 def _build_accepted(settings: Mapping[str, Any], path: str, offers: dict[str, Any], *, is_trusted: bool) -> Any:
@@ -100,7 +130,7 @@ def accepted(settings: Mapping[str, Any], path: str, offers: dict[str, Any], *, 
     if "_target_" not in settings:  # `build` reports it
         return offers
     parameters = parameters_of(str(settings["_target_"]), path, is_trusted=is_trusted, arguments=settings)
-    return {name: value for name, value in offers.items() if value is not None and name in parameters}
+    return {name: value for name, value in offers.items() if value is not None and name in parameters and name not in settings}
 
 
 def restore(run: str | Path) -> Restored:

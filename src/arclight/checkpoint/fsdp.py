@@ -27,6 +27,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.optim import Adam, Optimizer
 
 from arclight.checkpoint.atomic_write import LAST, NotWrittenError, count_bytes, keep_previous, replace, sha256, write
+from arclight.checkpoint.plain import make_plain
 from arclight.checkpoint.sharded import ShardedReader, load_sharded, rows_of_rank, split_local_rows, write_contents
 from arclight.checkpoint.single_file import handle_not_written
 from arclight.distributed.signals import Interrupted
@@ -145,7 +146,7 @@ class ShardedStrategy(ModelParallelStrategy):
         # a single-file checkpoint of this name stays until the directory is complete
         target = path.with_name(f"{path.name}.part") if path.is_file() else path
         path, target, prefix = self.broadcast((path, target, secrets.token_hex(4)))
-        contents, rows = split_local_rows(checkpoint)
+        contents, rows = split_local_rows(make_plain(checkpoint))
         files, problem = self._write_rows(target, prefix, rows)
         if self.is_global_zero and not problem:
             try:

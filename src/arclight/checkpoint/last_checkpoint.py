@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from arclight.checkpoint.atomic_write import LAST
@@ -18,8 +18,9 @@ log = logging.getLogger(__name__)
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves at the end of every epoch, at intervals inside it, and when a signal stops the run.
+    """Saves after every epoch, at intervals inside it, and when a signal stops the run.
 
+    The save after an epoch comes when all of it is done, its metrics and schedulers included: `BeforeEpoch` asks for it.
     Inside an epoch it saves after a complete optimizer step, never between accumulated micro-batches. Before a validation it
     waits for the next step or the end of the epoch, because Lightning 2.6.6 would skip that validation on resume. Exceptions
     save nothing: in the middle of a step there is no state to resume from exactly.
@@ -72,6 +73,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = time.monotonic()
         self._signal = 0  # the number of the one that stops the run
         self._is_due = False
+        self._has_ended = False  # an epoch that is not saved yet
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at = time.monotonic()
@@ -89,10 +91,17 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._agree(trainer, now=True)
-        self._save(trainer)
+        self._has_ended = True
+
+    def save_epoch(self, trainer: Trainer) -> None:
+        """Saves if an epoch has ended since the last call."""
+        if self._has_ended:
+            self._has_ended = False
+            self._agree(trainer, now=True)
+            self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.save_epoch(trainer)
         self._interruption.is_training = False
         if self.num_saves:
             log.info("%d saves of %s took %.1f s", self.num_saves, self.path.name, self.seconds)
@@ -104,7 +113,8 @@ class LastCheckpoint(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         stoppers = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
-        stopped = trainer.should_stop and any(stopper.stopped_epoch == trainer.current_epoch for stopper in stoppers)
+        last_epoch = trainer.current_epoch - 1  # the one that has ended
+        stopped = trainer.should_stop and any(stopper.stopped_epoch == last_epoch for stopper in stoppers)
         checkpoint["stopped_early"] = stopped
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -132,6 +142,17 @@ class LastCheckpoint(Checkpoint):
             log.debug("step %d saved in %.2f s", trainer.global_step, self._saved_at - start)
         if self._signal:
             raise Interrupted(self._signal)
+
+
+class BeforeEpoch(Callback):
+    """Lets `LastCheckpoint` save an epoch before any other callback begins the next. Must be the first callback."""
+
+    def __init__(self, last: LastCheckpoint) -> None:
+        super().__init__()
+        self._last = last
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._last.save_epoch(trainer)
 
 
 def cost_of_saves(trainer: Trainer) -> dict[str, float]:

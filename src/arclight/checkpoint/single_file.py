@@ -19,6 +19,7 @@ from arclight.checkpoint.atomic_write import (
     save_with_torch,
     write,
 )
+from arclight.checkpoint.plain import make_plain
 from arclight.checkpoint.sharded import load_sharded
 from arclight.errors import InputError
 
@@ -53,6 +54,7 @@ class CheckpointFiles(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         file = Path(path)
         target = file.with_name(f"{file.name}.new") if file.is_dir() else file  # a sharded checkpoint has this name
+        checkpoint = make_plain(checkpoint)
         num_bytes = int(count_bytes(checkpoint) * ZIP_OVERHEAD)
         before = functools.partial(keep_previous, file, self.keep) if file.name == LAST else None
         try:

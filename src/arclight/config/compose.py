@@ -150,6 +150,7 @@ def to_run_config(config: DictConfig, folder: Path, *, started: float) -> RunCon
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     settings = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
+    settings.setdefault("data", {})  # data=none
     plain = rename_settings({str(key): value for key, value in settings.items()}, overrides, is_reported=True)
     if unknown := find_unknown(plain, overrides):
         raise join(unknown, overrides)

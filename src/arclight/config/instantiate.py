@@ -17,6 +17,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
 from arclight.config import trust
+from arclight.config.groups import is_late
 from arclight.config.known_names import HYDRAS_OWN, targets, unknown_argument
 from arclight.config.signatures import names_taken
 from arclight.errors import InputError, closest, first_line
@@ -89,7 +90,7 @@ def find_errors(
             for place, inner in nested.items():  # those inside another are checked with it
                 if not any(place.startswith(f"{outer}.") for outer in nested):
                     errors += find_errors(inner, place, {}, is_trusted=is_trusted)
-        elif key in parameters:
+        elif key in parameters and not is_late(value):
             errors += check_type(value, parameters[key].annotation, f"{path}.{key}")
     if not settings.get("_partial_", False):
         errors += [

@@ -97,6 +97,8 @@ class TrainSampler:
         """Selects the shuffle of this epoch."""
         if epoch != self.start_epoch:  # the saved epoch ended where it was saved, for example at limit_train_batches
             self.start = 0
+        if epoch != self.trained_epoch:
+            self.position = 0
         self.trained_epoch = epoch
         self.epoch = 0 if self.is_fixed else epoch
 
@@ -126,12 +128,12 @@ class TrainSampler:
         self.position = rows.position
 
     def state_dict(self) -> dict[str, int]:
-        """Returns the epoch and the position of the next micro-batch in it."""
-        return {"epoch": self.trained_epoch, "position": self.position % len(self)}
+        """Returns the epoch and the global batches consumed in it: other devices and accumulation steps resume right, too."""
+        return {"epoch": self.trained_epoch, "batches": self.position // self.shard.accumulation_steps % self.num_steps}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Lets the next pass begin where the saved one stopped."""
-        self.start, self.start_epoch = state["position"], state["epoch"]
+        self.start, self.start_epoch = state["batches"] * self.shard.accumulation_steps, state["epoch"]
 
 
 class EvalSampler:

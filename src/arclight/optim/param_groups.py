@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from arclight.errors import InputError
-from arclight.interfaces import monitor_of
+from arclight.interfaces import Monitor, monitor_of
 from arclight.optim.schedulers import Scheduler, count_steps, scheduler_config
 
 LrRule = Literal["none", "linear", "sqrt"]
@@ -112,5 +112,7 @@ def configure(
     takes_fused = "fused" in inspect.signature(make_optimizer.func).parameters and module.trainer.precision != "16-mixed"
     optimizer = make_optimizer(groups, **({"fused": True, **make_optimizer.keywords} if takes_fused else {}))
     steps, epochs = count_steps(module.trainer, module.trainer.datamodule.steps_per_epoch)  # type: ignore[attr-defined]
-    entry = scheduler_config(scheduler, optimizer, total_steps=steps, total_epochs=epochs, monitor=monitor_of(module))
+    entry = scheduler_config(
+        scheduler, optimizer, total_steps=steps, total_epochs=epochs, monitor=monitor_of(module) or Monitor("val/loss", "min")
+    )
     return {"optimizer": optimizer, "lr_scheduler": entry}

@@ -64,6 +64,23 @@ def build_scheduler(config: Mapping[str, Any], *, is_trusted: bool = True) -> Sc
     return TorchScheduler(scheduler, interval)
 
 
+def torch_scheduler(scheduler: Scheduler) -> functools.partial[LRScheduler] | None:
+    """Returns what a module of any origin calls with its optimizer; None for a constant learning rate.
+
+    Raises:
+        InputError: for another recipe, which needs the number of steps.
+    """
+    if isinstance(scheduler, TorchScheduler):
+        return scheduler.make
+    if getattr(scheduler, "func", None) is constant:
+        return None
+    raise InputError(
+        "scheduler: this recipe counts steps, which only modules of arclight give it; take one of torch, such as "
+        "scheduler._target_=torch.optim.lr_scheduler.StepLR",
+        key="scheduler",
+    )
+
+
 def without_interval(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the config without `interval`, which Lightning reads and the scheduler does not take."""
     return {key: value for key, value in config.items() if key != "interval"}

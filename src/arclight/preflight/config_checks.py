@@ -15,10 +15,12 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from arclight import hardware
+from arclight.checkpoint.contents import NETS, OPTIMIZERS, SCHEDULERS
 from arclight.config import locations
+from arclight.config.groups import late_names, module_group, module_settings
 from arclight.config.hardware_plan import plan_hardware
 from arclight.config.instantiate import build, find_errors, find_target, parameters_of
-from arclight.config.known_names import options_of
+from arclight.config.known_names import options_of, targets
 from arclight.errors import InputError, closest, nearest
 from arclight.hardware.plan import FOR_TRAINER
 from arclight.interfaces import DataInfo, PreflightContext
@@ -28,8 +30,8 @@ from arclight.preflight.ranges import trainer_errors
 
 GIVEN = {  # arguments that YAML cannot hold, by the group whose target gets them
     "data": ("seed",),
-    "model": ("data_info",),
-    "module": ("data_info", "net", "make_optimizer", "scheduler"),
+    "model": ("data_info", "num_classes", *OPTIMIZERS, *SCHEDULERS),
+    "module": ("data_info", "num_classes", *NETS, *OPTIMIZERS, *SCHEDULERS),
     "optimizer": (),
     "scheduler": (),
     "trainer": (),
@@ -57,6 +59,8 @@ def check_config(settings: Mapping[str, Any], hardware_info: hardware.HardwareIn
     context = PreflightContext(config=settings, data_info=stand_in, decisions=decisions)
     errors += _different_data(settings)
     for group, given in GIVEN.items():
+        if not settings.get(group) and group in ("data", "module"):
+            continue  # the LightningModule has its own loaders, or is the model
         arguments = without_interval(settings[group]) if group == "scheduler" else settings[group]
         wrong = find_errors(arguments, group, dict.fromkeys(given))
         errors += [*wrong, *_own_checks(settings[group], group, context, has_errors=bool(wrong))]
@@ -70,6 +74,7 @@ def check_config(settings: Mapping[str, Any], hardware_info: hardware.HardwareIn
 
 def info_type_of(settings: Mapping[str, Any], group: str) -> type[DataInfo] | None:
     """Returns the type of data info that the module or the data set has; None where its class names none."""
+    group = module_group(settings) if group == "module" else group
     try:
         found = getattr(find_target(str(settings[group].get("_target_", "")), group), "info_type", None)
     except InputError:
@@ -124,13 +129,20 @@ def _try_to_build(group: str, context: PreflightContext) -> list[InputError]:
     if group == "model":
         return _net_errors(settings, context)
     tries: dict[str, Callable[[], Any]] = {
-        "data": lambda: build(settings, group, {"seed": context.config["seed"]}),
+        "data": lambda: _try_data(settings, context.config["seed"]),
         "module": lambda: build_stand_in(settings, context),
         "optimizer": lambda: _try_optimizer(settings),
         "scheduler": lambda: try_scheduler(settings),
         "checkpoint": lambda: build(settings, group, {"folder": Path(), "interruption": None}),
     }
     return collect_errors(group, tries[group])
+
+
+def _try_data(settings: Mapping[str, Any], seed: int) -> None:
+    """Builds the data module, unless that loads data sets or needs values of the data."""
+    if not any(late_names(settings)) and not any(dict(targets(list(settings.values())))):
+        taken = parameters_of(str(settings["_target_"]), "data")
+        build(settings, "data", {"seed": seed} if "seed" in taken else {})
 
 
 def collect_errors(path: str, act: Callable[[], Any]) -> list[InputError]:
@@ -172,7 +184,7 @@ def _try_optimizer(settings: Mapping[str, Any]) -> None:
 
 def metrics_of(context: PreflightContext) -> list[str]:
     """Returns the names of the validation metrics that the module logs; an empty list where they are unknown."""
-    bare = {"_target_": context.config["module"]["_target_"]}  # what is wrong with its settings is reported elsewhere
+    bare = {"_target_": module_settings(context.config)["_target_"]}  # what is wrong with its settings is reported elsewhere
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -189,6 +201,7 @@ def _callback_errors(path: str, settings: Any, context: PreflightContext) -> lis
         taken = parameters_of(str(settings["_target_"]), path)
     except InputError as error:
         return [error]
+    # a callback that gets no metric to monitor is left out later
     defaults = {"monitor": "val/loss", "mode": "min"}
     given = {key: value for key, value in defaults.items() if key in taken and key not in settings}
     errors = find_errors(settings, path, given)

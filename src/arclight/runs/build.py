@@ -7,26 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console
 
 from arclight import hardware
 from arclight.callbacks.best_checkpoint import EpochScores, best_checkpoint, build_callbacks
+from arclight.callbacks.exact_resume import ExactResume
 from arclight.callbacks.gradient_order import GradientOrder
 from arclight.callbacks.loss_logging import LossLogging
 from arclight.callbacks.progress import progress_callback
 from arclight.callbacks.throughput import Throughput
 from arclight.checkpoint.contents import CheckpointContents, build_module, check_fits, steps_done
-from arclight.checkpoint.last_checkpoint import LastCheckpoint
+from arclight.checkpoint.last_checkpoint import BeforeEpoch, LastCheckpoint
 from arclight.config.compose import RunConfig
+from arclight.config.groups import late_names, module_group, module_settings, resolve_late
 from arclight.config.hardware_plan import plan_hardware
 from arclight.config.instantiate import build, find_target, parameters_of
 from arclight.data.datamodule import DataModule
 from arclight.distributed.signals import Interruption, take_over_signals
-from arclight.interfaces import monitor_of
+from arclight.interfaces import Monitor, monitor_of, standard_name
 from arclight.loggers.factory import build_loggers, log_metadata
-from arclight.modules.supervised import SupervisedModule
 
 Decisions = dict[str, hardware.Decision]
 
@@ -35,11 +37,13 @@ Decisions = dict[str, hardware.Decision]
 class RunComponents:
     """The objects of a run and the hardware decisions they were built with."""
 
-    data: DataModule
-    module: SupervisedModule
+    data: LightningDataModule | None  # None: the LightningModule has the loaders
+    module: LightningModule
     trainer: Trainer
     throughput: Throughput
     epochs: EpochScores
+    monitor: Monitor | None
+    exact: ExactResume
     decisions: Decisions
 
 
@@ -64,62 +68,77 @@ def build_components(
     seed_everything(settings["seed"], workers=True, verbose=False)
     hardware.apply_backend_settings(decisions)
     data, accumulation_steps = prepare_data(settings, decisions)
+    settings = resolve_late(settings, (getattr(data, "data_info", None), data))
     module = prepare_module(settings, data, decisions, ckpt_path)
-    num_parameters, num_steps = count_parameters(module), data.steps_per_epoch
+    num_parameters, num_steps = count_parameters(module), getattr(data, "steps_per_epoch", None)
     decisions = plan_hardware(
         settings, hardware_info, num_parameters, steps_per_epoch=num_steps, accumulation_steps=accumulation_steps
     )
-    if mode := decisions["compile"].value:
-        module.compile_loss("default" if mode is True else mode)
+    compile_loss: Any = getattr(module, "compile_loss", None)
+    if (mode := decisions["compile"].value) and compile_loss is not None:
+        compile_loss("default" if mode is True else mode)
     loggers += build_loggers(settings["logger"], run_config.folder, settings["name"], after_step=steps_done(ckpt_path))
     log_metadata(loggers, {**settings, "parameters": num_parameters})
-    throughput, epochs = Throughput(run_config.started), EpochScores(monitor_of(module))
+    monitor = monitor_of(module, settings)
+    throughput, epochs = Throughput(run_config.started), EpochScores(monitor)
+    batch_size = None if isinstance(data, DataModule) else settings["data"].get("batch_size")
+    exact = ExactResume(settings["seed"], batch_size)
     given = {"folder": run_config.folder / "checkpoints", "interruption": interruption}
     last: LastCheckpoint = build(settings["checkpoint"], "checkpoint", given)
     losses = LossLogging(throughput)
-    callbacks = [throughput, losses, epochs, *other_callbacks(run_config, module, losses, console), last]
+    contents = CheckpointContents(settings, run_config.data, run_config.model)
+    callbacks = [BeforeEpoch(last), exact, throughput, losses, epochs, contents, GradientOrder()]
+    callbacks += [*other_callbacks(run_config, monitor, losses, console), last]
+    allow_unused_parameters(decisions, module)
     trainer = build_trainer(run_config, decisions, loggers, callbacks, last, accumulation_steps)
-    return RunComponents(data, module, trainer, throughput, epochs, decisions)
+    return RunComponents(data, module, trainer, throughput, epochs, monitor, exact, decisions)
 
 
-def prepare_data(settings: Mapping[str, Any], decisions: Decisions) -> tuple[DataModule, int]:
-    """Returns the data module with its fit splits loaded, and the number of accumulation steps."""
-    data = build_data(settings, workers=decisions["workers"].value)
+def prepare_data(settings: Mapping[str, Any], decisions: Decisions) -> tuple[LightningDataModule | None, int]:
+    """Returns the data module and the number of accumulation steps.
+
+    The fit splits of the engine's own data modules are loaded; those of others where the config takes values from the data.
+    """
+    if not settings["data"]:
+        return None, settings["trainer"].get("accumulate_grad_batches") or 1
+    data: Any = build_data(settings, workers=decisions["workers"].value)
     world_size = hardware.count_devices(decisions["devices"].value) * decisions["num_nodes"].value
     requested = settings["trainer"].get("accumulate_grad_batches")
-    steps = hardware.accumulation_steps(data.batch_size, world_size, data.max_batch_per_device, requested)
-    data.prepare_data()
-    data.setup("fit")
+    sizes = settings["data"].get("batch_size"), settings["data"].get("max_batch_per_device")
+    if isinstance(data, DataModule):
+        sizes = data.batch_size, data.max_batch_per_device
+    steps = hardware.accumulation_steps(sizes[0], world_size, sizes[1], requested)
+    if isinstance(data, DataModule) or any(late_names(settings)):
+        data.prepare_data()
+        data.setup("fit")
     return data, steps
 
 
-def build_data(settings: Mapping[str, Any], *, workers: int) -> DataModule:
-    """Returns the data module; `workers` is its `num_workers` unless the config sets one."""
-    given = {"seed": settings["seed"]}
-    has_workers = "num_workers" in parameters_of(settings["data"]["_target_"], "data")
-    if has_workers and settings["data"].get("num_workers") is None:
-        given["num_workers"] = workers
-    data: DataModule = build(settings["data"], "data", given)
+def build_data(settings: Mapping[str, Any], *, workers: int) -> LightningDataModule:
+    """Returns the data module; it gets the seed if it takes one, and `num_workers` unless the config sets it."""
+    offers = {"seed": settings["seed"], "num_workers": workers}
+    taken = parameters_of(settings["data"]["_target_"], "data")
+    given = {name: value for name, value in offers.items() if name in taken and settings["data"].get(name) is None}
+    data: LightningDataModule = build(settings["data"], "data", given)
     return data
 
 
 def prepare_module(
-    settings: Mapping[str, Any], data: DataModule, decisions: Decisions, ckpt_path: Path | None
-) -> SupervisedModule:
+    settings: Mapping[str, Any], data: LightningDataModule | None, decisions: Decisions, ckpt_path: Path | None
+) -> LightningModule:
     """Returns the LightningModule, its net built for the data; raises InputError for a checkpoint of another net."""
-    module: SupervisedModule = build_module(settings, data.data_info, channels_last=decisions["channels_last"].value)
+    data_info = getattr(data, "data_info", None)
+    module: LightningModule = build_module(settings, data_info, channels_last=decisions["channels_last"].value)
     if ckpt_path is not None:
         check_fits(module, ckpt_path)
     return module
 
 
-def other_callbacks(run_config: RunConfig, module: SupervisedModule, losses: LossLogging, console: Console) -> list[Callback]:
-    """Returns the callbacks for checkpoint contents and the best checkpoint, those of the config, and the progress bar."""
+def other_callbacks(run_config: RunConfig, monitor: Monitor | None, losses: LossLogging, console: Console) -> list[Callback]:
+    """Returns the callbacks for the best checkpoint, those of the config, and the progress bar."""
     return [
-        CheckpointContents(run_config.settings, run_config.data, run_config.model),
-        GradientOrder(),
-        best_checkpoint(run_config.folder / "checkpoints", monitor_of(module)),
-        *build_callbacks(run_config.settings["callbacks"], monitor_of(module)),
+        *([] if monitor is None else [best_checkpoint(run_config.folder / "checkpoints", monitor)]),
+        *build_callbacks(run_config.settings["callbacks"], monitor),
         *([] if console.quiet else [progress_callback(console, losses)]),
     ]
 
@@ -162,11 +181,26 @@ def checkpoint_io(strategy: Any, last: LastCheckpoint) -> dict[str, Any]:
     return {"plugins": [CheckpointFiles(keep=last.keep, safetensors=last.safetensors)]}
 
 
-def monitored_metric(settings: Mapping[str, Any]) -> str:
-    """Returns the name of the metric that selects the best checkpoint of this config."""
-    return monitor_of(find_target(str(settings["module"].get("_target_", "")), "module")).metric
+def can_test(module: LightningModule, data: LightningDataModule | None) -> bool:
+    """Returns whether the module has a test step, and it or the data module a test loader."""
+    owners = [owner for owner in (module, data) if owner is not None]
+    return is_overridden("test_step", module) and any(is_overridden("test_dataloader", owner) for owner in owners)
 
 
-def count_parameters(module: SupervisedModule) -> int:
+def allow_unused_parameters(decisions: Decisions, module: LightningModule) -> None:
+    """Lets ddp expect parameters without a gradient in manual optimization, which trains one optimizer's at a time."""
+    if decisions["strategy"].value == "ddp" and not module.automatic_optimization:
+        reason = "manual optimization: a step may leave parameters without a gradient"
+        decisions["strategy"] = hardware.Decision("ddp_find_unused_parameters_true", reason)
+
+
+def monitored_metric(settings: Mapping[str, Any]) -> str | None:
+    """Returns the name in results.json of the metric that selects the best checkpoint of this config; None without one."""
+    target = find_target(str(module_settings(settings).get("_target_", "")), module_group(settings))
+    monitor = monitor_of(target, settings)
+    return None if monitor is None else standard_name("val", monitor.metric)
+
+
+def count_parameters(module: LightningModule) -> int:
     """Returns the number of trainable parameters."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

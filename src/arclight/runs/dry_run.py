@@ -6,13 +6,15 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.table import Table
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
@@ -21,11 +23,11 @@ from arclight.callbacks.loss_logging import LossLogging
 from arclight.checkpoint.contents import last_checkpoint, restore
 from arclight.config.compose import RunConfig
 from arclight.console.terminal import open_console, print_lines, print_tables
+from arclight.data.datamodule import DataModule
 from arclight.distributed.environment import detect_launch, is_main_process
 from arclight.distributed.signals import Interruption
-from arclight.interfaces import example_inputs, monitor_of
-from arclight.modules.supervised import SupervisedModule
-from arclight.runs.build import RunComponents, build_components, count_parameters
+from arclight.interfaces import example_inputs, standard_name
+from arclight.runs.build import RunComponents, build_components, can_test, count_parameters
 from arclight.runs.run import Run
 
 ONE_BATCH = {  # settings of the trainer that replace the config's
@@ -109,35 +111,41 @@ def try_all(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interru
         one_batch, quiet = replace(run_config, settings=settings), open_console(quiet=True)
         components = build_components(one_batch, hardware_info, [], quiet, interruption=interruption)
         trainer, module, data = components.trainer, components.module, components.data
-        outcome += [*(f"{size:,} {split}" for split, size in data.sizes.items()), f"{count_parameters(module):,} parameters"]
-    metric = monitor_of(module).metric
+        sizes: Mapping[str, int] = getattr(data, "sizes", {})
+        outcome += [*(f"{size:,} {split}" for split, size in sizes.items()), f"{count_parameters(module):,} parameters"]
+    metric = None if components.monitor is None else components.monitor.metric
     losses = next(callback for callback in trainer.callbacks if isinstance(callback, LossLogging))  # type: ignore[attr-defined]
     trainer.limit_train_batches = trainer.accumulate_grad_batches  # one global batch
     with dry_run.step("train") as outcome:
-        trainer.fit(module, data)  # validates as well, for the checkpoint of the best epoch
-        outcome.append(f"{trainer.global_step} step, loss {losses.last_loss:.4f}")
+        trainer.fit(module, datamodule=data)  # validates as well, for the checkpoint of the best epoch
+        loss = "" if losses.last_loss is None else f", loss {losses.last_loss:.4f}"
+        outcome.append(f"{trainer.global_step} step{loss}")
     with dry_run.step("validate") as outcome:
-        trainer.validate(module, datamodule=data, verbose=False)
-        outcome.append(f"{metric} {float(trainer.callback_metrics[metric]):.4f}")
+        if is_overridden("validation_step", module):
+            trainer.validate(module, datamodule=data, verbose=False)
+        if metric is not None:
+            outcome.append(f"{metric} {float(trainer.callback_metrics[metric]):.4f}")
     with dry_run.step("checkpoint") as outcome:
         restored = check_round_trip(components, run_config.folder)
         files = last_checkpoint(run_config.folder).parent.rglob("*")
         size = sum(file.stat().st_size for file in files if file.is_file())
         outcome.append(f"{size / 1e6:,.1f} MB saved, loaded with weights_only=True, the same weights")
     with dry_run.step("test") as outcome:
-        trainer.test(module, datamodule=data, verbose=False)
-        assert module.scores is not None
-        name = metric.rpartition("/")[2]
-        outcome.append(f"test/{name} {module.scores.metrics[name]:.4f}")
-    with dry_run.step("predict") as outcome:
-        outcome.append(predict(components, restored))
+        if can_test(module, data):
+            tested = trainer.test(module, datamodule=data, verbose=False)
+            named = {standard_name("test", name): value for logged in tested for name, value in logged.items()}
+            name = None if metric is None else standard_name("test", metric.removeprefix("val/").removeprefix("val_"))
+            outcome += [f"{key} {value:.4f}" for key, value in named.items() if key == name or name not in named]
+    if isinstance(data, DataModule):
+        with dry_run.step("predict") as outcome:
+            outcome.append(predict(components, data, restored))
 
 
-def check_round_trip(components: RunComponents, folder: Path) -> SupervisedModule:
+def check_round_trip(components: RunComponents, folder: Path) -> LightningModule:
     """Returns the module restored from its last checkpoint, and asserts that its weights are those that were saved."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights: dict[str, Any] = get_model_state_dict(components.module, options=options)  # collective for sharded weights
-    restored = restore(last_checkpoint(folder)).module
+    restored: LightningModule = restore(last_checkpoint(folder)).module
     state = restored.state_dict()
     if is_main_process():
         different = [name for name, weight in weights.items() if not torch.equal(weight.cpu(), state[name])]
@@ -145,9 +153,9 @@ def check_round_trip(components: RunComponents, folder: Path) -> SupervisedModul
     return restored
 
 
-def predict(components: RunComponents, restored: SupervisedModule) -> str:
+def predict(components: RunComponents, data: DataModule, restored: LightningModule) -> str:
     """Returns the shape of the restored module's output for a batch of the test split, in words."""
-    batch = next(iter(components.data.test_dataloader()))
+    batch = next(iter(data.test_dataloader()))
     restored = restored.to(components.trainer.strategy.root_device).eval()
     with torch.inference_mode():
         logits = restored(*example_inputs(batch))

@@ -29,13 +29,14 @@ from arclight.distributed.environment import is_main_process
 from arclight.distributed.signals import Interrupted, Interruption, handle_signals
 from arclight.errors import InputError
 from arclight.hardware import memory
+from arclight.interfaces import standard_name
 from arclight.loggers.factory import close_loggers
 from arclight.metrics.error_analysis import most_confident_errors
 from arclight.metrics.predictions import Predictions
 from arclight.modules.supervised import Scores
 from arclight.report.report import write_report
 from arclight.runs import resume, run_directory
-from arclight.runs.build import RunComponents, build_components, count_parameters, monitored_metric
+from arclight.runs.build import RunComponents, build_components, can_test, count_parameters, monitored_metric
 from arclight.runs.dry_run import run_dry_run
 from arclight.runs.run import Run
 from arclight.runs.run_directory import HARMLESS, explain_write_errors, write_json
@@ -116,7 +117,7 @@ def train_and_test(run_config: RunConfig, hardware_info: hardware.HardwareInfo, 
                 run_config, hardware_info, loggers, console, interruption=interruption, ckpt_path=ckpt_path
             )
             keep_new_files()
-            if commit := getattr(components.module.net, "blueprint", {}).get("revision"):
+            if commit := getattr(getattr(components.module, "net", None), "blueprint", {}).get("revision"):
                 run_directory.add_to_environment(folder, {"pretrained": {"commit": commit}})
             print_run_summary(console, components, run_config)
             fit(components, results, ckpt_path)
@@ -151,9 +152,10 @@ def write_results(results: dict[str, Any], folder: Path) -> None:
 def fit(components: RunComponents, results: dict[str, Any], ckpt_path: Path | None) -> None:
     """Trains, from `ckpt_path` if there is one, and adds the outcome to the results, also when training is interrupted."""
     trainer, start = components.trainer, time.monotonic()
+    compiled = getattr(components.module, "compiled", None)
     try:
         with memory.report_out_of_memory():
-            trainer.fit(components.module, components.data, ckpt_path=ckpt_path, weights_only=True)
+            trainer.fit(components.module, datamodule=components.data, ckpt_path=ckpt_path, weights_only=True)
     finally:
         results |= {
             **components.epochs.best,
@@ -163,23 +165,31 @@ def fit(components: RunComponents, results: dict[str, Any], ckpt_path: Path | No
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "parameters": count_parameters(components.module),
-            **({} if components.module.compiled is None else {"compile": components.module.compiled.outcome}),
+            **({} if compiled is None else {"compile": compiled.outcome}),
         }
     if components.throughput.first.micro_batches:
         results["advice"] = components.throughput.advice()
     results |= components.throughput.results(trainer)  # not above: it is collective, and a failed process would not answer
 
 
-def test(components: RunComponents, results: dict[str, Any], folder: Path) -> Scores:
-    """Tests the best checkpoint, else the last, and writes scores.json, predictions.jsonl and the examples of the report."""
+def test(components: RunComponents, results: dict[str, Any], folder: Path) -> Scores | None:
+    """Tests the best checkpoint, else the last, and writes scores.json, predictions.jsonl and the examples of the report.
+
+    Returns None for a module that does not offer `scores`, or cannot be tested.
+    """
     module, data = components.module, components.data
+    if not can_test(module, data):
+        log.info("not tested: there is no test_step with a test_dataloader")
+        return None
     best, last = folder / "checkpoints" / "best.ckpt", last_checkpoint(folder)
     if available := [path for path in (best, last) if is_checkpoint(path)]:
         # not by the trainer's ckpt_path: weight averaging would replace the averages with the current weights
         load_weights(module, available[0])
-    components.trainer.test(module, datamodule=data, verbose=False)
-    scores = module.scores
-    assert scores is not None
+    tested = components.trainer.test(module, datamodule=data, verbose=False)
+    scores: Scores | None = getattr(module, "scores", None)
+    if not isinstance(scores, Scores):
+        results |= {standard_name("test", name): float(value) for logged in tested for name, value in logged.items()}
+        return None
     results |= {f"test/{name}": value for name, value in scores.metrics.items()}
     results |= {f"test/f1/{name}": value for name, value in scores.per_class.items()}
     write_json(folder / "scores.json", scores.to_plain())
@@ -191,7 +201,7 @@ def test(components: RunComponents, results: dict[str, Any], folder: Path) -> Sc
     return scores
 
 
-def write_examples(data: DataModule, predictions: Predictions, folder: Path) -> None:
+def write_examples(data: Any, predictions: Predictions, folder: Path) -> None:
     """Writes what the report shows of the data: the data set summary and the most confident errors."""
     errors = most_confident_errors(predictions)
     try:

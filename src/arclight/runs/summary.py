@@ -13,8 +13,9 @@ from rich.panel import Panel
 from rich.text import Text
 
 from arclight.config.compose import RunConfig
+from arclight.config.groups import module_settings
 from arclight.console.terminal import columns, print_lines, print_pairs, print_tables, relative_path, score_table
-from arclight.interfaces import monitor_of
+from arclight.data.datamodule import DataModule
 from arclight.loggers.fault_tolerant import locations
 from arclight.metrics.tables import Table
 from arclight.modules.supervised import Scores
@@ -46,26 +47,28 @@ def print_run_summary(console: Console, components: RunComponents, run_config: R
 
 def summarize(components: RunComponents, run_config: RunConfig) -> list[tuple[str, str]]:
     """Returns the lines of the run summary: name and text."""
-    trainer, module, data = components.trainer, components.module, components.data
-    sizes = ", ".join(f"{size:,} {split}" for split, size in data.sizes.items())
+    trainer, data = components.trainer, components.data
+    module: Any = components.module
     processes, steps = trainer.world_size, trainer.accumulate_grad_batches
-    factors = [f"{processes} processes"] * (processes > 1) + [f"{steps} accumulation steps"] * (steps > 1)
-    micro_batch = str(data.batch_size // (processes * steps))
-    batch = f"{data.batch_size} = {' x '.join([*factors, micro_batch])}" if factors else micro_batch
-    description = "" if data.data_info is None else data.data_info.describe()
-    module_name = str(run_config.settings["module"]["_target_"]).rpartition(".")[2]
-    monitor = monitor_of(module)
-    direction = "highest" if monitor.mode == "max" else "lowest"
-    return [
-        ("data", f"{run_config.data}: {'; '.join(filter(None, (sizes, description)))}"),
-        ("model", f"{run_config.model}: {count_parameters(module):,} parameters"),
-        ("module", f"{module_name}, best by {direction} {monitor.metric}"),
-        ("batch", batch),
-        ("lr", module.learning_rate(data.batch_size)),
-        ("steps", describe_steps(trainer, data.steps_per_epoch)),
-        *locations(trainer.loggers),
-        ("run dir", relative_path(run_config.folder)),
-    ]
+    lines = [("model", f"{run_config.model}: {count_parameters(module):,} parameters")]
+    target = str(module_settings(run_config.settings)["_target_"]).rpartition(".")[2]
+    monitor, best = components.monitor, "no monitored metric, the last checkpoint is tested"
+    if monitor is not None:
+        best = f"best by {'highest' if monitor.mode == 'max' else 'lowest'} {monitor.metric}"
+    lines.append(("module", f"{target}, {best}"))
+    if isinstance(data, DataModule):
+        sizes = ", ".join(f"{size:,} {split}" for split, size in data.sizes.items())
+        description = "" if data.data_info is None else data.data_info.describe()
+        lines.insert(0, ("data", f"{run_config.data}: {'; '.join(filter(None, (sizes, description)))}"))
+        factors = [f"{processes} processes"] * (processes > 1) + [f"{steps} accumulation steps"] * (steps > 1)
+        micro_batch = str(data.batch_size // (processes * steps))
+        lines.append(("batch", f"{data.batch_size} = {' x '.join([*factors, micro_batch])}" if factors else micro_batch))
+        if hasattr(module, "learning_rate"):
+            lines.append(("lr", module.learning_rate(data.batch_size)))
+        lines.append(("steps", describe_steps(trainer, data.steps_per_epoch)))
+    else:
+        lines.insert(0, ("data", run_config.data if data is None else f"{run_config.data}: {type(data).__name__}"))
+    return [*lines, *locations(trainer.loggers), ("run dir", relative_path(run_config.folder))]
 
 
 def describe_steps(trainer: Any, per_epoch: int) -> str:
@@ -81,11 +84,11 @@ def describe_steps(trainer: Any, per_epoch: int) -> str:
     return f"{per_epoch:,} per epoch x {trainer.max_epochs} = {total:,}{limited}"
 
 
-def print_results(console: Console, results: Mapping[str, Any], scores: Scores, folder: Path) -> None:
+def print_results(console: Console, results: Mapping[str, Any], scores: Scores | None, folder: Path) -> None:
     """Prints the score tables, the time and speed of the run, advice, and what to do next."""
     if console.quiet:
         return
-    for table in scores.tables:
+    for table in () if scores is None else scores.tables:
         weakest = sorted(table.rows, key=lambda row: row.f1)[:MOST_CLASSES]
         num_left_out = len(table.rows) - len(weakest)
         shown_table = Table(table.title, tuple(weakest), table.averages) if num_left_out else table

@@ -1,0 +1,102 @@
+"""Modules, data modules and nets of any origin, by YAML alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from arclight.testing import ModuleSuite
+from tests.arclight.conftest import MakeConf
+
+HERE = "tests.arclight.any_module.modules"
+OPTIONS = {
+    "data/images": {"_target_": f"{HERE}.NoisyImagesData", "batch_size": 8, "num_workers": 0, "is_weighted": False},
+    "model/classifier": {
+        "_target_": f"{HERE}.Classifier",
+        "net": {"_target_": f"{HERE}.Net", "num_classes": "${data_info:num_classes}", "has_norm": True, "dropout": 0.2},
+        "scheduler": {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "_partial_": True, "patience": 0},
+    },
+    "model/gan": {"_target_": f"{HERE}.Gan"},
+    "model/regression": {"_target_": f"{HERE}.Regression", "has_plateau": False},
+    "model/on_stream": {"_target_": f"{HERE}.OnStream", "is_stateful": False, "num_workers": 0},
+    "model/boring": {"_target_": "lightning.pytorch.demos.boring_classes.BoringModel"},
+    "data/boring": {"_target_": "lightning.pytorch.demos.boring_classes.BoringDataModule"},
+}
+
+
+class AnyModule(ModuleSuite):
+    """The suite on a conf/ of these options."""
+
+    @pytest.fixture(autouse=True)
+    def _conf(self, make_conf: MakeConf) -> Path:
+        return make_conf(OPTIONS, data="none", model="boring")
+
+
+class TestClassifier(AnyModule):
+    overrides: ClassVar[Any] = ("model=classifier", "data=images", "trainer.max_epochs=2", "monitor=val/accuracy")
+    stops = (3, 9)
+    mixes_samples = True
+
+    def test_it_is_the_best_by_the_monitored_metric(self) -> None:
+        run = self.train()
+        assert run.results["monitor"] == "val/accuracy"
+        assert run.results["val/accuracy"] == max(run.curve("val/accuracy")[1])
+        assert (run.folder / "checkpoints" / "best.ckpt").is_file()
+        assert run.results["test/accuracy"] > 0.3
+
+
+class TestClassifierOfIndependentSamples(AnyModule):
+    overrides: ClassVar[Any] = (
+        *(
+            "model=classifier",
+            "data=images",
+            "trainer.max_epochs=2",
+            "trainer.accumulate_grad_batches=2",
+            "data.is_weighted=true",
+        ),
+        *("model.net.has_norm=false", "model.net.dropout=0.0"),
+    )
+    stops = (5,)
+
+
+class TestGan(AnyModule):
+    overrides: ClassVar[Any] = ("model=gan", "data=images", "trainer.max_epochs=2")
+    stops = (3,)
+    mixes_samples = True
+
+
+class TestRegression(AnyModule):
+    overrides: ClassVar[Any] = ("model=regression", "data=none", "trainer.max_epochs=2")
+    stops = (3,)
+
+
+class TestPlateau(AnyModule):
+    overrides: ClassVar[Any] = ("model=regression", "data=none", "trainer.max_epochs=3", "model.has_plateau=true")
+    stops = (7, 8, 13)
+
+
+class TestEndInSteps(AnyModule):
+    overrides: ClassVar[Any] = ("model=regression", "data=none", "trainer.max_epochs=-1", "trainer.max_steps=10")
+    stops = (7, 8)
+
+
+class TestStream(AnyModule):
+    overrides: ClassVar[Any] = ("model=on_stream", "data=none", "trainer.max_epochs=2")
+    stops = (3, 11)
+    mixes_samples = True
+
+
+class TestStatefulStream(TestStream):
+    overrides: ClassVar[Any] = (*TestStream.overrides, "model.is_stateful=true")
+
+
+class TestBoring(AnyModule):
+    overrides: ClassVar[Any] = ("model=boring", "data=boring", "trainer.max_epochs=1")
+    stops = (3,)
+
+    def test_without_a_monitored_metric_the_last_checkpoint_counts(self) -> None:
+        run = self.train()
+        assert run.results["monitor"] is None
+        assert not (run.folder / "checkpoints" / "best.ckpt").exists()
