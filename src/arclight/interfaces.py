@@ -111,7 +111,12 @@ def monitor_of(module: Any, settings: Mapping[str, Any] | None = None) -> Monito
 
 
 def standard_name(split: str, name: str) -> str:
-    """Returns the key in results.json of a metric that was logged in an evaluation: "val_acc" and "val/acc" are "val/acc"."""
+    """Returns the key in results.json of a metric that was logged in an evaluation: "val_acc" and "val/acc" are "val/acc".
+
+    Metrics of training keep their names.
+    """
+    if name.startswith("train"):
+        return name
     bare = name.removeprefix(f"{split}/").removeprefix(f"{split}_")
     return f"{split}/{bare}"
 

@@ -75,6 +75,12 @@ class EpochScores(Callback):
             )
         self._by_epoch[trainer.current_epoch] = scores_of(trainer)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        name = "" if self._monitor is None else self._monitor.metric
+        if name.startswith("train") and name in trainer.callback_metrics:
+            value = float(trainer.callback_metrics[name])
+            self._by_epoch[trainer.current_epoch] = {**self._by_epoch.get(trainer.current_epoch, {}), name: value}
+
     def state_dict(self) -> dict[str, Any]:
         return {"by_epoch": self._by_epoch}
 

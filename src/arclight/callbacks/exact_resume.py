@@ -51,7 +51,7 @@ class ExactResume(Callback):
             pre_backward = trainer.precision_plugin.pre_backward
             trainer.precision_plugin.pre_backward = functools.partial(self._weigh, pre_backward)  # type: ignore[method-assign]
             # else Lightning 2.6.6 re-enters an epoch that has ended, if the end is given in steps
-            trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+            trainer.fit_loop._iteration_based_training = never  # type: ignore[method-assign]
         if trainer.world_size > 1:
             loops = (trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop)
             for results in (loop._results for loop in loops):
@@ -115,6 +115,8 @@ class ExactResume(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._restore(trainer, pl_module)  # a run that resumes inside an epoch starts none
+        for loader in self._loaders:
+            loader.is_used = True
         # seeds are set on the host, so the device is not waited for
         seed = derive_seed((self.seed, trainer.current_epoch, batch_idx, DROPOUT, trainer.global_rank))
         seed_generators(seed, pl_module.device)
@@ -171,6 +173,11 @@ class ExactResume(Callback):
                 trainer.world_size,
                 len(by_rank),
             )
+
+
+def never() -> bool:
+    """Returns False; not a lambda: strategies that spawn pickle the trainer."""
+    return False
 
 
 def is_map_style(loader: DataLoader[Any]) -> bool:

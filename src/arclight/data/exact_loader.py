@@ -16,6 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampl
 
 from arclight.data.samplers import DROPOUT, SAMPLE, Shard, derive_seed
 from arclight.data.seeding import SeededDataset, mix, seed_generators
+from arclight.errors import InputError
 
 KEPT = (  # settings of a DataLoader that a loader with another order takes over
     *("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context"),
@@ -61,6 +62,12 @@ class ExactLoader:
         micro_batch = (loader.batch_size or 1) if self.makes_batches else 1
         shard = self.shard if is_train else self._eval_shard
         self.batch_size = batch_size if batch_size and self.makes_batches else micro_batch * shard.num_micro_batches
+        if is_train and not self.num_batches:
+            raise InputError(
+                f"the training data has {self.num_items} samples, fewer than a batch of {self.batch_size}, and its loader "
+                f"drops incomplete batches: take data.batch_size={max(1, self.num_items)} or less",
+                key="data.batch_size",
+            )
         self.epoch = 0
         self.cycle = 0  # passes in this epoch before the present one, where another loader is longer
         self.position = 0  # global batches of this pass that are consumed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any
@@ -47,6 +48,8 @@ class SkippingLoader:
         self.batch_sampler = None  # Lightning reads it
         self.sampler = self  # Lightning calls its `set_epoch`
         self._start: dict[str, Any] = {"epoch": -1}
+        self.is_used = False  # whether a batch of the last pass was trained on
+        self._before: Any = None  # the state before the last pass
         self._recent: list[tuple[int, Any]] = []  # position and state after each of the last batches
 
     def __getattr__(self, name: str) -> Any:
@@ -80,6 +83,11 @@ class SkippingLoader:
                 self.stateful.load_state_dict(self._start["states"][self.rank])
         skipped = 0 if self.stateful is not None else first
         self._start = {"epoch": -1}
+        if self.stateful is not None and not first:
+            if not self.is_used and self._before is not None:  # Lightning fetched ahead and begins again
+                self.stateful.load_state_dict(self._before)
+            self._before = copy.deepcopy(self.stateful.state_dict())
+        self.is_used = False
         seed_generators(mix(base, 0), self.device)
         iterator = iter(self.loader)
         self.position, self._recent = first, []

@@ -16,7 +16,6 @@ from torchmetrics import Metric, SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from arclight.config.instantiate import find_target
-from arclight.data.samplers import DROPOUT, derive_seed
 from arclight.errors import InputError
 from arclight.interfaces import IGNORE_INDEX, DataInfo, Monitor, PreflightContext
 from arclight.metrics.predictions import PredictionCollector, Predictions
@@ -169,16 +168,6 @@ class SupervisedModule(LightningModule):
             Precision.clip_gradients(self.trainer.precision_plugin, optimizer, gradient_clip_val, algorithm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # Dropout is a function of seed, epoch, micro-batch and process, not of earlier draws: a resumed run draws the same
-        # masks. Seeds are set on the host, so the device is not waited for.
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        seed = derive_seed((data.seed, self.trainer.current_epoch, batch_idx, DROPOUT, self.trainer.global_rank))
-        # not torch.manual_seed: it records a stack trace for every kind of device that is not in use
-        torch.default_generator.manual_seed(seed)
-        if self.device.type != "cpu":
-            torch.get_device_module(self.device).manual_seed(seed)
 
     def validation_step(self, batch: Any) -> None:
         self.update_metrics(batch)

@@ -81,8 +81,10 @@ def build_components(
     log_metadata(loggers, {**settings, "parameters": num_parameters})
     monitor = monitor_of(module, settings)
     throughput, epochs = Throughput(run_config.started), EpochScores(monitor)
-    batch_size = None if isinstance(data, DataModule) else settings["data"].get("batch_size")
-    exact = ExactResume(settings["seed"], batch_size)
+    if isinstance(data, DataModule):  # its loaders know
+        exact = ExactResume(data.seed)
+    else:
+        exact = ExactResume(settings["seed"], settings["data"].get("batch_size"))
     given = {"folder": run_config.folder / "checkpoints", "interruption": interruption}
     last: LastCheckpoint = build(settings["checkpoint"], "checkpoint", given)
     losses = LossLogging(throughput)
@@ -114,12 +116,12 @@ def prepare_data(settings: Mapping[str, Any], decisions: Decisions) -> tuple[Lig
     return data, steps
 
 
-def build_data(settings: Mapping[str, Any], *, workers: int) -> LightningDataModule:
+def build_data(settings: Mapping[str, Any], *, workers: int, is_trusted: bool = True) -> LightningDataModule:
     """Returns the data module; it gets the seed if it takes one, and `num_workers` unless the config sets it."""
     offers = {"seed": settings["seed"], "num_workers": workers}
-    taken = parameters_of(settings["data"]["_target_"], "data")
+    taken = parameters_of(settings["data"]["_target_"], "data", is_trusted=is_trusted, arguments=settings["data"])
     given = {name: value for name, value in offers.items() if name in taken and settings["data"].get(name) is None}
-    data: LightningDataModule = build(settings["data"], "data", given)
+    data: LightningDataModule = build(settings["data"], "data", given, is_trusted=is_trusted)
     return data
 
 

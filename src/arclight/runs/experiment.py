@@ -20,10 +20,8 @@ from arclight.checkpoint.contents import is_checkpoint, last_checkpoint, load_we
 from arclight.checkpoint.last_checkpoint import cost_of_saves
 from arclight.config.compose import RunConfig, flatten
 from arclight.config.hardware_plan import plan_hardware
-from arclight.config.instantiate import build
 from arclight.config.renamed import rename_settings
 from arclight.console.terminal import open_console, silence_lightning
-from arclight.data.datamodule import DataModule
 from arclight.distributed import rendezvous
 from arclight.distributed.environment import is_main_process
 from arclight.distributed.signals import Interrupted, Interruption, handle_signals
@@ -36,7 +34,7 @@ from arclight.metrics.predictions import Predictions
 from arclight.modules.supervised import Scores
 from arclight.report.report import write_report
 from arclight.runs import resume, run_directory
-from arclight.runs.build import RunComponents, build_components, can_test, count_parameters, monitored_metric
+from arclight.runs.build import RunComponents, build_components, build_data, can_test, count_parameters, monitored_metric
 from arclight.runs.dry_run import run_dry_run
 from arclight.runs.run import Run
 from arclight.runs.run_directory import HARMLESS, explain_write_errors, write_json
@@ -227,10 +225,11 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
         InputError: when there is no such run, or the data does not fit its model.
     """
     restored = restore(run_or_checkpoint)
-    settings = rename_settings({"data": {**restored.settings["data"], **overrides}})["data"]
-    data: DataModule = build(settings, "data", {"seed": restored.settings["seed"]}, is_trusted=False)
-    data.data_info = restored.data_info
-    data.prepare_data()
+    settings = rename_settings({**restored.settings, "data": {**restored.settings["data"], **overrides}})
+    data: Any = build_data(settings, workers=0, is_trusted=False) if settings["data"] else None
+    if restored.data_info is not None:
+        data.data_info = restored.data_info
+        data.prepare_data()
     one_process = {"devices": 1, "num_nodes": 1, "strategy": "auto"}  # whatever it was trained in
     requested = {**hardware.requested_settings(restored.settings), **one_process}
     hardware_info = hardware.probe()
@@ -249,9 +248,13 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
             enable_model_summary=False,
         )
         loop = {"test": trainer.test, "val": trainer.validate}[split]
-        loop(restored.module, datamodule=data, verbose=False)
-    assert restored.module.scores is not None
-    return restored.module.scores
+        logged = loop(restored.module, datamodule=data, verbose=False)
+    scores: Scores | None = getattr(restored.module, "scores", None)
+    if isinstance(scores, Scores):
+        return scores
+    metrics = {standard_name(split, name): value for of_loader in logged for name, value in of_loader.items()}
+    named = {name.removeprefix(f"{split}/"): float(value) for name, value in metrics.items()}
+    return Scores(named, per_class={}, tables=(), labels=(), counts=[])
 
 
 @rank_zero_only

@@ -61,6 +61,7 @@ class TestClassifierOfIndependentSamples(AnyModule):
     stops = (5,)
 
 
+@pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`")
 class TestGan(AnyModule):
     overrides: ClassVar[Any] = ("model=gan", "data=images", "trainer.max_epochs=2")
     stops = (3,)
