@@ -52,8 +52,25 @@ def test_inputs_of_any_batch() -> None:
         assert inputs is images
 
 
-def test_a_module_without_a_monitor_is_judged_by_its_validation_loss() -> None:
-    assert interfaces.monitor_of(object()) == interfaces.Monitor("val/loss", "min")
+def test_the_monitor_is_that_of_the_config_else_of_the_module_else_none() -> None:
+    class WithMonitor:
+        monitor = interfaces.Monitor("val/accuracy", "max")
+
+    class WithName:
+        monitor = "val_loss"
+
+    assert interfaces.monitor_of(object()) is None
+    assert interfaces.monitor_of(WithMonitor) == interfaces.Monitor("val/accuracy", "max")
+    assert interfaces.monitor_of(WithName) == interfaces.Monitor("val_loss", "min")
+    assert interfaces.monitor_of(WithMonitor, {"monitor": "val/f1"}) == interfaces.Monitor("val/f1", "max")
+    assert interfaces.monitor_of(WithMonitor, {"monitor_mode": "min"}) == interfaces.Monitor("val/accuracy", "min")
+    assert interfaces.monitor_of(WithMonitor, {"monitor": "none"}) is None
+
+
+def test_metrics_of_an_evaluation_have_one_form_in_the_results() -> None:
+    names = ("val/acc", "val_acc", "acc", "val_mse/dataloader_idx_0", "train/loss")
+    standard = ["val/acc", "val/acc", "val/acc", "val/mse/dataloader_idx_0", "train/loss"]
+    assert [interfaces.standard_name("val", name) for name in names] == standard
 
 
 def test_the_index_of_a_batch_is_passed_if_training_step_takes_it() -> None:

@@ -32,14 +32,17 @@ LINES: tuple[Style, ...] = (
     ("#7f7f7f", (1, 0)),
 )
 INK = "#010203"  # replaced by the text colour of the page
+# Metrics with a chart or a table of their own, and those of the engine
+KNOWN = re.compile(r"(train|val)/loss(_step|_epoch)?$|val/|test/|lr\b|epoch$|.*_per_s$")
 MAX_POINTS = 400  # of a line; more are averaged
 
 
 def metric_charts(series: dict[str, dict[float, float]]) -> list[dict[str, Any]]:
-    """Returns charts of loss, validation scores and learning rate; those without logged values are left out."""
+    """Returns charts of loss, validation scores, learning rate and all else that a module logged; none without values."""
     chosen = {
         "Loss": [name for name in series if re.fullmatch(r"(train|val)/loss(_step|_epoch)?", name)],
         "Validation scores": [name for name in series if re.fullmatch(r"val/[^/]+", name) and "loss" not in name],
+        "Other metrics": [name for name in series if not KNOWN.match(name)],
         "Learning rate": [name for name in series if re.match(r"lr\b", name)],
     }
     figures = []
@@ -60,7 +63,7 @@ def metric_charts(series: dict[str, dict[float, float]]) -> list[dict[str, Any]]
                 {"title": title, "legend": legend, "notes": notes, "svg": line_chart(title, lines, logarithmic=title == "Loss")}
             )
     if not figures:
-        raise ValueError("no loss, validation score or learning rate was logged")
+        raise ValueError("no metric was logged")
     return figures
 
 

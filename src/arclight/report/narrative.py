@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from arclight.interfaces import LOWER_IS_BETTER
+
 NAMES = {"f1": "F1", "accuracy": "accuracy", "loss": "loss"}
 OVERFITTING = 1.02  # times the lowest validation loss; less is noise
 
@@ -53,8 +55,10 @@ def summarize_run(results: Mapping[str, Any], epochs: list[Epoch], interval: tup
 
 
 def main_metric(results: Mapping[str, Any]) -> str | None:
-    """Returns the key of the main metric: test before validation, F1 before accuracy."""
+    """Returns the key of the main metric: test before validation, F1 before accuracy, these before the monitored one."""
+    monitored = str(results.get("monitor") or "").partition("/")[2]
     keys = [f"{split}/{metric}" for split in ("test", "val") for metric in ("f1", "accuracy")]
+    keys += [f"{split}/{monitored}" for split in ("test", "val") if monitored]
     return next((key for key in keys if key in results), None)
 
 
@@ -64,7 +68,7 @@ def _score(results: Mapping[str, Any], interval: tuple[float, float] | None) -> 
     if key is None or not isinstance(value, int | float):
         return ""
     split, _, metric = key.partition("/")
-    text = f"{'test' if split == 'test' else 'validation'} {NAMES[metric]} {value:.3f}"
+    text = f"{'test' if split == 'test' else 'validation'} {NAMES.get(metric, metric)} {value:.3f}"
     if interval is not None:
         text += f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
     num_epochs, time_s = results.get("epochs"), results.get("time/total_s")
@@ -82,7 +86,7 @@ def _training_course(monitor: str, epochs: list[Epoch]) -> list[str]:
         return [f"training loss NaN or infinite since epoch {odd[0]}"]
     if odd := [number for number, loss in losses if not math.isfinite(loss)]:
         return [f"validation loss NaN or infinite since epoch {odd[0]}"]
-    sign = -1 if "loss" in monitor else 1
+    sign = -1 if any(word in monitor.lower() for word in LOWER_IS_BETTER) else 1
     values = [(epoch.number, sign * epoch.metrics[monitor]) for epoch in epochs if monitor in epoch.metrics]
     values = [(number, value) for number, value in values if math.isfinite(value)]
     if len(values) < 2:

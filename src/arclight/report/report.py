@@ -28,6 +28,7 @@ from arclight.report.narrative import main_metric, read_epochs, summarize_run
 from arclight.report.page import STEP_FRACTIONS, expect, format_value, templates, write_page
 from arclight.report.samples import read_dataset_summary, read_errors
 
+OFFERED = ("scores.json", "predictions.jsonl", "mistakes.json", "data.json")  # files that a module may offer
 MAX_NUMBERED = 12  # classes of a confusion matrix that shows its counts
 MAX_INTERVALS = 60  # scores that get one; each takes some milliseconds
 TOLERANCE = 1e-3  # between a stored score and that of the predictions; more means that they do not belong together
@@ -53,18 +54,22 @@ def _page(folder: Path) -> str:
     results = _part(folder, "results.json", _results)
     all_results = (results["content"] or {}).get("all", {})
     tested = _part(folder, "predictions.jsonl", lambda text: _tested(text, all_results))
+    scores = _part(folder, "scores.json", _scores)
+    errors = _part(folder, "mistakes.json", read_errors)
+    data = _part(folder, "data.json", read_dataset_summary)
     interval = tested["content"]["intervals"].get(main_metric(all_results) or "") if tested["content"] else None
     epochs = _part(folder, "metrics.csv", lambda text: read_epochs(read_series(text)))
+    offered = {"scores": scores, "tested": tested, "errors": errors, "data": data}
+    if all_results.get("status") == "finished" and not any((folder / name).exists() for name in OFFERED):
+        for part in offered.values():
+            part["problem"] = ""  # the module offers none of them: nothing is missing
     return template.render(
+        **offered,
         name=f"{run.parent.name}/{run.name}",
         results=results,
         summary=summarize_run(all_results, epochs["content"] or [], interval),
         curves=_part(folder, "metrics.csv", lambda text: metric_charts(read_series(text))),
-        scores=_part(folder, "scores.json", _scores),
-        tested=tested,
         step_fractions=STEP_FRACTIONS,
-        errors=_part(folder, "mistakes.json", read_errors),
-        data=_part(folder, "data.json", read_dataset_summary),
         environment=_part(folder, "environment.json", _environment),
         command=_part(folder, "overrides.txt", _command),
         config=_part(folder, "config.yaml", lambda text: _config(text, all_results)),

@@ -63,19 +63,26 @@ def test_processes_and_micro_batches_together_take_the_batch_of_one_process(worl
             assert torch.equal(rows.whole[rows.offset : rows.offset + len(rows.indices)], rows.indices)
 
 
-@pytest.mark.parametrize("stop", [1, 3, 7])
+@pytest.mark.parametrize("stop", [1, 2, 3])
 def test_a_resumed_sampler_takes_the_rest_of_the_epoch_then_whole_epochs(stop: int) -> None:
     shard = Shard(accumulation_steps=2)
     whole = TrainSampler(48, 12, seed=0, shard=shard)
     expected = epoch_of(whole)
     stopped = TrainSampler(48, 12, seed=0, shard=shard)
-    taken = [rows.indices.tolist() for rows in itertools.islice(stopped, stop)]
+    taken = [rows.indices.tolist() for rows in itertools.islice(stopped, 2 * stop)]  # complete steps, as a run saves
     resumed = TrainSampler(48, 12, seed=0, shard=shard)
     resumed.load_state_dict(stopped.state_dict())
     assert taken + epoch_of(resumed) == expected
     whole.set_epoch(1)
     resumed.set_epoch(1)
     assert epoch_of(resumed) == epoch_of(whole)
+
+
+def test_another_number_of_accumulation_steps_takes_the_rest_of_the_epoch() -> None:
+    stopped, resumed = TrainSampler(48, 12, seed=0, shard=Shard(accumulation_steps=4)), TrainSampler(48, 12, seed=0)
+    assert len(list(itertools.islice(stopped, 8))) == 8
+    resumed.load_state_dict(stopped.state_dict())
+    assert epoch_of(resumed) == epoch_of(TrainSampler(48, 12, seed=0))[2:]
 
 
 def test_a_finished_epoch_saves_the_beginning_of_the_next() -> None:
@@ -140,14 +147,14 @@ def test_prefetching_starts_so_many_micro_batches_early_and_counts_those_yielded
     for taken, (_, number) in enumerate(prefetch(sampler, lambda rows: started.append(rows) or len(started), depth), 1):
         assert number == taken
         assert len(started) == min(taken + depth, 10)
-        assert sampler.state_dict() == {"epoch": 0, "position": taken % 10}
+        assert sampler.state_dict() == {"epoch": 0, "batches": taken % 10}
     assert [rows.indices.tolist() for rows in started] == epoch_of(plain)
     assert started[-1].step == 9
 
 
 def test_prefetching_resumes_where_it_stopped() -> None:
     stopped, resumed = (TrainSampler(50, 5, seed=0, shard=Shard(0, 1, 5)) for _ in range(2))
-    started = [rows.indices.tolist() for rows, _ in itertools.islice(prefetch(stopped, id, 4), 7)]
+    started = [rows.indices.tolist() for rows, _ in itertools.islice(prefetch(stopped, id, 4), 10)]
     resumed.load_state_dict(stopped.state_dict())
     rest = [rows.indices.tolist() for rows, _ in prefetch(resumed, id, 4)]
     assert started + rest == epoch_of(TrainSampler(50, 5, seed=0, shard=Shard(0, 1, 5)))
@@ -194,7 +201,7 @@ def test_a_resumed_pass_takes_what_the_first_left(made: tuple[int, int, int, int
     first, second = (TrainSampler(num_samples, batch, seed=seed, shard=shard) for _ in range(2))
     first.set_epoch(3)
     whole = [rows.indices.tolist() for rows in first]
-    stop = data.draw(st.integers(1, len(whole)))
+    stop = data.draw(st.integers(1, len(whole) // accumulation_steps)) * accumulation_steps  # complete steps, as a run saves
     started = iter(first)
     taken = [next(started).indices.tolist() for _ in range(stop)]
     second.load_state_dict(first.state_dict())

@@ -90,7 +90,7 @@ def test_rows_that_only_fill_a_batch_are_ignored_and_the_others_come_once(num_sa
     assert sorted(seen) == list(range(num_samples))
 
 
-@pytest.mark.parametrize("stop", [1, 2, 5])
+@pytest.mark.parametrize("stop", [3, 6, 9])
 def test_a_loader_resumed_inside_an_epoch_gives_the_rest_of_it_exactly(stop: int) -> None:
     shard = Shard(1, 2, 3)
     whole, stopped, resumed = loader(shard), loader(shard), loader(shard)
@@ -110,7 +110,7 @@ def test_a_pass_that_is_given_up_does_not_shift_the_next_epoch() -> None:
 
 def test_an_evaluation_loader_has_no_state() -> None:
     evaluation = ArrayLoader(*random_arrays(5), EvalSampler(torch.arange(5), 2))
-    evaluation.load_state_dict({"position": 1})
+    evaluation.load_state_dict({"batches": 1})
     assert evaluation.state_dict() == {}
     assert len(list(evaluation)) == 3
 
@@ -178,12 +178,12 @@ def test_an_evaluation_of_a_file_gives_the_batches_of_memory(tmp_path: Path) -> 
         )
 
 
-@pytest.mark.parametrize("stop", [1, 2, 5, 11])
+@pytest.mark.parametrize("stop", [3, 6, 9])
 def test_a_file_is_gone_on_with_inside_an_epoch_exactly(tmp_path: Path, stop: int) -> None:
     shard = Shard(1, 2, 3)
     stopped, resumed = from_file(tmp_path, shard), from_file(tmp_path, shard)
     begun = list(itertools.islice(stopped, stop))
-    assert stopped.state_dict() == {"epoch": 0, "position": stop}
+    assert stopped.state_dict() == {"epoch": 0, "batches": stop // 3}
     resumed.load_state_dict(stopped.state_dict())
     assert same(begun + list(resumed), list(loader(shard)))
 

@@ -424,7 +424,7 @@ BROKEN = {  # content, what the page says of it
     "metrics.csv": [
         (b"", "it has no column &#39;step&#39;."),
         (b"epoch,st", "it has no column &#39;step&#39;."),
-        (b"epoch,step,other\n0,1,2\n", "no loss, validation score or learning rate"),
+        (b"epoch,step\n0,1\n", "no metric was logged"),
         (b"epoch,step,lr\n" + b"1" * 200_000, "field larger than field limit"),
     ],
     "scores.json": [
