@@ -145,6 +145,7 @@ class ExactResume(Callback):
         checkpoint["exact_resume"] = {
             "accumulation_steps": trainer.accumulate_grad_batches,
             "monitored": {name: float(value) for name, value in trainer.callback_metrics.items()},
+            "flags": flags_of(pl_module),
             "by_rank": gather_objects(own),
         }
 
@@ -161,6 +162,7 @@ class ExactResume(Callback):
             return
         # else Lightning would leave out a scheduler's step at the end of this epoch, since it does not know the metrics
         trainer.fit_loop._restarting = False
+        set_flags(pl_module, saved["flags"])
         for name, value in saved["monitored"].items():
             trainer._logger_connector._callback_metrics.setdefault(name, torch.tensor(value, device=pl_module.device))
         by_rank: list[dict[str, Any]] = saved["by_rank"]
@@ -245,6 +247,25 @@ def load_metric_states(module: LightningModule, saved: Mapping[str, Any]) -> Non
                 moved = [one.to(metric.device) for one in value] if isinstance(value, list) else value.to(metric.device)
                 setattr(metric, state, moved)
             metric._update_count, metric._computed = saved[name]["num_updates"], None
+
+
+def flags_of(module: LightningModule) -> dict[str, list[str]]:
+    """Returns what callbacks that freeze layers change and no state dict holds."""
+    return {
+        "frozen": [name for name, parameter in module.named_parameters() if not parameter.requires_grad],
+        "in_eval_mode": [name for name, inner in module.named_modules() if not inner.training],
+        "untracked": [name for name, inner in module.named_modules() if getattr(inner, "track_running_stats", None) is False],
+    }
+
+
+def set_flags(module: LightningModule, flags: Mapping[str, list[str]]) -> None:
+    """Sets what `flags_of` returned."""
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in flags["frozen"])
+    for name, inner in module.named_modules():
+        inner.training = name not in flags["in_eval_mode"]
+        if hasattr(inner, "track_running_stats"):
+            inner.track_running_stats = name not in flags["untracked"]
 
 
 def to_cpu(state: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from arclight.console.terminal import relative_path
 from arclight.distributed.environment import is_main_process
 
 NAME = "metrics.csv"
+
+log = logging.getLogger(__name__)
 
 
 class ResumableCSVLogger(CSVLogger):
@@ -47,6 +50,13 @@ class MetricsFile(ExperimentWriter):
             self._file.unlink(missing_ok=True)
         super().__init__(str(run_dir))
         self.metrics_keys = columns
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns a function that does nothing, for a module that calls `add_image` and the like on every logger."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        log.debug("metrics.csv holds numbers only: %s does nothing", name)
+        return lambda *args, **kwargs: None
 
     def _check_log_dir_exists(self) -> None:
         """Keeps existing files; Lightning's removes them."""

@@ -129,6 +129,11 @@ class FaultTolerantLogger(Logger):
     def save_dir(self) -> str | None:
         return self.attempt(lambda: self.logger.save_dir, str(self.run_dir))
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """The class of the wrapped logger, for a module that asks whether it is a TensorBoardLogger."""
+        return type(self.logger)
+
     @property
     def experiment(self) -> Any:
         """The wrapped logger's own object; after a failure, a dummy that accepts every call."""

@@ -276,3 +276,28 @@ class OnStream(LightningModule):
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), 0.01, momentum=0.9)
+
+
+class Illustrated(LightningModule):
+    """Writes images to whatever loggers there are, and asks for their class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 1)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self.layer(batch[0].flatten(1)).square().mean()
+
+    def on_train_epoch_end(self) -> None:
+        from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+        assert [isinstance(logger, CSVLogger) for logger in self.loggers] == [True, False]
+        assert isinstance(self.loggers[1], TensorBoardLogger)
+        for logger in self.loggers:
+            logger.experiment.add_image("drawn", torch.zeros(3, 4, 4), self.current_epoch)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(NoisyImages(20), batch_size=8)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), 0.01)

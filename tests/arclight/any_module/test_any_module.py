@@ -21,6 +21,7 @@ OPTIONS = {
     "model/gan": {"_target_": f"{HERE}.Gan"},
     "model/regression": {"_target_": f"{HERE}.Regression", "has_plateau": False},
     "model/on_stream": {"_target_": f"{HERE}.OnStream", "is_stateful": False, "num_workers": 0},
+    "model/illustrated": {"_target_": f"{HERE}.Illustrated"},
     "model/boring": {"_target_": "lightning.pytorch.demos.boring_classes.BoringModel"},
     "data/boring": {"_target_": "lightning.pytorch.demos.boring_classes.BoringDataModule"},
 }
@@ -101,3 +102,14 @@ class TestBoring(AnyModule):
         run = self.train()
         assert run.results["monitor"] is None
         assert not (run.folder / "checkpoints" / "best.ckpt").exists()
+
+
+class TestIllustrated(AnyModule):
+    overrides: ClassVar[Any] = ("model=illustrated", "data=none", "trainer.max_epochs=1")
+
+    def test_images_go_to_the_loggers_that_take_them(self) -> None:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        run = self.train("logger=[csv,tensorboard]")
+        recorded = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+        assert recorded.Tags()["images"] == ["drawn"]
