@@ -51,8 +51,17 @@ class CheckpointContents(Callback):
             "settings": self.settings,
             "options": self.options,
             "data_info": to_plain(data_info) if isinstance(data_info, DataInfo) else None,
-            "blueprint": getattr(getattr(pl_module, "net", None), "blueprint", {}),
+            "blueprint": blueprint_of(pl_module, self.settings),
         }
+
+
+def blueprint_of(module: LightningModule, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the settings with which the net is rebuilt: its own, or no pretrained weights, which the checkpoint replaces."""
+    offered: Mapping[str, Any] | None = getattr(getattr(module, "net", None), "blueprint", None)
+    if offered is not None:
+        return offered
+    is_pretrained = module_group(settings) == "module" and settings["model"].get("pretrained") is True
+    return {"pretrained": False} if is_pretrained else {}
 
 
 @dataclass(frozen=True)

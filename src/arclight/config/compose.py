@@ -37,6 +37,9 @@ HOW_TO_START = ("resume", "resume_with_changes", "preflight")  # keys that do no
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 PREFLIGHTS = ("quick", "full", "none")
 
+# `${data_info:num_classes}` stays as it is when the config is composed; `groups.resolve_late` replaces it
+OmegaConf.register_new_resolver("data_info", lambda name: f"${{data_info:{name}}}", replace=True)
+
 
 @dataclass(frozen=True)
 class RunConfig:

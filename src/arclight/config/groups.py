@@ -6,14 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from arclight.errors import InputError, nearest
 
 LATE = re.compile(r"\$\{data_info:\s*([A-Za-z]\w*)\s*\}")
-
-# `${data_info:num_classes}` stays as it is when the config is composed; `resolve_late` replaces it
-OmegaConf.register_new_resolver("data_info", lambda name: f"${{data_info:{name}}}", replace=True)
 
 
 def module_group(settings: Mapping[str, Any]) -> str:

@@ -24,6 +24,11 @@ from arclight.errors import InputError, closest, first_line
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 NOT_ARGUMENTS = ("_target_", "_partial_")
+INSTALL = {  # packages that a config may name and that are no dependencies
+    "timm": "pip install timm, with the torchvision of your torch: see https://pytorch.org/get-started/locally",
+    "torchvision": "install the one that matches your torch: see https://pytorch.org/get-started/locally",
+    "peft": "pip install peft",
+}
 
 
 def build(settings: Mapping[str, Any], path: str, given: Mapping[str, Any] | None = None, *, is_trusted: bool = True) -> Any:
@@ -118,7 +123,11 @@ def find_target(target: str, path: str, *, is_trusted: bool = True, arguments: M
                 importlib.import_module(target.rpartition(".")[0])
             except ImportError as cause:  # of something that the module imports itself
                 reason = cause
-        message = f"{path}: _target_ '{target}' names nothing that can be imported: {first_line(reason)}"
+        package = target.partition(".")[0]
+        if package in INSTALL and isinstance(reason, ModuleNotFoundError) and reason.name in INSTALL:
+            message = f"{path}: '{target}' needs {reason.name}, which is not installed; {INSTALL[reason.name]}"
+        else:
+            message = f"{path}: _target_ '{target}' names nothing that can be imported: {first_line(reason)}"
         raise InputError(message, key=path) from error
     if not is_trusted:
         trust.check_definition(found, target, path)

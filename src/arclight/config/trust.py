@@ -26,11 +26,12 @@ TRUSTED = (
     *("arclight.loggers", "arclight.checkpoint.last_checkpoint", "project", "torch.nn", "torch.optim"),
     *("torchmetrics.classification", "torchmetrics.regression", "torchmetrics.aggregation", "torchmetrics.segmentation"),
     *("torchmetrics.retrieval", "torchmetrics.detection", "torchmetrics.clustering", "torchmetrics.nominal"),
-    "torchvision.models",
+    *("torchvision.models", "torchvision.ops"),
 )
 AUTO_MODELS = ("AutoModel", "AutoModelForImageClassification", "AutoModelForTokenClassification", "AutoModelForCausalLM")
-# Factories that do more than build a model when given other arguments than these, such as unpickle a file of weights
+# Functions that do more than build a model or tensor when given other arguments than these, such as unpickle a file of weights
 FACTORIES = {
+    "torch.tensor": ("data",),  # class weights of a loss
     "timm.create_model": ("model_name", "pretrained", "num_classes", "in_chans", "drop_rate", "drop_path_rate", "img_size"),
     **{
         f"transformers.{name}.from_pretrained": ("pretrained_model_name_or_path", "revision", "num_labels")

@@ -27,6 +27,11 @@ class ImageInfo(DataInfo):
 
     content: ClassVar[str] = "images"
 
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, for nets that take it."""
+        return len(self.classes)
+
     @classmethod
     def stand_in(cls) -> ImageInfo:
         return cls(channels=3, height=1024, width=1024, classes=("a", "b"), mean=(0.5,) * 3, std=(0.5,) * 3)

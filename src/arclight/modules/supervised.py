@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -22,6 +22,9 @@ from arclight.metrics.predictions import PredictionCollector, Predictions
 from arclight.metrics.records import ClassPrediction, Prediction
 from arclight.metrics.tables import Table
 from arclight.modules.compiled_loss import CompiledLoss
+from arclight.modules.configured_loss import ConfiguredLoss, LossFunction, loss_errors
+from arclight.modules.configured_metrics import ConfiguredMetrics, Metrics
+from arclight.optim.freezing import freeze_parameters
 from arclight.optim.param_groups import LrRule, MakeOptimizer, check_layer_decay, configure, lr_factor, read_rates
 from arclight.optim.schedulers import Scheduler
 
@@ -47,22 +50,28 @@ class Scores:
 class SupervisedModule(LightningModule):
     """Trains a net on labelled data. A subclass defines `training_step`, which returns `training_loss`, and `update_metrics`.
 
-    To change the loss of training and evaluation, override `loss`. Metrics are computed from sums over all samples and
-    processes, never from means over batches. `scores` are those of the last pass over a split.
+    The loss of training and evaluation is the argument `loss`, or that method, to be overridden. Metrics are computed from
+    sums over all samples and processes, never from means over batches. `scores` are those of the last pass over a split.
 
     Args:
         data_info: metadata of the data.
         net: tensors in, logits out.
         make_optimizer: called with the parameter groups.
         scheduler: of the learning rate.
-        label_smoothing: fraction of each target spread over all labels in training, 0 or more and below 1.
+        loss: called with logits (N, labels) and labels (N,), see `ConfiguredLoss`; None is cross entropy.
+        metrics: of torchmetrics, a list or by name, updated with logits and labels of validation and test and logged beside
+            those of the module, see `ConfiguredMetrics`.
+        freeze: patterns such as `layers.0.*` of the names of the net's parameters that are not trained. The statistics of
+            frozen batch norms still follow the data.
+        label_smoothing: fraction of each target spread over all labels in training, 0 or more and below 1; of cross entropy.
         layer_decay: factor on the learning rate from each layer of the net to the one below; 1 is none.
         lr_rule: how the learning rate is scaled with the global batch: "none", "linear" or "sqrt" of its quotient by
             `lr_batch_size`.
         lr_batch_size: the global batch that the optimizer's learning rate was chosen for; required by "linear" and "sqrt".
 
     Raises:
-        InputError: when `label_smoothing` is out of range, or `lr_batch_size` is missing.
+        InputError: when `label_smoothing` is out of range or `lr_batch_size` is missing, for a loss or metric that cannot be
+            used, or a pattern that matches no parameter.
     """
 
     info_type: ClassVar[type[DataInfo]]  # the kind of data that it learns from
@@ -76,6 +85,9 @@ class SupervisedModule(LightningModule):
         net: nn.Module,
         make_optimizer: MakeOptimizer,
         scheduler: Scheduler,
+        loss: LossFunction | None = None,
+        metrics: Metrics | None = None,
+        freeze: Sequence[str] = (),
         label_smoothing: float = 0.0,
         layer_decay: float = 1.0,
         lr_rule: LrRule = "none",
@@ -85,11 +97,20 @@ class SupervisedModule(LightningModule):
         if not 0 <= label_smoothing < 1:
             message = f"module.label_smoothing={label_smoothing} must be 0 or more and below 1"
             raise InputError(message, key="module.label_smoothing")
+        if loss is not None and label_smoothing:
+            message = f"module.label_smoothing={label_smoothing} is of the default loss; give it to module.loss instead"
+            raise InputError(message, key="module.label_smoothing")
+        if loss is not None and type(self).loss is not SupervisedModule.loss:
+            message = f"module.loss has no effect: {type(self).__name__} has a loss of its own, its method `loss`"
+            raise InputError(message, key="module.loss")
         lr_factor(lr_rule, 1, lr_batch_size)  # raises before anything is trained
+        freeze_parameters(net, freeze)
         self.data_info = data_info
         self.net = net
         self.make_optimizer = make_optimizer
         self.scheduler = scheduler
+        self.configured_loss = None if loss is None else ConfiguredLoss(loss)
+        self.configured_metrics = ConfiguredMetrics(metrics)
         self.label_smoothing = label_smoothing
         self.layer_decay = layer_decay
         self.lr_rule: LrRule = lr_rule
@@ -104,6 +125,7 @@ class SupervisedModule(LightningModule):
     @classmethod
     def preflight(cls, settings: Mapping[str, Any], context: PreflightContext) -> Iterator[InputError]:
         """Yields an error for settings that the net or the hardware plan rules out."""
+        yield from loss_errors(settings)
         try:
             check_layer_decay(settings.get("layer_decay", 1.0), find_target(context.config["model"]["_target_"], "model"))
         except InputError as error:
@@ -114,6 +136,9 @@ class SupervisedModule(LightningModule):
 
     def loss(self, logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
         """Returns the "mean" or "sum" of the losses of logits (N, labels) at labels (N,), those at IGNORE_INDEX left out."""
+        if self.configured_loss is not None:
+            loss: Tensor = self.configured_loss(logits, labels, reduction)
+            return loss
         smoothing = self.label_smoothing if self.training else 0.0
         return nn.functional.cross_entropy(logits, labels, reduction=reduction, label_smoothing=smoothing)
 
@@ -137,13 +162,20 @@ class SupervisedModule(LightningModule):
         return Scores({"loss": self.mean_loss()}, per_class={}, tables=(), labels=(), counts=[])
 
     def update_loss(self, logits: Tensor, labels: Tensor) -> None:
-        """Adds the losses of logits (N, labels) at labels (N,) to the mean."""
+        """Adds the losses of logits (N, labels) at labels (N,) to the mean, and the batch to the metrics of the config."""
         self.loss_sum.update(self.loss(logits, labels, "sum"))
         self.num_losses.update((labels != IGNORE_INDEX).sum())
+        self.configured_metrics.update(logits, labels)
 
     def mean_loss(self) -> float:
         """Returns the exact mean of the losses since the last reset; nan of none."""
         return float(self.loss_sum.compute() / self.num_losses.compute())
+
+    def metric_names(self) -> list[str]:
+        """Returns the names of what is logged; raises InputError if the config names a metric as the module does."""
+        own = self.compute_metrics().metrics
+        self.configured_metrics.check_names(own)
+        return [*own, *self.configured_metrics.names]
 
     def configure_optimizers(self) -> Any:
         factor = lr_factor(self.lr_rule, self.trainer.datamodule.batch_size, self.lr_batch_size)  # type: ignore[attr-defined]
@@ -182,9 +214,12 @@ class SupervisedModule(LightningModule):
         self._log_metrics("test")
 
     def _log_metrics(self, split: str) -> None:
-        self.scores = self.compute_metrics()
+        scores = self.compute_metrics()
+        self.configured_metrics.check_names(scores.metrics)
+        configured = self.configured_metrics.compute(scores.labels)
+        self.scores = replace(scores, metrics={**scores.metrics, **configured})
         self.log_dict({f"{split}/{name}": value for name, value in self.scores.metrics.items()})
-        for metric in self.children():
+        for metric in self.modules():
             if isinstance(metric, Metric):
                 metric.reset()
 

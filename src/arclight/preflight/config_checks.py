@@ -17,7 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from arclight import hardware
 from arclight.checkpoint.contents import NETS, OPTIMIZERS, SCHEDULERS
 from arclight.config import locations
-from arclight.config.groups import late_names, module_group, module_settings
+from arclight.config.groups import late_names, module_group, module_settings, resolve_late
 from arclight.config.hardware_plan import plan_hardware
 from arclight.config.instantiate import build, find_errors, find_target, parameters_of
 from arclight.config.known_names import options_of, targets
@@ -26,6 +26,7 @@ from arclight.hardware.plan import FOR_TRAINER
 from arclight.interfaces import DataInfo, PreflightContext
 from arclight.optim.param_groups import read_rates
 from arclight.optim.schedulers import try_scheduler, without_interval
+from arclight.preflight.module_checks import module_class_errors
 from arclight.preflight.ranges import trainer_errors
 
 GIVEN = {  # arguments that YAML cannot hold, by the group whose target gets them
@@ -57,7 +58,7 @@ def check_config(settings: Mapping[str, Any], hardware_info: hardware.HardwareIn
     info_type = info_type_of(settings, "module")
     stand_in = info_type.stand_in() if info_type else None
     context = PreflightContext(config=settings, data_info=stand_in, decisions=decisions)
-    errors += _different_data(settings)
+    errors += [*_different_data(settings), *module_class_errors(settings)]
     for group, given in GIVEN.items():
         if not settings.get(group) and group in ("data", "module"):
             continue  # the LightningModule has its own loaders, or is the model
@@ -130,7 +131,7 @@ def _try_to_build(group: str, context: PreflightContext) -> list[InputError]:
         return _net_errors(settings, context)
     tries: dict[str, Callable[[], Any]] = {
         "data": lambda: _try_data(settings, context.config["seed"]),
-        "module": lambda: build_stand_in(settings, context),
+        "module": lambda: _try_module(settings, context),
         "optimizer": lambda: _try_optimizer(settings),
         "scheduler": lambda: try_scheduler(settings),
         "checkpoint": lambda: build(settings, group, {"folder": Path(), "interruption": None}),
@@ -169,11 +170,18 @@ def _net_errors(settings: Mapping[str, Any], context: PreflightContext) -> list[
 
 
 def build_stand_in(settings: Mapping[str, Any], context: PreflightContext) -> Any:
-    """Returns the LightningModule around no net; None where its class names no data info to try settings on."""
-    if context.data_info is None:
+    """Returns the LightningModule around no net; None where its settings need more of the data than its class makes up."""
+    if context.data_info is None or not all(hasattr(context.data_info, name) for name in late_names(settings)):
         return None
+    settings = resolve_late(settings, (context.data_info,))
     given = {"data_info": context.data_info, "net": torch.nn.Identity(), "make_optimizer": None, "scheduler": None}
     return build(settings, "module", given)
+
+
+def _try_module(settings: Mapping[str, Any], context: PreflightContext) -> None:
+    """Builds the LightningModule around no net and lets it check the names of its metrics, if it offers that."""
+    if (metric_names := getattr(build_stand_in(settings, context), "metric_names", None)) is not None:
+        metric_names()
 
 
 def _try_optimizer(settings: Mapping[str, Any]) -> None:
@@ -184,12 +192,13 @@ def _try_optimizer(settings: Mapping[str, Any]) -> None:
 
 def metrics_of(context: PreflightContext) -> list[str]:
     """Returns the names of the validation metrics that the module logs; an empty list where they are unknown."""
-    bare = {"_target_": module_settings(context.config)["_target_"]}  # what is wrong with its settings is reported elsewhere
+    # what is wrong with its settings is reported elsewhere
+    bare = {key: value for key, value in module_settings(context.config).items() if key in ("_target_", "metrics")}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = build_stand_in(bare, context)
-            return [] if module is None else [f"val/{name}" for name in module.compute_metrics().metrics]
+            return [] if module is None else [f"val/{name}" for name in module.metric_names()]
     except Exception:  # of a user's own module, which need not know its metrics before it has seen data
         return []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from arclight.data.datamodule import DataModule
 from arclight.distributed.signals import Interruption, take_over_signals
 from arclight.interfaces import Monitor, monitor_of, standard_name
 from arclight.loggers.factory import build_loggers, log_metadata
+from arclight.preflight.module_checks import missing_methods
 
 Decisions = dict[str, hardware.Decision]
 
@@ -91,7 +92,7 @@ def build_components(
     contents = CheckpointContents(settings, run_config.data, run_config.model)
     callbacks = [BeforeEpoch(last), exact, throughput, losses, epochs, contents, GradientOrder()]
     callbacks += [*other_callbacks(run_config, monitor, losses, console), last]
-    allow_unused_parameters(decisions, module)
+    allow_unused_parameters(decisions, module, callbacks)
     trainer = build_trainer(run_config, decisions, loggers, callbacks, last, accumulation_steps)
     return RunComponents(data, module, trainer, throughput, epochs, monitor, exact, decisions)
 
@@ -131,6 +132,8 @@ def prepare_module(
     """Returns the LightningModule, its net built for the data; raises InputError for a checkpoint of another net."""
     data_info = getattr(data, "data_info", None)
     module: LightningModule = build_module(settings, data_info, channels_last=decisions["channels_last"].value)
+    if errors := list(missing_methods(module, module_group(settings))):
+        raise errors[0]
     if ckpt_path is not None:
         check_fits(module, ckpt_path)
     return module
@@ -189,10 +192,12 @@ def can_test(module: LightningModule, data: LightningDataModule | None) -> bool:
     return is_overridden("test_step", module) and any(is_overridden("test_dataloader", owner) for owner in owners)
 
 
-def allow_unused_parameters(decisions: Decisions, module: LightningModule) -> None:
-    """Lets ddp expect parameters without a gradient in manual optimization, which trains one optimizer's at a time."""
-    if decisions["strategy"].value == "ddp" and not module.automatic_optimization:
-        reason = "manual optimization: a step may leave parameters without a gradient"
+def allow_unused_parameters(decisions: Decisions, module: LightningModule, callbacks: Sequence[Callback]) -> None:
+    """Lets ddp expect parameters without a gradient, in manual optimization and where a callback freezes some."""
+    reason = None if module.automatic_optimization else "manual optimization: a step may leave parameters without a gradient"
+    if any(getattr(callback, "leaves_unused_parameters", False) for callback in callbacks):
+        reason = "a callback freezes parameters for some epochs"
+    if decisions["strategy"].value == "ddp" and reason is not None:
         decisions["strategy"] = hardware.Decision("ddp_find_unused_parameters_true", reason)
 
 

@@ -31,6 +31,11 @@ class TokenInfo(DataInfo):
 
     content: ClassVar[str] = "tagged text"
 
+    @property
+    def num_classes(self) -> int:
+        """The number of labels, for nets that take it."""
+        return len(self.labels)
+
     @classmethod
     def stand_in(cls) -> TokenInfo:
         return cls(labels=("O", "B-A", "I-A"), tokenizer="{}", vocab_size=8, pad_id=0, max_length=8)

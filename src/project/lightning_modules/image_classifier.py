@@ -8,12 +8,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from arclight.errors import InputError
 from arclight.images.info import ImageBatch, ImageInfo
 from arclight.interfaces import Monitor
 from arclight.metrics.predictions import PredictionCollector
 from arclight.metrics.tables import accuracy, class_table
 from arclight.modules.supervised import ClassificationModule, Scores
 
+Normalization = Literal["data", "net"]
 TestTimeAugmentation = Literal["none", "flip", "flip_and_shift"]
 NUM_FOR_FIRST_LAYER = 2000  # images; with 5,000 the filters for CIFAR-10 hardly differ
 
@@ -24,8 +26,10 @@ class ImageClassifier(ClassificationModule):
     The arguments not listed here are those of SupervisedModule.
 
     Args:
-        data_info: metadata of the data; mean and std normalise the pixels.
+        data_info: metadata of the data.
         net: float images (B, C, H, W) -> logits (B, classes).
+        normalization: whose mean and std normalise the pixels: "data", or "net" for those that a net of timm was pretrained
+            with and names in `pretrained_cfg`.
         test_time_augmentation: views of each image over which a test averages the logits: "none" is the image alone, "flip" the
             image and its mirror image, "flip_and_shift" these two also shifted by a pixel up and left, and down and right (both
             together weigh as much as the unshifted two). Validation always uses the image alone.
@@ -40,6 +44,7 @@ class ImageClassifier(ClassificationModule):
         data_info: ImageInfo,
         *,
         net: nn.Module,
+        normalization: Normalization = "data",
         test_time_augmentation: TestTimeAugmentation = "none",
         channels_last: bool = True,
         **options: Any,
@@ -50,8 +55,9 @@ class ImageClassifier(ClassificationModule):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         # (pixel / 255 - mean) / std as one multiplication and one addition; a channel with std 0 is only shifted
-        mean = torch.tensor(data_info.mean).view(-1, 1, 1)
-        std = torch.tensor([value or 1.0 for value in data_info.std]).view(-1, 1, 1)
+        means, stds = (data_info.mean, data_info.std) if normalization == "data" else pretrained_normalization(net, data_info)
+        mean = torch.tensor(means).view(-1, 1, 1)
+        std = torch.tensor([value or 1.0 for value in stds]).view(-1, 1, 1)
         # not buffers: weight averaging would average them, and constants drift by rounding
         self._scale, self._shift = 1 / (255 * std), -mean / std
 
@@ -107,6 +113,25 @@ class ImageClassifier(ClassificationModule):
             labels=self.labels,
             counts=counts.tolist(),
         )
+
+
+def pretrained_normalization(net: nn.Module, data_info: ImageInfo) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and std per channel, of pixels in 0..1, that a net of timm was pretrained with.
+
+    Raises:
+        InputError: when the net names none, or for another number of channels than the images have.
+    """
+    config = getattr(net, "pretrained_cfg", {})
+    if not any(True for _ in net.parameters()):  # stands in for another net
+        return data_info.mean, data_info.std
+    found: tuple[tuple[float, ...], tuple[float, ...]] = config.get("mean", ()), config.get("std", ())
+    if [len(values) for values in found] != [data_info.channels] * 2:
+        raise InputError(
+            f"module.normalization=net: {type(net).__name__} has no mean and std for {data_info.channels} channels in "
+            "pretrained_cfg; set module.normalization=data",
+            key="module.normalization",
+        )
+    return found
 
 
 def shift(images: Tensor, distance: int) -> Tensor:

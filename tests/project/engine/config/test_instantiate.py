@@ -226,3 +226,13 @@ def test_errors_carry_their_key_and_what_was_probably_meant() -> None:
         ("data.augment.flip", ("data.augment.flip=alternating",)),
         ("data.augment.cutout", ()),
     ]
+
+
+@pytest.mark.parametrize("package", ["timm", "torchvision"])
+def test_a_missing_optional_package_is_named_with_how_to_install_it(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    target = {"timm": "timm.create_model", "torchvision": "torchvision.models.get_model"}[package]
+    with pytest.raises(
+        InputError, match=f"model: '{target}' needs {package}, which is not installed; .*see https://pytorch.org"
+    ):
+        build({"_target_": target}, "model")
