@@ -127,19 +127,19 @@ def num_samples(batch: Any) -> int:
     Where the batch does not say: as Lightning's `extract_batch_size`, but without a warning for tensors of different lengths.
     """
     offered = getattr(batch, "num_samples", None)
-    return offered if isinstance(offered, int) else next(_lengths(batch), 1)
+    return offered if isinstance(offered, int) else next(lengths(batch), 1)
 
 
-def _lengths(batch: Any) -> Iterator[int]:
+def lengths(batch: Any) -> Iterator[int]:
     """Yields the first dimension of each tensor in a nested batch."""
     if hasattr(batch, "shape"):
         yield batch.shape[0] if len(batch.shape) else 1
     elif isinstance(batch, Mapping):
         for value in batch.values():
-            yield from _lengths(value)
+            yield from lengths(value)
     elif isinstance(batch, list | tuple):
         for value in batch:
-            yield from _lengths(value)
+            yield from lengths(value)
 
 
 def unit_counts(batch: Any) -> Mapping[str, int]:

@@ -14,10 +14,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from torchmetrics import Metric, MetricCollection
 
 from arclight.data.exact_loader import ExactLoader
+from arclight.data.loader_errors import unused_batch_size
 from arclight.data.samplers import DROPOUT, Shard, derive_seed
 from arclight.data.seeding import seed_generators
 from arclight.data.skipping_loader import SkippingLoader
 from arclight.distributed.collectives import gather_objects
+from arclight.errors import InputError
 
 EPOCH_START = 2**31  # in the place of the batch in a seed
 
@@ -61,6 +63,12 @@ class ExactResume(Callback):
         """Returns the loader that a process iterates over, in place of the user's."""
         is_train = bool(trainer.training)
         if isinstance(loader, DataLoader) and is_map_style(loader):
+            if is_train and self.batch_size and trainer.is_global_zero:
+                steps = trainer.accumulate_grad_batches
+                note = unused_batch_size(loader, self.batch_size, trainer.world_size, steps)
+                if note and note not in self.notes:
+                    self.notes.append(note)
+                    log.warning(note)
             loader = ExactLoader(
                 loader,
                 seed=self.seed,
@@ -93,6 +101,9 @@ class ExactResume(Callback):
         return weighed
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not any(optimizer.param_groups for optimizer in trainer.optimizers):  # Lightning puts an empty one there
+            name = type(pl_module).__name__
+            raise InputError(f"{name}.configure_optimizers returns no optimizer, so nothing would be trained; return one")
         # A module that reads `estimated_stepping_batches` sets up the loaders before their states are there, and Lightning then
         # drops these (https://github.com/Lightning-AI/pytorch-lightning/issues/20550).
         loop = trainer.fit_loop

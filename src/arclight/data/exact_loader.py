@@ -7,6 +7,7 @@ number of processes sees the same samples in each step.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Sampler, SequentialSampler
 
+from arclight.data.loader_errors import check_batch, check_length, explain_loader_errors
 from arclight.data.samplers import DROPOUT, SAMPLE, Shard, derive_seed
 from arclight.data.seeding import SeededDataset, mix, seed_generators
 from arclight.errors import InputError
@@ -72,6 +74,8 @@ class ExactLoader:
         self.cycle = 0  # passes in this epoch before the present one, where another loader is longer
         self.position = 0  # global batches of this pass that are consumed
         self.loss_factor = 1.0  # of the last micro-batch, see `micro_batches`
+        self._part: Any = []  # the keys of the last micro-batch
+        self._length: int | None = None  # of the data set in the first pass
         self._start = {"epoch": -1, "cycle": 0, "batches": 0}  # where the next pass begins, if it is of that epoch
         self._inner: DataLoader[Any] | None = None
         self._source = Source()
@@ -113,6 +117,11 @@ class ExactLoader:
         if isinstance(items, DistributedSampler):
             return len(items.dataset)  # type: ignore[arg-type]  # it is sized
         return len(items)
+
+    @property
+    def samples(self) -> list[Any]:
+        """What the data set was asked for in the last micro-batch: rows, or whole batches that the user's code makes."""
+        return [index for _, _, index in (self._part if isinstance(self._part, list) else [self._part])]
 
     @property
     def drawn_epoch(self) -> int:
@@ -193,18 +202,34 @@ class ExactLoader:
         self._start["epoch"] = -1
         first = self.position * self.shard.accumulation_steps
         base = derive_seed((self.seed, self.drawn_epoch, self.cycle, DROPOUT, self.shard.rank))
-        factors = []
+        length = len(self.loader.dataset)  # type: ignore[arg-type]  # map-style
+        self._length = length if self._length is None else self._length
+        check_length(self.loader.dataset, self._length, length)
+        fetched: deque[tuple[Any, float]] = deque()  # keys and factors of batches that are being fetched
 
         def keys() -> Iterator[Any]:
             for part, factor in self.micro_batches():
-                factors.append(factor)
+                fetched.append((part, factor))
                 yield part
 
-        for number, batch in enumerate(self._iterate(keys()), first):
-            self.loss_factor = factors[number - first]
+        for number, batch in enumerate(self._batches(keys()), first):
+            self._part, self.loss_factor = fetched.popleft()
+            check_batch(batch, self.loader, number)
             if self.is_train:
                 self.position = (number + 1) // self.shard.accumulation_steps
             seed_generators(mix(base, number), self.device)  # for hooks that transfer batches
+            yield batch
+
+    def _batches(self, keys: Iterator[Any]) -> Iterator[Any]:
+        """Yields the batches of these keys, with errors that users understand."""
+        with explain_loader_errors(self.loader):
+            iterator = self._iterate(keys)
+        while True:
+            with explain_loader_errors(self.loader):
+                try:
+                    batch = next(iterator)
+                except StopIteration:
+                    return
             yield batch
 
     def _iterate(self, keys: Iterator[Any]) -> Iterator[Any]:

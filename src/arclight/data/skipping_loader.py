@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from arclight.data.loader_errors import check_batch, explain_loader_errors
 from arclight.data.samplers import DROPOUT, derive_seed
 from arclight.data.seeding import mix, seed_generators
 from arclight.distributed.collectives import gather_objects
@@ -89,16 +90,19 @@ class SkippingLoader:
             self._before = copy.deepcopy(self.stateful.state_dict())
         self.is_used = False
         seed_generators(mix(base, 0), self.device)
-        iterator = iter(self.loader)
+        with explain_loader_errors(self.loader):
+            iterator = iter(self.loader)
         self.position, self._recent = first, []
         for number in count(first - skipped):
             seed_generators(mix(base, 2 * number), self.device)
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
+            with explain_loader_errors(self.loader):
+                try:
+                    batch = next(iterator)
+                except StopIteration:
+                    return
             if number < first:
                 continue
+            check_batch(batch, self.loader, number)
             self.position = number + 1
             if self.is_train and self.stateful is not None:
                 self._recent = [*self._recent[-1:], (self.position, self.stateful.state_dict())]

@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 
+from arclight.config.redaction import without_secrets
 from arclight.distributed.environment import is_main_process
 from arclight.errors import first_line
 
@@ -143,7 +144,8 @@ class FaultTolerantLogger(Logger):
         self.send(functools.partial(self.logger.log_metrics, dict(metrics), step=step))  # the caller may change its dict
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        self.send(lambda: self.logger.log_hyperparams(params))
+        values = without_secrets(dict(params if isinstance(params, Mapping) else vars(params)))
+        self.send(lambda: self.logger.log_hyperparams(values))
 
     def log_graph(self, model: Any, input_array: Any = None) -> None:
         self.attempt(lambda: self.logger.log_graph(model, input_array))  # now: training changes the model
