@@ -143,7 +143,8 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
         InputError: for an error in the overrides.
     """
     with explain_config_errors(overrides), compose_with_hydra(overrides) as config:
-        return to_run_config(config, Path(), started=0.0).settings
+        settings = to_run_config(config, Path(), started=0.0).settings
+        return {**settings, "seed": settings["seed"] or 0}  # null: a run would draw one
 
 
 def make_sample(overrides: Sequence[str]) -> Sample:

@@ -30,6 +30,39 @@ def best_checkpoint(directory: Path, monitor: Monitor) -> ModelCheckpoint:
     )
 
 
+class TopCheckpoints(ModelCheckpoint):
+    """Saves the `save_top_k` best checkpoints beside `best.ckpt`, each named by its epoch and step; -1 keeps all."""
+
+    def __init__(self, directory: Path, monitor: Monitor, save_top_k: int) -> None:
+        super().__init__(
+            dirpath=directory,
+            filename="best-epoch_{epoch:03d}-step_{step}",
+            auto_insert_metric_name=False,
+            monitor=monitor.metric,
+            mode=monitor.mode,
+            save_top_k=save_top_k,
+            save_on_train_epoch_end=True if monitor.metric.startswith("train") else None,
+        )
+
+
+def best_checkpoints(directory: Path, monitor: Monitor | None, save_top_k: int) -> list[Callback]:
+    """Returns the callbacks that save the best checkpoints by the monitored metric; none where there is no such metric.
+
+    Raises:
+        InputError: when several are requested and there is no metric.
+    """
+    if monitor is None:
+        if save_top_k != 1:
+            raise InputError(
+                f"checkpoint.save_top_k={save_top_k}: there is no metric to choose the best by; set monitor=NAME, one that the "
+                "module logs",
+                key="checkpoint.save_top_k",
+            )
+        return []
+    others = [] if save_top_k == 1 else [TopCheckpoints(directory, monitor, save_top_k)]
+    return [best_checkpoint(directory, monitor), *others]
+
+
 def build_callbacks(configs: Mapping[str, Any], monitor: Monitor | None) -> list[Callback]:
     """Builds the callbacks of the config, by name; one that takes `monitor` and `mode` gets the module's by default.
 

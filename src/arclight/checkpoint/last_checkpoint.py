@@ -32,10 +32,11 @@ class LastCheckpoint(Checkpoint):
         every_steps: optimizer steps between saves, 1 or more; null disables it.
         keep: number of last checkpoints to keep, 1 or more: `last.ckpt`, `last.previous.ckpt`, `last.previous_2.ckpt`, ...;
             when the last is damaged, a run resumes from the one before it.
+        save_top_k: number of best checkpoints, which `best_checkpoint.TopCheckpoints` keeps; 1 is `best.ckpt` alone, -1 all.
         safetensors: also writes the weights of the best checkpoint to `best.safetensors`; not with fsdp.
 
     Raises:
-        InputError: when `every_minutes`, `every_steps` or `keep` is out of range.
+        InputError: when `every_minutes`, `every_steps`, `keep` or `save_top_k` is out of range.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class LastCheckpoint(Checkpoint):
         every_minutes: float | None = 15,
         every_steps: int | None = None,
         keep: int = 2,
+        save_top_k: int = 1,
         safetensors: bool = False,
     ) -> None:
         super().__init__()
@@ -61,10 +63,17 @@ class LastCheckpoint(Checkpoint):
             )
         if keep < 1:
             raise InputError(f"checkpoint.keep={keep} must be 1 or more; 1 keeps only the last one", key="checkpoint.keep")
+        if save_top_k < 1 and save_top_k != -1:
+            raise InputError(
+                f"checkpoint.save_top_k={save_top_k} must be 1 or more, or -1 for one of every validation; best.ckpt is always "
+                "saved where there is a metric; monitor=none saves last.ckpt alone",
+                key="checkpoint.save_top_k",
+            )
         self.path = folder / LAST
         self.every_minutes = every_minutes
         self.every_steps = every_steps
         self.keep = keep
+        self.save_top_k = save_top_k
         self.safetensors = safetensors
         self.num_saves = 0
         self.seconds = 0.0  # of all saves

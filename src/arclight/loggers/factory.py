@@ -50,6 +50,7 @@ def wandb(
     project: str = "arclight",
     entity: str | None = None,
     group: str | None = None,
+    tags: Sequence[str] = (),
     mode: Literal["auto", "online", "offline"] = "auto",
     all_processes: bool = False,
     artifacts: Sequence[Artifact] = (),
@@ -65,6 +66,7 @@ def wandb(
         project: of W&B.
         entity: user or team; None is the account's default.
         group: of the run; None is its sweep or multirun, else data and model.
+        tags: of the run, those of the config's `tags`.
         mode: "auto" is online when this machine is logged in (`wandb login` or WANDB_API_KEY) and the server answers, else
             offline; "online" requires a login.
         all_processes: whether every process records its system metrics, not only the main one; online only.
@@ -78,7 +80,7 @@ def wandb(
     from arclight.loggers.wandb import ResumableWandbLogger, start_run
 
     described: dict[str, Any] = {"name": run_name(run_dir, name), "group": hide(group or run_group(run_dir, name))}
-    described |= {"project": project, "entity": entity}
+    described |= {"project": project, "entity": entity, "tags": [hide(str(tag)) for tag in tags]}
     with hidden_arguments():
         run = start_run(run_dir, described, mode=mode, after_step=after_step, all_processes=all_processes)
     return ResumableWandbLogger(name=name, save_dir=run_dir, project=project, experiment=run, artifacts=artifacts)
@@ -91,6 +93,7 @@ def mlflow(
     experiment: str = "arclight",
     uri: str | None = None,
     group: str | None = None,
+    tags: Sequence[str] = (),
     artifacts: Sequence[Artifact] = (),
     after_step: int = 0,
 ) -> Logger:
@@ -102,6 +105,7 @@ def mlflow(
         experiment: of MLflow.
         uri: of the store; None is MLFLOW_TRACKING_URI, else the SQLite file outputs/mlflow.db with the artifacts beside it.
         group: as of `wandb`; a tag.
+        tags: as of `wandb`; each a tag with the value "true".
         artifacts: as of `wandb`.
         after_step: as of `wandb`.
 
@@ -115,11 +119,14 @@ def mlflow(
     if not is_main_process():
         return DummyLogger()
     names = {"name": run_name(run_dir, name), "group": group or run_group(run_dir, name)}
-    run_id, store = start_run(run_dir, **names, experiment=experiment, uri=uri, after_step=after_step)
+    labels = [hide(str(tag)) for tag in tags]
+    run_id, store = start_run(run_dir, **names, tags=labels, experiment=experiment, uri=uri, after_step=after_step)
     return ResumableMLFlowLogger(experiment_name=experiment, tracking_uri=store, run_id=run_id, artifacts=artifacts)
 
 
-def build_loggers(chosen: Mapping[str, Any], run_dir: Path, name: str, *, after_step: int = 0) -> list[Logger]:
+def build_loggers(
+    chosen: Mapping[str, Any], run_dir: Path, name: str, *, tags: Sequence[str] = (), after_step: int = 0
+) -> list[Logger]:
     """Returns the loggers of the config, each fault-tolerant; metrics.csv is written along with any other.
 
     A logger that cannot be started is logged and left out. `after_step` are the optimizer steps that a resumed run has done.
@@ -136,7 +143,9 @@ def build_loggers(chosen: Mapping[str, Any], run_dir: Path, name: str, *, after_
         if not isinstance(settings, Mapping):
             raise InputError(f"{path}={settings!r} must hold a _target_ and its arguments; logger=none logs nothing")
         if key != "csv":
-            given = accepted(settings, path, available)
+            # `tags` of a logger of another origin may be anything
+            is_own = str(settings.get("_target_")).startswith("arclight.")
+            given = accepted(settings, path, {**available, "tags": list(tags)} if tags and is_own else available)
             check(settings, path, given)
             makers[key] = functools.partial(build, settings, path, given)
     loggers: list[Logger] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ STORE = Path("outputs/mlflow.db")
 TIMEOUT, RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"  # seconds; variables of the client
 AT_START = {TIMEOUT: "5", RETRIES: "0"}  # training waits for the server
 DURING_RUN = {TIMEOUT: "10", RETRIES: "3"}  # only the thread waits, and a finished run should not for long
+NOT_IN_A_TAG = re.compile(r"[^\w./ -]")  # characters that MLflow refuses in the name of a tag
 STATUSES = {"finished": "FINISHED", "interrupted": "KILLED"}
 
 log = logging.getLogger(__name__)
@@ -74,7 +76,9 @@ class ResumableMLFlowLogger(MLFlowLogger):
         self.experiment.set_terminated(self.run_id, STATUSES.get(status, "FAILED"))
 
 
-def start_run(run_dir: Path, *, name: str, group: str, experiment: str, uri: str | None, after_step: int) -> tuple[str, str]:
+def start_run(
+    run_dir: Path, *, name: str, group: str, tags: Sequence[str], experiment: str, uri: str | None, after_step: int
+) -> tuple[str, str]:
     """Returns id and store of the run's MLflow run: a new one, or for a resumed run the one it was recorded in before."""
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
@@ -97,8 +101,9 @@ def start_run(run_dir: Path, *, name: str, group: str, experiment: str, uri: str
         is_local = "://" not in store or store.startswith("sqlite")
         beside_store = (STORE.parent / "mlflow-artifacts").absolute().as_uri() if is_local else None
         experiment_id = found.experiment_id if found else client.create_experiment(experiment, artifact_location=beside_store)
-        tags = {"mlflow.runName": name, "group": group, "folder": str(run_dir)}
-        run_id = str(client.create_run(experiment_id, tags=tags).info.run_id)
+        labels = {NOT_IN_A_TAG.sub("_", tag): "true" for tag in tags}
+        labels |= {"mlflow.runName": name, "group": group, "folder": str(run_dir)}
+        run_id = str(client.create_run(experiment_id, tags=labels).info.run_id)
     write_id(run_dir, "mlflow", run_id)
     return run_id, store
 

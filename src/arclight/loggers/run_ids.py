@@ -16,7 +16,7 @@ MAX_NAME_LENGTH = 120  # characters
 IDS = "trackers.json"
 SWEEP = "WANDB_SWEEP_ID"  # set by `wandb agent`
 # overrides that say nothing of what is trained
-UNNAMED = ("logger", "experiment", "data", "model", "name", "hydra", "hardware", "debug", "local")
+UNNAMED = ("logger", "experiment", "data", "model", "name", "hydra", "hardware", "debug", "local", "tags", "test")
 UNNAMED_PREFIXES = ("logger.", "hydra.", "hardware.", "checkpoint.", "data.root")
 
 

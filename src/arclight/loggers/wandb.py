@@ -125,7 +125,7 @@ def start_run(
 ) -> wandb.Run | None:
     """Returns the W&B run of this directory, new or resumed; None on other processes than the main one.
 
-    With `all_processes` every process must call, and all get the run if it is online. `described` are `name`, `group`,
+    With `all_processes` every process must call, and all get the run if it is online. `described` are `name`, `group`, `tags`,
     `project` and `entity` of `wandb.init`; the other arguments are those of `factory.wandb`.
 
     Raises:
@@ -159,7 +159,8 @@ def start_main(
     """Does the work of `start_run` on the main process."""
     run = None
     # absolute: the process of W&B outlives a run, and may have been started in another working directory
-    given = {"dir": run_dir.absolute(), "name": described["name"], "group": described["group"], **paths_of(described)}
+    shown: dict[str, Any] = {key: described[key] for key in ("name", "group", "tags") if key in described}
+    given: dict[str, Any] = {"dir": run_dir.absolute(), **shown, **paths_of(described)}
     if not os.environ.get(SWEEP):  # which sets the id
         given["id"] = read_id(run_dir, "wandb") or secrets.token_hex(4)
     if os.environ.get("WANDB_MODE") == "disabled" and mode == "auto":

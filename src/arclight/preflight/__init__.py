@@ -10,6 +10,7 @@ from arclight.config.override_errors import join
 from arclight.errors import InputError
 from arclight.preflight.config_checks import check_config
 from arclight.preflight.environment_checks import check_environment
+from arclight.preflight.top_level_checks import top_level_errors, unused_group_errors
 
 __all__ = ["check", "collect"]
 
@@ -26,7 +27,8 @@ def check(run_config: RunConfig, hardware_info: hardware.HardwareInfo) -> None:
 
 def collect(run_config: RunConfig, hardware_info: hardware.HardwareInfo) -> list[InputError]:
     """Returns everything that is wrong."""
-    return [*check_config(run_config.settings, hardware_info), *check_environment(run_config)]
+    errors = [*top_level_errors(run_config.settings), *unused_group_errors(run_config.settings, run_config.overrides)]
+    return [*errors, *check_config(run_config.settings, hardware_info), *check_environment(run_config)]
 
 
 def with_all_others(error: InputError, run_config: RunConfig) -> InputError:

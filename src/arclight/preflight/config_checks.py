@@ -28,6 +28,7 @@ from arclight.optim.param_groups import read_rates
 from arclight.optim.schedulers import try_scheduler, without_interval
 from arclight.preflight.module_checks import module_class_errors
 from arclight.preflight.ranges import trainer_errors
+from arclight.preflight.top_level_checks import is_seed
 
 GIVEN = {  # arguments that YAML cannot hold, by the group whose target gets them
     "data": ("seed",),
@@ -44,8 +45,7 @@ def check_config(settings: Mapping[str, Any], hardware_info: hardware.HardwareIn
     """Returns everything that is wrong with a config."""
     errors: list[InputError] = []
     seed = settings["seed"]
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        errors.append(InputError(f"seed={seed} must be a whole number from 0 to {2**32 - 1}", key="seed"))
+    if not is_seed(seed):  # reported by `top_level_errors`; null is drawn when the run starts
         settings = {**settings, "seed": 0}
     # null is Lightning's own default, and the hardware plan checks what it decides
     trainer = {

@@ -74,8 +74,9 @@ def _run_dir_errors(run_config: RunConfig) -> Iterator[InputError]:
     if free < (least := max(LEAST_BYTES, weights)):
         yield InputError(f"{space}, and a checkpoint of this run takes {least / 1e6:,.0f} MB or more; free some space")
         return
-    keep = run_config.settings["checkpoint"].get("keep", 2)
-    needed = ((keep if isinstance(keep, int) else 2) + MORE) * STATES * weights
+    keep, top = (run_config.settings["checkpoint"].get(name, 0) for name in ("keep", "save_top_k"))
+    num_kept = (keep if isinstance(keep, int) else 2) + (top if isinstance(top, int) and top > 1 else 0)
+    needed = (num_kept + MORE) * STATES * weights
     if is_main_process() and free < max(SCARCE_BYTES, needed):
         all_of_them = f", and its checkpoints may take {needed / 1e6:,.0f} MB" if weights else ""
         log.warning("%s%s; when the disk is full, the last complete checkpoint stays", space, all_of_them)

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console
 
 from arclight import hardware
-from arclight.callbacks.best_checkpoint import EpochScores, best_checkpoint, build_callbacks
+from arclight.callbacks.best_checkpoint import EpochScores, best_checkpoints, build_callbacks
 from arclight.callbacks.exact_resume import ExactResume
 from arclight.callbacks.gradient_order import GradientOrder
 from arclight.callbacks.loss_logging import LossLogging
@@ -78,7 +78,8 @@ def build_components(
     compile_loss: Any = getattr(module, "compile_loss", None)
     if (mode := decisions["compile"].value) and compile_loss is not None:
         compile_loss("default" if mode is True else mode)
-    loggers += build_loggers(settings["logger"], run_config.folder, settings["name"], after_step=steps_done(ckpt_path))
+    named: dict[str, Any] = {"tags": settings.get("tags") or (), "after_step": steps_done(ckpt_path)}
+    loggers += build_loggers(settings["logger"], run_config.folder, settings["name"], **named)
     log_metadata(loggers, {**settings, "parameters": num_parameters})
     monitor = monitor_of(module, settings)
     throughput, epochs = Throughput(run_config.started), EpochScores(monitor)
@@ -91,7 +92,7 @@ def build_components(
     losses = LossLogging(throughput)
     contents = CheckpointContents(settings, run_config.data, run_config.model)
     callbacks = [BeforeEpoch(last), exact, throughput, losses, epochs, contents, GradientOrder()]
-    callbacks += [*other_callbacks(run_config, monitor, losses, console), last]
+    callbacks += [*other_callbacks(run_config, monitor, last, losses, console), last]
     allow_unused_parameters(decisions, module, callbacks)
     trainer = build_trainer(run_config, decisions, loggers, callbacks, last, accumulation_steps)
     return RunComponents(data, module, trainer, throughput, epochs, monitor, exact, decisions)
@@ -139,10 +140,12 @@ def prepare_module(
     return module
 
 
-def other_callbacks(run_config: RunConfig, monitor: Monitor | None, losses: LossLogging, console: Console) -> list[Callback]:
-    """Returns the callbacks for the best checkpoint, those of the config, and the progress bar."""
+def other_callbacks(
+    run_config: RunConfig, monitor: Monitor | None, last: LastCheckpoint, losses: LossLogging, console: Console
+) -> list[Callback]:
+    """Returns the callbacks for the best checkpoints, those of the config, and the progress bar."""
     return [
-        *([] if monitor is None else [best_checkpoint(run_config.folder / "checkpoints", monitor)]),
+        *best_checkpoints(run_config.folder / "checkpoints", monitor, last.save_top_k),
         *build_callbacks(run_config.settings["callbacks"], monitor),
         *([] if console.quiet else [progress_callback(console, losses)]),
     ]

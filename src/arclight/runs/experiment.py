@@ -72,7 +72,7 @@ def rendezvous_and_train(run_config: RunConfig, hardware_info: hardware.Hardware
     timeout_s = run_config.settings["hardware"]["timeout_s"]
     with rendezvous.join(hardware_info.launch, backend=backend, timeout_s=timeout_s) as peers:
         peers.require_equal(dict(flatten(run_directory.collect_versions())) | shared_settings(run_config.settings))
-        agreed = replace(run_config, folder=Path(peers.broadcast(str(run_config.folder))))
+        agreed = with_folder_and_seed(run_config, peers)
         if agreed.folder != run_config.folder:
             resume.discard(run_config.folder)
             check_shared_file_system(agreed.folder)
@@ -81,6 +81,14 @@ def rendezvous_and_train(run_config: RunConfig, hardware_info: hardware.Hardware
             if run_config.preflight == "full":
                 return run_dry_run(agreed, hardware_info, interruption)
             return train_and_test(agreed, hardware_info, interruption)
+
+
+def with_folder_and_seed(run_config: RunConfig, peers: rendezvous.Peers) -> RunConfig:
+    """Returns the config with the run directory of the first process, and its seed where none is set (`seed=null`)."""
+    names = ("seed", "seed_is_drawn")
+    given = {name: run_config.settings[name] for name in names if name in run_config.settings}
+    folder, seed = peers.broadcast([str(run_config.folder), given])
+    return replace(run_config, folder=Path(folder), settings={**run_config.settings, **seed})
 
 
 def check_shared_file_system(folder: Path) -> None:
@@ -93,8 +101,10 @@ def check_shared_file_system(folder: Path) -> None:
 
 
 def shared_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns the settings that all processes must share; the data may lie elsewhere on each machine."""
-    return {key: value for key, value in flatten(settings) if not key.startswith(("logger.", "data.root", "data.cache"))}
+    """Returns the settings that all processes must share; the data may lie elsewhere, and the first one draws a seed."""
+    is_drawn = settings.get("seed") is None or settings.get("seed_is_drawn")
+    own = ("logger.", "data.root", "data.cache", *(("seed",) if is_drawn else ()))
+    return {key: value for key, value in flatten(settings) if not key.startswith(own)}
 
 
 def train_and_test(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interruption: Interruption) -> Run:
@@ -119,7 +129,12 @@ def train_and_test(run_config: RunConfig, hardware_info: hardware.HardwareInfo, 
                 run_directory.add_to_environment(folder, {"pretrained": {"commit": commit}})
             print_run_summary(console, components, run_config)
             fit(components, results, ckpt_path)
-            scores = test(components, results, folder)
+            scores = None
+            if run_config.settings.get("test") is False:
+                load_best_weights(components, folder)
+                log.info("not tested: test=false")
+            else:
+                scores = test(components, results, folder)
             results["status"] = "finished"
         except (KeyboardInterrupt, SystemExit) as stopped:
             results["status"] = "interrupted"
@@ -170,6 +185,14 @@ def fit(components: RunComponents, results: dict[str, Any], ckpt_path: Path | No
     results |= components.throughput.results(trainer)  # not above: it is collective, and a failed process would not answer
 
 
+def load_best_weights(components: RunComponents, folder: Path) -> None:
+    """Loads the weights of the best checkpoint, else of the last, if there is one."""
+    best, last = folder / "checkpoints" / "best.ckpt", last_checkpoint(folder)
+    if available := [path for path in (best, last) if is_checkpoint(path)]:
+        # not by the trainer's ckpt_path: weight averaging would replace the averages with the current weights
+        load_weights(components.module, available[0])
+
+
 def test(components: RunComponents, results: dict[str, Any], folder: Path) -> Scores | None:
     """Tests the best checkpoint, else the last, and writes scores.json, predictions.jsonl and the examples of the report.
 
@@ -179,10 +202,7 @@ def test(components: RunComponents, results: dict[str, Any], folder: Path) -> Sc
     if not can_test(module, data):
         log.info("not tested: there is no test_step with a test_dataloader")
         return None
-    best, last = folder / "checkpoints" / "best.ckpt", last_checkpoint(folder)
-    if available := [path for path in (best, last) if is_checkpoint(path)]:
-        # not by the trainer's ckpt_path: weight averaging would replace the averages with the current weights
-        load_weights(module, available[0])
+    load_best_weights(components, folder)
     tested = components.trainer.test(module, datamodule=data, verbose=False)
     scores: Scores | None = getattr(module, "scores", None)
     if not isinstance(scores, Scores):

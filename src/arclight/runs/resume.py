@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ UNNAMED = ("", "none")  # ids of launches that cannot be distinguished; torchrun
 def resolve_run_dir(run_config: RunConfig, launch: Launch) -> RunConfig:
     """Returns the config with its run directory: that of the run to resume, else a new one, which is created.
 
-    A run that torchrun or SLURM restarted resumes by itself.
+    A run that torchrun or SLURM restarted resumes by itself. The config has a seed: see `with_seed`.
 
     Raises:
         InputError: when the run to resume does not exist, is finished, is running, or had another config.
@@ -34,12 +35,24 @@ def resolve_run_dir(run_config: RunConfig, launch: Launch) -> RunConfig:
     requested = run_config.folder
     earlier = find_restarted(launch, run_config) or find_earlier(run_config, resume_mode(launch, run_config))
     if earlier is None:
-        return replace(run_config, folder=create_run_dir(requested))
+        return replace(with_seed(run_config), folder=create_run_dir(requested))
     if earlier.resolve() != requested.resolve() and requested.is_dir():
         requested.rmdir()  # Hydra made it
         if in_multirun():  # the table of the multirun reads it
             requested.symlink_to(os.path.relpath(earlier.resolve(), requested.parent.resolve()))
-    return replace(run_config, folder=earlier)
+    return replace(with_seed(run_config, earlier), folder=earlier)
+
+
+def with_seed(run_config: RunConfig, earlier: Path | None = None) -> RunConfig:
+    """Returns the config with a seed: for `seed=null`, that of the earlier run to resume, else a new one.
+
+    `seed_is_drawn` in config.yaml marks such a run, which another start with `seed=null` may resume.
+    """
+    if "seed" not in run_config.settings or run_config.settings["seed"] is not None:
+        return run_config
+    seed = None if earlier is None else read_config(earlier).get("seed")
+    drawn = seed if isinstance(seed, int) else secrets.randbelow(2**32)
+    return replace(run_config, settings={**run_config.settings, "seed": drawn, "seed_is_drawn": True})
 
 
 def find_restarted(launch: Launch, run_config: RunConfig) -> Path | None:

@@ -68,6 +68,8 @@ def summarize(components: RunComponents, run_config: RunConfig) -> list[tuple[st
         lines.append(("steps", describe_steps(trainer, data.steps_per_epoch)))
     else:
         lines.insert(0, ("data", run_config.data if data is None else f"{run_config.data}: {type(data).__name__}"))
+    if run_config.settings.get("test") is False:
+        lines.append(("test", f"skipped (test=false); later: python -m arclight evaluate {relative_path(run_config.folder)}"))
     return [*lines, *locations(trainer.loggers), ("run dir", relative_path(run_config.folder))]
 
 

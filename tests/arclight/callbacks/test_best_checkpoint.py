@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from arclight.callbacks.best_checkpoint import EpochScores, best_checkpoint, build_callbacks
+from arclight.callbacks.best_checkpoint import EpochScores, best_checkpoint, best_checkpoints, build_callbacks
 from arclight.checkpoint.last_checkpoint import LastCheckpoint
 from arclight.errors import InputError
 from arclight.interfaces import Monitor
@@ -70,6 +70,25 @@ def test_best_is_the_best_and_last_is_the_last(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 4  # that many are done
     assert {path.name for path in tmp_path.glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
     assert epochs.best == pytest.approx({"val/accuracy": 0.7})
+
+
+def test_several_best_checkpoints_are_kept_beside_the_best(tmp_path: Path) -> None:
+    callbacks = best_checkpoints(tmp_path, ACCURACY, 2)
+    fit(tmp_path, [0.3, 0.7, 0.5, 0.4], *callbacks, LastCheckpoint(tmp_path))
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == 1
+    names = {path.name for path in tmp_path.glob("best*.ckpt")}
+    assert names == {"best.ckpt", "best-epoch_001-step_4.ckpt", "best-epoch_002-step_6.ckpt"}
+    every_one = best_checkpoints(tmp_path / "all", ACCURACY, -1)
+    fit(tmp_path, [0.3, 0.7, 0.5], *every_one)
+    assert len(list((tmp_path / "all").glob("*.ckpt"))) == 4
+
+
+def test_several_best_checkpoints_need_a_metric(tmp_path: Path) -> None:
+    assert best_checkpoints(tmp_path, None, 1) == []
+    with pytest.raises(
+        InputError, match=r"checkpoint\.save_top_k=3: there is no metric to choose the best by; set monitor=NAME"
+    ):
+        best_checkpoints(tmp_path, None, 3)
 
 
 def test_less_is_better_with_mode_min() -> None:

@@ -92,6 +92,42 @@ def test_settings_without_effect_on_results_may_change() -> None:
     assert resume.resolve_run_dir(run_config("now", settings=elsewhere, resume="auto"), Launch()).folder == wanted
 
 
+ANY_SEED = {**SETTINGS, "seed": None}
+DRAWN = {**SETTINGS, "seed": 7, "seed_is_drawn": True}
+
+
+def test_a_seed_is_drawn_for_a_new_run() -> None:
+    drawn = [resume.resolve_run_dir(run_config("now", settings=ANY_SEED), Launch()).settings for _ in range(2)]
+    assert all(0 <= settings["seed"] < 2**32 and settings["seed_is_drawn"] for settings in drawn)
+    assert drawn[0]["seed"] != drawn[1]["seed"]
+    assert resume.resolve_run_dir(run_config("now"), Launch()).settings == SETTINGS
+
+
+def test_auto_resumes_a_run_whose_seed_was_drawn_with_its_seed() -> None:
+    wanted = write_run("before", "interrupted", DRAWN, age=2)
+    write_run("set", "interrupted", {**SETTINGS, "seed": 3})  # that of another run
+    for settings in (ANY_SEED, {**SETTINGS, "seed": 7}):
+        resumed = resume.resolve_run_dir(run_config("now", settings=settings, resume="auto"), Launch())
+        assert (resumed.folder, resumed.settings["seed"]) == (wanted, 7)
+    assert resume.same_runs(run_config("now", settings=ANY_SEED)) == [wanted]
+    named = resume.resolve_run_dir(run_config("now", settings=ANY_SEED, resume=str(wanted)), Launch())
+    assert named.settings == DRAWN
+
+
+def test_a_run_whose_seed_was_set_keeps_it() -> None:
+    folder = write_run("before", "interrupted")
+    other = run_config("now", settings=ANY_SEED, resume=str(folder))
+    with pytest.raises(InputError, match="seed: 0 -> None"):
+        resume.resolve_run_dir(other, Launch())
+    assert resume.resolve_run_dir(replace(other, resume_with_changes=True), Launch()).settings["seed"] == 0
+
+
+def test_a_test_and_tags_may_change() -> None:
+    wanted = write_run("before", "interrupted", {**SETTINGS, "tags": []})
+    new = run_config("now", settings={**SETTINGS, "test": False, "tags": ["x"]}, resume="auto")
+    assert resume.resolve_run_dir(new, Launch()).folder == wanted
+
+
 def test_another_config_is_refused_with_the_difference() -> None:
     folder = write_run("before", "interrupted")
     other = run_config("now", settings={**SETTINGS, "seed": 7}, resume=str(folder))

@@ -52,6 +52,10 @@ def test_top_level_keys(group: str, option: str) -> None:
     settings = compose([f"{group}={option}", *NEEDED.get((group, option), [])]).settings
     known = {
         "seed",
+        "test",
+        "tags",
+        "monitor",
+        "monitor_mode",
         "name",
         "data",
         "model",

@@ -92,6 +92,22 @@ def test_torchrun_starts_the_processes_of_one_run() -> None:
     assert ended.stdout.count("Report:") == 1
 
 
+def test_all_processes_of_a_run_have_the_seed_that_the_first_draws() -> None:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    overrides = [*IMAGES, "trainer.max_epochs=1", "seed=null"]
+    ended = subprocess.run(
+        [sys.executable, *torchrun, TRAIN, *overrides, "trainer.accelerator=cpu"], capture_output=True, text=True, timeout=240
+    )
+    assert ended.returncode == 0, ended.stderr
+    (folder,) = Path("outputs").glob("*/*")
+    first = Run(folder)
+    assert first.results["seed"] == first.config["seed"]
+    second = arclight.run([*overrides[:-1], f"seed={first.config['seed']}", *TWO])
+    same_numbers(first, second, "accuracy")
+    third = arclight.run([*overrides, *TWO])
+    assert third.results["seed"] == third.config["seed"] != first.config["seed"]
+
+
 def test_a_multirun_starts_each_run_once_and_continues_after_a_failure() -> None:
     watched = subprocess.Popen(
         [sys.executable, TRAIN, "-m", *IMAGES, *TWO, "seed=1,-1,2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -114,6 +114,7 @@ def test_a_resumed_wandb_run_keeps_its_id_and_steps(tmp_path: Path) -> None:
             {"wandb": {**WANDB, "artifacts": ["report", "checkpoint", "confusion", "classes"]}},
             folder,
             "synthetic_images-cnn",
+            tags=["baseline"],
             after_step=after_step,
         )
         log_metadata(loggers, {"optimizer": {"lr": 0.5}, "parameters": 7, "api_key": "Ab1"})
@@ -129,6 +130,7 @@ def test_a_resumed_wandb_run_keeps_its_id_and_steps(tmp_path: Path) -> None:
     assert {(run["run_id"], run["display_name"], run["run_group"]) for run in started} == {
         (run_id, "synthetic_images-cnn lr=0.5 seed=3", "multirun 2026-01-31")
     }
+    assert {tag for run in started for tag in run["tags"]} == {"baseline"}
     rows = [row for found in both for row in history(found)]
     assert [row["trainer/global_step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4, 5]
     own = [row["_step"] for row in rows]
@@ -190,7 +192,8 @@ def test_a_resumed_mlflow_run_keeps_its_id(
     client = tracking.MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
     statuses = []
     for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
-        loggers = build_loggers({"mlflow": settings}, folder, "synthetic_images-cnn", after_step=after_step)
+        tags = ["baseline", "a:b"]
+        loggers = build_loggers({"mlflow": settings}, folder, "synthetic_images-cnn", tags=tags, after_step=after_step)
         log_metadata(loggers, {"optimizer": {"lr": 0.5 + after_step}, "parameters": 7})
         for step in steps:
             loggers[1].log_metrics({"train/loss": 1 / step, "val/loss": (float("nan"), float("inf"))[step % 2]}, step=step)
@@ -211,6 +214,7 @@ def test_a_resumed_mlflow_run_keeps_its_id(
     assert [metric.step for metric in client.get_metric_history(run_id, "train/loss")] == [1, 2, 3, 4, 5]
     assert run.data.params["optimizer/lr"] == "0.5"
     assert (run.data.tags["group"], run.info.run_name) == ("synthetic_images-cnn", "synthetic_images-cnn lr=0.5 seed=3")
+    assert (run.data.tags["baseline"], run.data.tags["a_b"]) == ("true", "true")
     assert run.data.metrics["test/accuracy"] == 0.75
     assert {file.path for file in client.list_artifacts(run_id)} == {"report.html", "best.ckpt", "scores.json"}
 
