@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from arclight.config.compose import from_hydra, report_errors
 from arclight.config.locations import VERSION_BASE
+from arclight.config.other_templates import translate_arguments
 from arclight.config.renamed import rename_arguments
 from arclight.launch import multirun
 
@@ -24,5 +25,7 @@ def train(config: DictConfig) -> float:
 
 if __name__ == "__main__":
     rename_arguments(sys.argv)
+    with report_errors():
+        translate_arguments(sys.argv)
     with report_errors():
         train()

@@ -28,6 +28,7 @@ from yaml import YAMLError
 
 from arclight.config import locations
 from arclight.config.locations import OUTPUTS, find_run
+from arclight.config.other_templates import translate_overrides
 from arclight.config.redaction import LEFT_OUT
 from arclight.config.renamed import rename_overrides, rename_settings
 from arclight.distributed.environment import detect_launch
@@ -77,9 +78,11 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     Raises:
         InputError: when a name or value in the overrides is wrong, or a mandatory value is missing.
     """
-    overrides = rename_overrides(overrides, is_reported=True)
+    overrides = translate_overrides(rename_overrides(overrides, is_reported=True))
     with explain_config_errors(overrides), compose_with_hydra(overrides) as config:
         folder = OUTPUTS / str(config.name) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        if any(text.startswith("hydra.run.dir=") for text in overrides):
+            folder = Path(config.hydra.run.dir)
         return to_run_config(config, folder, started=time.monotonic())
 
 
@@ -151,6 +154,8 @@ def to_run_config(config: DictConfig, folder: Path, *, started: float) -> RunCon
             with compose_with_hydra(all_of_them) as config:
                 return to_run_config(config, folder, started=started)
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    if config.get("seed") is None:
+        require_no_reference_to_seed(OmegaConf.to_container(own, resolve=False))
     settings = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
     settings.setdefault("data", {})  # data=none
@@ -171,6 +176,13 @@ def to_run_config(config: DictConfig, folder: Path, *, started: float) -> RunCon
         resume_with_changes=bool(plain["resume_with_changes"]),
         preflight=plain["preflight"],
     )
+
+
+def require_no_reference_to_seed(settings: Any) -> None:
+    """Raises InputError for a value that refers to a seed that is null, and so is drawn when the run starts."""
+    for key, value in flatten(settings):
+        if isinstance(value, str) and "${seed}" in value:
+            raise InputError(f"seed=null: {key}={value} refers to the seed; set seed to a number", key="seed")
 
 
 def with_overrides_of(run: str, overrides: Sequence[str]) -> list[str]:

@@ -203,7 +203,7 @@ def _check_key(node: Any, override: Override) -> InputError | None:
                 # what is built from the node may take a key that no file names
                 near = closest(part, (names_taken(str(node.get("_target_"))) or ()) if is_last else ())
                 added = [f"+{'.'.join([*right, *near])}"] * len(near)
-                hint = f"Did you mean '{added[0]}'?" if added else nearest(part, dict.fromkeys(known))
+                hint = f"Did you mean '{added[0]}'?" if added else _known_keys(part, known, node, place)
                 return InputError(f"{message} {hint}", key=key, suggestions=added)
             part = near[0]
         right.append(part)
@@ -215,6 +215,14 @@ def _check_key(node: Any, override: Override) -> InputError | None:
     if override.type is OverrideType.ADD:
         return InputError(f"{text}: {key} is in the config already: write it without the +", key=key, suggestions=[key])
     return None
+
+
+def _known_keys(part: str, known: Sequence[str], node: Mapping[str, Any], place: str) -> str:
+    """Returns a sentence on the keys of a node; those that its class takes where no file names any."""
+    if place == "data" and not node:
+        return "With data=none the LightningModule has its own loaders: set its keys, or choose data=..."
+    names = known or names_taken(str(node.get("_target_"))) or ()
+    return nearest(part, dict.fromkeys(names)) if names else "It takes no keys."
 
 
 def _unresolved(plain: Mapping[str, Any], composed: DictConfig) -> Iterator[InputError]:

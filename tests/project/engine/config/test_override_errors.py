@@ -58,7 +58,6 @@ def test_all_errors_are_reported_at_once_with_the_right_command() -> None:
         ("optimizre.lrr=1", "the config has no key 'optimizre'. Did you mean 'optimizer.lr'?", "optimizer.lr=1"),
         ("data.augment.corp=1", "data.augment has no key 'corp'. Did you mean 'crop'?", "data.augment.crop=1"),
         ("optimizer.lr.x=1", "optimizer.lr is 0.001, which holds no keys", None),
-        ("+seed=3", "seed is in the config already: write it without the +", "seed=3"),
         ("~trainer.max_epoch", "trainer has no key 'max_epoch'. Did you mean 'max_epochs'?", "~trainer.max_epochs"),
         ("data.split_seed=1", "data has no key 'split_seed'. Did you mean '+data.split_seed'?", "+data.split_seed=1"),
         ("trainer.profilr=x", "trainer has no key 'profilr'. Did you mean '+trainer.profiler'?", "+trainer.profiler=x"),
@@ -70,6 +69,12 @@ def test_a_name_that_is_not_there(override: str, message: str, meant: str | None
     assert str(error).startswith(f"{override}: {message}")
     command = message_of([override]).partition("\nTry: python train.py ")[2]
     assert command == shlex.join([meant] if meant else [])
+
+
+def test_a_plus_before_a_key_that_is_there() -> None:
+    (error,) = find_errors(["+seed=3"])
+    assert str(error) == "+seed=3: seed is in the config already: write it without the +"
+    assert compose(["+seed=3"]).settings["seed"] == 3  # as a command, it is read as that
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,39 @@ def test_the_run_directory(overrides: list[str], score: str) -> None:
     assert "report.html" in names
 
 
+def test_a_run_without_a_test(capsys: pytest.CaptureFixture[str]) -> None:
+    run = train(*TINY_IMAGES, "test=False", "tags=[baseline]")
+    assert run.results["status"] == "finished"
+    assert not any(key.startswith("test/") for key in run.results)
+    assert not (run.folder / "scores.json").exists()
+    assert f"skipped (test=false); later: python -m arclight evaluate {run.folder}" in " ".join(capsys.readouterr().out.split())
+    assert "not tested: test=false" in (run.folder / "train.log").read_text()
+    assert (run.config["test"], run.config["tags"]) == (False, ["baseline"])
+    assert "accuracy" in experiment.evaluate(str(run.folder), {}).metrics
+
+
+def test_a_seed_that_is_drawn_is_recorded_and_repeats_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = [*TINY_IMAGES, "test=false", "seed=null"]
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "fit", lambda components, results, ckpt_path: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(*overrides)
+    (folder,) = Path("outputs").glob("*/*")
+    seed = Run(folder).config["seed"]
+    run = train(*overrides, "resume=auto")
+    assert run.folder == folder
+    assert run.config["seed"] == run.results["seed"] == seed
+    again = train(*overrides[:-1], f"seed={seed}")
+    assert again.folder != folder
+    assert again.results["val/loss"] == run.results["val/loss"]
+
+
+def test_callbacks_and_checkpoints_of_other_templates(capfd: pytest.CaptureFixture[str]) -> None:
+    run = train(*TINY_IMAGES, "test=false", "callbacks=default", "callbacks.model_checkpoint.save_top_k=2")
+    assert "Total params" in capfd.readouterr().out
+    assert len(list((run.folder / "checkpoints").glob("best-epoch_*-step_*.ckpt"))) == 2
+
+
 @pytest.mark.parametrize("overrides", [TINY_IMAGES, TINY_TEXT])
 def test_two_equal_runs_give_equal_weights(overrides: list[str]) -> None:
     first, second, third = train(*overrides), train(*overrides), train(*overrides, "seed=1")
