@@ -21,6 +21,7 @@ from arclight.config.groups import late_names, module_group, module_settings, re
 from arclight.config.hardware_plan import plan_hardware
 from arclight.config.instantiate import build, find_errors, find_target, parameters_of
 from arclight.config.known_names import options_of, targets
+from arclight.data.datamodule import DataModule
 from arclight.errors import InputError, closest, nearest
 from arclight.hardware.plan import FOR_TRAINER
 from arclight.interfaces import DataInfo, PreflightContext
@@ -140,8 +141,10 @@ def _try_to_build(group: str, context: PreflightContext) -> list[InputError]:
 
 
 def _try_data(settings: Mapping[str, Any], seed: int) -> None:
-    """Builds the data module, unless that loads data sets or needs values of the data."""
-    if not any(late_names(settings)) and not any(dict(targets(list(settings.values())))):
+    """Builds the data module, unless that needs values of the data, or builds data sets, as those of others may."""
+    found = find_target(str(settings["_target_"]), "data")
+    is_engines = isinstance(found, type) and issubclass(found, DataModule)
+    if not any(late_names(settings)) and (is_engines or not any(dict(targets(list(settings.values()))))):
         taken = parameters_of(str(settings["_target_"]), "data")
         build(settings, "data", {"seed": seed} if "seed" in taken else {})
 
