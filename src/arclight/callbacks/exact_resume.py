@@ -151,6 +151,8 @@ class ExactResume(Callback):
         progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
         for counts in progress.values():  # of an epoch that is about to start: it has not
             counts["ready"] = counts["started"]
+        if not is_inside_epoch(trainer):
+            checkpoint["epoch"] = max(0, epochs_done(trainer) - 1)  # the one that has ended
         results = trainer.fit_loop.epoch_loop._results
         own = {"metrics": metric_states(pl_module), "sums": epoch_sums(results) if is_inside_epoch(trainer) else {}}
         checkpoint["exact_resume"] = {

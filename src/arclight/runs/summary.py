@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console, Group
 from rich.panel import Panel
@@ -15,7 +15,6 @@ from rich.text import Text
 from arclight.config.compose import RunConfig
 from arclight.config.groups import module_settings
 from arclight.console.terminal import columns, print_lines, print_pairs, print_tables, relative_path, score_table
-from arclight.data.datamodule import DataModule
 from arclight.loggers.fault_tolerant import locations
 from arclight.metrics.tables import Table
 from arclight.modules.supervised import Scores
@@ -47,8 +46,7 @@ def print_run_summary(console: Console, components: RunComponents, run_config: R
 
 def summarize(components: RunComponents, run_config: RunConfig) -> list[tuple[str, str]]:
     """Returns the lines of the run summary: name and text."""
-    trainer, data = components.trainer, components.data
-    module: Any = components.module
+    trainer, module, data = components.trainer, cast(Any, components.module), cast(Any, components.data)
     processes, steps = trainer.world_size, trainer.accumulate_grad_batches
     lines = [("model", f"{run_config.model}: {count_parameters(module):,} parameters")]
     target = str(module_settings(run_config.settings)["_target_"]).rpartition(".")[2]
@@ -56,7 +54,7 @@ def summarize(components: RunComponents, run_config: RunConfig) -> list[tuple[st
     if monitor is not None:
         best = f"best by {'highest' if monitor.mode == 'max' else 'lowest'} {monitor.metric}"
     lines.append(("module", f"{target}, {best}"))
-    if isinstance(data, DataModule):
+    if hasattr(data, "steps_per_epoch"):
         sizes = ", ".join(f"{size:,} {split}" for split, size in data.sizes.items())
         description = "" if data.data_info is None else data.data_info.describe()
         lines.insert(0, ("data", f"{run_config.data}: {'; '.join(filter(None, (sizes, description)))}"))

@@ -69,7 +69,9 @@ def components(data_info: Any = IMAGES, **trainer: Any) -> Any:
         learning_rate=lambda batch: f"0.1 ({batch})",
     )
     data = SimpleNamespace(sizes={"train": 8000, "val": 9}, batch_size=16, data_info=data_info, steps_per_epoch=500)
-    return SimpleNamespace(trainer=SimpleNamespace(**given), module=module, data=data, decisions=CHOICES)
+    return SimpleNamespace(
+        trainer=SimpleNamespace(**given), module=module, monitor=module.monitor, data=data, decisions=CHOICES
+    )
 
 
 def start(stream: io.StringIO, made: Any) -> str:
