@@ -30,7 +30,7 @@ class Datasets(LightningDataModule):
         batch_size: global batch size: samples per optimizer step.
         val_fraction: above 0 and below 1, or 0 for no validation.
         test_fraction: above 0 and below 1, or 0 for no test.
-        num_workers: processes that read samples; 0 reads them in the training process.
+        num_workers: processes that read samples; 0 reads them in the training process. null is chosen by the hardware plan.
         collate_fn: makes a batch of a list of samples; null is torch's.
         seed: of the splits.
 
@@ -47,7 +47,7 @@ class Datasets(LightningDataModule):
         batch_size: int = 64,
         val_fraction: float = 0.1,
         test_fraction: float = 0.0,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         seed: int = 0,
     ) -> None:
@@ -60,7 +60,7 @@ class Datasets(LightningDataModule):
         self.sources = {"train": train, "val": val, "test": test}
         self.batch_size = batch_size
         self.fractions = {"val": val_fraction, "test": test_fraction}
-        self.num_workers = num_workers
+        self.num_workers = num_workers or 0
         self.collate_fn = collate_fn
         self.seed = seed
         self.splits: dict[str, Dataset[Any]] = {}

@@ -15,7 +15,11 @@ from arclight.config.locations import CONF
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "local"))
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
-NEEDED = {("data", "image_folder"): ["data.root=x"], ("data", "conll_files"): ["data.root=x"]}
+NEEDED = {
+    ("data", "image_folder"): ["data.root=x"],
+    ("data", "conll_files"): ["data.root=x"],
+    ("data", "datasets"): ["data.train={_target_: torch.utils.data.TensorDataset, _partial_: true}"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +71,8 @@ def test_top_level_keys(group: str, option: str) -> None:
         "callbacks",
         "checkpoint",
         "logger",
+        "monitor",
+        "monitor_mode",
     }
     assert set(settings) == known
 
