@@ -71,8 +71,6 @@ def test_top_level_keys(group: str, option: str) -> None:
         "callbacks",
         "checkpoint",
         "logger",
-        "monitor",
-        "monitor_mode",
     }
     assert set(settings) == known
 
