@@ -150,7 +150,7 @@ def test_other_commands_and_links_exist() -> None:
             assert (ROOT / "benchmarks" / f"{module}.py").is_file(), f"{document.name}: python -m benchmarks.{module}"
         for path in re.findall(r"`((?:src|conf|tests|scripts|benchmarks)/[\w./-]+)`", document.read_text()):
             if document.stem != "coming_from_lightning_hydra_template" and not path.endswith(
-                ("NAME.yaml", "local/default.yaml")
+                ("NAME.yaml", "birds.yaml", "local/default.yaml")
             ):
                 assert (ROOT / path).exists(), f"{document.name}: {path}"
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultCollection
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from torchmetrics import Metric, MetricCollection
@@ -43,7 +44,6 @@ class ExactResume(Callback):
         self.batch_size = batch_size
         self.notes: list[str] = []  # what cannot be exact, for the run summary
         self._saved: dict[str, Any] = {}  # of the checkpoint that is resumed
-        self._sums: dict[str, dict[str, Tensor]] = {}  # of the checkpoint's unfinished epoch, by Lightning's key
         self._loaders: list[Any] = []  # of training
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -54,10 +54,10 @@ class ExactResume(Callback):
             trainer.precision_plugin.pre_backward = functools.partial(self._weigh, pre_backward)  # type: ignore[method-assign]
             # else Lightning 2.6.6 re-enters an epoch that has ended, if the end is given in steps
             trainer.fit_loop._iteration_based_training = never  # type: ignore[method-assign]
-        if trainer.world_size > 1:
-            loops = (trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop)
-            for results in (loop._results for loop in loops):
-                results.log = functools.partial(log_synchronized, type(results).log, results)
+        fit = trainer.fit_loop.epoch_loop
+        for loop in (fit, fit.val_loop, trainer.validate_loop, trainer.test_loop):
+            loop._results.__class__ = EpochResults
+            loop._results.is_shared = trainer.world_size > 1  # type: ignore[attr-defined]
 
     def _process(self, trainer: Trainer, process_loader: Any, loader: Any) -> Any:
         """Returns the loader that a process iterates over, in place of the user's."""
@@ -114,12 +114,10 @@ class ExactResume(Callback):
             loop._combined_loader_states_to_load = []
             if getattr(loop._data_fetcher, "batches", None):  # fetched ahead, from a loader without a length
                 iter(loop._data_fetcher)  # type: ignore[arg-type]
-        results = loop.epoch_loop._results
-        results.log = functools.partial(self._log, trainer, type(results).log, results)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restore(trainer, pl_module)
-        self._sums = {}  # those of an earlier epoch
+        trainer.fit_loop.epoch_loop._results.sums = {}  # type: ignore[attr-defined]  # those of an earlier epoch
         seed_generators(
             derive_seed((self.seed, trainer.current_epoch, EPOCH_START, DROPOUT, trainer.global_rank)), pl_module.device
         )
@@ -131,18 +129,6 @@ class ExactResume(Callback):
         # seeds are set on the host, so the device is not waited for
         seed = derive_seed((self.seed, trainer.current_epoch, batch_idx, DROPOUT, trainer.global_rank))
         seed_generators(seed, pl_module.device)
-
-    def _log(self, trainer: Trainer, log: Any, results: Any, fx: str, name: str, value: Any, *args: Any, **kwargs: Any) -> None:
-        """Logs in training: means over an epoch continue with the sums of the checkpoint, and are those of all processes."""
-        if trainer.world_size > 1 and kwargs.get("on_epoch") and not kwargs.get("on_step"):
-            kwargs["sync_dist"] = not kwargs.get("rank_zero_only")
-        log(results, fx, name, value, *args, **kwargs)
-        for key in [key for key in self._sums if key in results]:
-            metric = results[key]
-            for state, before in self._sums.pop(key).items():
-                now = getattr(metric, state)
-                reduce = metric.meta.reduce_fx if metric.meta.is_max_reduction or metric.meta.is_min_reduction else torch.add
-                setattr(metric, state, reduce(now, before.to(now.device)))
 
     def state_dict(self) -> dict[str, Any]:
         return {}  # marks the checkpoint; the content comes with `on_save_checkpoint`, which gets the trainer
@@ -181,13 +167,38 @@ class ExactResume(Callback):
         by_rank: list[dict[str, Any]] = saved["by_rank"]
         if len(by_rank) == trainer.world_size:
             load_metric_states(pl_module, by_rank[trainer.global_rank]["metrics"])
-            self._sums = by_rank[trainer.global_rank]["sums"]
+            trainer.fit_loop.epoch_loop._results.sums = by_rank[trainer.global_rank]["sums"]  # type: ignore[attr-defined]
         elif any(states["metrics"] or states["sums"] for states in by_rank):
             log.warning(
                 "resumed with %d processes instead of %d: metrics of the unfinished epoch count from here on",
                 trainer.world_size,
                 len(by_rank),
             )
+
+
+class EpochResults(_ResultCollection):
+    """Lightning's values of `self.log`: those of an epoch are of all processes, and continue with `sums` after a resume.
+
+    Without it, processes would go by different values wherever a module leaves out `sync_dist`.
+    """
+
+    is_shared = False
+    sums: ClassVar[dict[str, dict[str, Tensor]]] = {}  # of the checkpoint's unfinished epoch, by Lightning's key
+
+    def __setitem__(self, key: str, metric: Any) -> None:
+        for state, before in self.sums.pop(key, {}).items():
+            setattr(metric, state, before.clone())
+        super().__setitem__(key, metric)
+
+    def _get_cache(self, result_metric: Any, on_step: bool) -> Tensor | None:  # type: ignore[override]  # a static one
+        sync = result_metric.meta.sync
+        before = sync.should
+        if self.is_shared and not on_step and result_metric.meta.on_epoch and not sync.rank_zero_only:
+            sync.should = True
+        try:
+            return super()._get_cache(result_metric, on_step)
+        finally:
+            sync.should = before
 
 
 def never() -> bool:
@@ -201,12 +212,6 @@ def is_map_style(loader: DataLoader[Any]) -> bool:
         return False
     items: Any = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
     return hasattr(loader.dataset, "__len__") and hasattr(items, "__len__")
-
-
-def log_synchronized(log: Any, results: Any, *args: Any, **kwargs: Any) -> None:
-    """Logs in an evaluation of several processes: what is logged for an epoch is that of all of them."""
-    kwargs["sync_dist"] = (kwargs.get("sync_dist") or kwargs.get("on_epoch")) and not kwargs.get("rank_zero_only")
-    log(results, *args, **kwargs)
 
 
 def epochs_done(trainer: Trainer) -> int:

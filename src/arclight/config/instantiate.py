@@ -8,6 +8,7 @@ import importlib
 import inspect
 import itertools
 import pkgutil
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -124,8 +125,9 @@ def find_target(target: str, path: str, *, is_trusted: bool = True, arguments: M
             except ImportError as cause:  # of something that the module imports itself
                 reason = cause
         package = target.partition(".")[0]
-        if package in INSTALL and isinstance(reason, ModuleNotFoundError) and reason.name in INSTALL:
-            message = f"{path}: '{target}' needs {reason.name}, which is not installed; {INSTALL[reason.name]}"
+        missing = str(getattr(reason, "name", "")).partition(".")[0]
+        if package in INSTALL and missing in INSTALL and sys.modules.get(missing) is None:
+            message = f"{path}: '{target}' needs {missing}, which is not installed; {INSTALL[missing]}"
         else:
             message = f"{path}: _target_ '{target}' names nothing that can be imported: {first_line(reason)}"
         raise InputError(message, key=path) from error

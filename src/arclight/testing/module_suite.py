@@ -69,7 +69,7 @@ class ModuleSuite:
         yield
         StopAfter.num_batches = None
 
-    def train(self, *more: str) -> Run:
+    def train(self, more: Sequence[str] = ()) -> Run:
         """Returns the finished run of the overrides and more of them."""
         return arclight.run([*self.overrides, *QUICK, *more])
 
@@ -77,21 +77,21 @@ class ModuleSuite:
         assert compose(self.overrides).settings["trainer"]
 
     def test_it_trains_and_a_seed_reproduces_it(self) -> None:
-        first, second = self.train("name=first"), self.train("name=second")
+        first, second = self.train(["name=first"]), self.train(["name=second"])
         assert first.status == "finished"
         assert not differences(contents_of(first), contents_of(second))
-        other = self.train("name=other", "seed=12345")
+        other = self.train(["name=other", "seed=12345"])
         assert differences(weights_of(first), weights_of(other)), "another seed ends in the same weights: nothing was trained"
 
     def test_a_stopped_run_resumes_to_the_same_weights(self) -> None:
-        whole = self.train("name=whole")
+        whole = self.train(["name=whole"])
         for stop in self.stops:
             name = f"name=stopped_after_{stop}"
             StopAfter.num_batches = stop
             with pytest.raises(StoppedError):
-                self.train(name)
+                self.train([name])
             StopAfter.num_batches = None
-            resumed = self.train(name, "resume=auto")
+            resumed = self.train([name, "resume=auto"])
             found = differences(contents_of(whole), contents_of(resumed))
             assert not found, f"stopped after batch {stop} and resumed, these differ: {', '.join(found[:5])}"
             assert metrics_of(whole) == metrics_of(resumed)
@@ -103,8 +103,8 @@ class ModuleSuite:
 
     @pytest.mark.processes
     def test_two_processes_end_as_one_does(self) -> None:
-        one = self.train("name=one")
-        two = self.train("name=two", "strategy=ddp_cpu", "trainer.devices=2")
+        one = self.train(["name=one"])
+        two = self.train(["name=two", "strategy=ddp_cpu", "trainer.devices=2"])
         assert one.results["steps"] == two.results["steps"]
         if not self.mixes_samples:
             for name, weight in weights_of(one).items():

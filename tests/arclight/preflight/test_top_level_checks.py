@@ -11,8 +11,8 @@ import arclight
 from arclight.config.compose import compose
 from arclight.errors import InputError
 from arclight.preflight.top_level_checks import top_level_errors, unused_group_errors
-from tests.arclight.any_module.test_any_module import HERE, OPTIONS
 from tests.arclight.conftest import MakeConf
+from tests.arclight.testing.test_any_module import HERE, OPTIONS
 
 WITH_RATE = {"model/with_rate": {"_target_": f"{HERE}.Regression", "lr": 0.01}}
 

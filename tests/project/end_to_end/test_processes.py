@@ -124,7 +124,10 @@ def test_a_multirun_starts_each_run_once_and_continues_after_a_failure() -> None
     assert {name: result["status"] for name, result in results.items()} == {
         **{"0-synthetic_images-cnn": "finished", "1-synthetic_images-cnn": "failed", "2-synthetic_images-cnn": "finished"},
     }
-    assert results["1-synthetic_images-cnn"]["error"] == "seed=-1 must be a whole number from 0 to 4294967295 (set by seed=-1)"
+    assert (
+        results["1-synthetic_images-cnn"]["error"]
+        == "seed=-1 must be a whole number from 0 to 4294967295, or null, which draws one (set by seed=-1)"
+    )
     assert "Traceback" not in err
     assert "error: seed=-1 must be a whole number" in err
     table = out[out.index("3 runs") :]

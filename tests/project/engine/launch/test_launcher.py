@@ -199,4 +199,4 @@ def test_an_input_error_is_not_retried(tmp_path: Path, monkeypatch: pytest.Monke
             launcher.train_in_this_process()
         assert ended.value.code == launcher.INPUT_ERROR
         message.append(json.loads(error.read_text())["message"]["message"])
-    assert message == ["seed=-1 must be a whole number from 0 to 4294967295 (set by seed=-1)"] * 2
+    assert message == ["seed=-1 must be a whole number from 0 to 4294967295, or null, which draws one (set by seed=-1)"] * 2

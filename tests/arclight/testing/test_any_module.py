@@ -10,7 +10,7 @@ import pytest
 from arclight.testing import ModuleSuite
 from tests.arclight.conftest import MakeConf
 
-HERE = "tests.arclight.any_module.modules"
+HERE = "tests.arclight.testing.modules"
 OPTIONS = {
     "data/images": {"_target_": f"{HERE}.NoisyImagesData", "batch_size": 8, "num_workers": 0, "is_weighted": False},
     "model/classifier": {
@@ -110,6 +110,6 @@ class TestIllustrated(AnyModule):
     def test_images_go_to_the_loggers_that_take_them(self) -> None:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        run = self.train("logger=[csv,tensorboard]")
+        run = self.train(["logger=[csv,tensorboard]"])
         recorded = EventAccumulator(str(run.folder / "tensorboard")).Reload()
         assert recorded.Tags()["images"] == ["drawn"]

@@ -14,8 +14,8 @@ from arclight.callbacks.unfreeze import Unfreeze
 from arclight.errors import InputError
 from arclight.testing import ModuleSuite
 from arclight.testing.module_suite import weights_of
-from tests.arclight.any_module.test_any_module import OPTIONS
 from tests.arclight.conftest import MakeConf
+from tests.arclight.testing.test_any_module import OPTIONS
 
 UNFREEZE = (
     "+callbacks.unfreeze._target_=arclight.callbacks.unfreeze.Unfreeze",
@@ -36,8 +36,8 @@ class TestUnfreeze(ModuleSuite):
         return make_conf(OPTIONS, data="none", model="boring")
 
     def test_the_parameters_keep_their_weights_until_their_epoch(self) -> None:
-        one, two = self.train("name=one", "trainer.max_epochs=1"), self.train("name=two", "callbacks.unfreeze.epoch=2")
-        later = self.train("name=later")
+        one, two = self.train(["name=one", "trainer.max_epochs=1"]), self.train(["name=two", "callbacks.unfreeze.epoch=2"])
+        later = self.train(["name=later"])
         for name, weight in weights_of(one).items():
             is_frozen = name.startswith(("net.layers.1.", "net.layers.2.")) and name.endswith((".weight", ".bias"))
             if name.startswith("net.") and name.endswith((".weight", ".bias")):

@@ -1,4 +1,4 @@
-"""docs/bring_your_own.md, step by step: what a reader types works."""
+"""docs/bring_your_own.md, step by step: what a reader types works. The suite is of arclight.testing."""
 
 from __future__ import annotations
 

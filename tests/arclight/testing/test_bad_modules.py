@@ -14,7 +14,7 @@ from arclight.errors import InputError
 from arclight.runs.run import Run
 from tests.arclight.conftest import MakeConf
 
-HERE = "tests.arclight.any_module.bad_modules"
+HERE = "tests.arclight.testing.bad_modules"
 OPTIONS = {
     "data/own": {"_target_": f"{HERE}.Data", "problem": "", "batch_size": 4, "num_workers": 0},
     "model/own": {"_target_": f"{HERE}.Module", "api_key": None, "optimizer": "sgd"},
