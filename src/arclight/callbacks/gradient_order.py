@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
 from arclight.interfaces import loss_in, training_step_args
+from arclight.modules.supervised import SupervisedModule
 
 
 class GradientOrder(Callback):
@@ -23,8 +24,10 @@ class GradientOrder(Callback):
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.world_size < 3 or not isinstance(trainer.strategy, DDPStrategy) or not pl_module.automatic_optimization:
+        if trainer.world_size < 3 or not isinstance(trainer.strategy, DDPStrategy):
             return
+        if not isinstance(pl_module, SupervisedModule):
+            return  # the step of another module may log, or count on what a loop has done before
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         batch = trainer.strategy.batch_to_device(next(iter(data.train_dataloader())))  # the run's own loader keeps its place
         before = [buffer.clone() for buffer in pl_module.buffers()]
