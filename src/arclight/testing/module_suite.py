@@ -103,7 +103,9 @@ class ModuleSuite:
 
     @pytest.mark.processes
     def test_two_processes_end_as_one_does(self) -> None:
-        one = self.train(["name=one"])
+        # without data.batch_size, a global batch is that of the loader times the processes
+        same_batch = [] if "batch_size" in compose(self.overrides).settings["data"] else ["trainer.accumulate_grad_batches=2"]
+        one = self.train(["name=one", *same_batch])
         two = self.train(["name=two", "strategy=ddp_cpu", "trainer.devices=2"])
         assert one.results["steps"] == two.results["steps"]
         if not self.mixes_samples:
