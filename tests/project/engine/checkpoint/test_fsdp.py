@@ -22,7 +22,7 @@ from arclight.callbacks.best_checkpoint import best_checkpoint, build_callbacks
 from arclight.checkpoint import atomic_write, fsdp
 from arclight.checkpoint.contents import CheckpointContents, build_module, newest_intact, restore
 from arclight.checkpoint.fsdp import ShardedStrategy
-from arclight.checkpoint.last_checkpoint import LastCheckpoint
+from arclight.checkpoint.last_checkpoint import BeforeEpoch, LastCheckpoint
 from arclight.checkpoint.single_file import CheckpointFiles
 from arclight.config.compose import compose
 from arclight.config.instantiate import build
@@ -100,6 +100,7 @@ def train(
     data.prepare_data()
     data.setup("fit")
     module = build_module(settings, data.data_info, channels_last=not fsdp)  # as the plan has it
+    last = LastCheckpoint(folder)
     trainer = Trainer(
         accelerator="cpu",
         devices=devices,
@@ -110,9 +111,10 @@ def train(
         gradient_clip_algorithm=settings["trainer"].get("gradient_clip_algorithm"),
         accumulate_grad_batches=settings["trainer"]["accumulate_grad_batches"] or 1,
         callbacks=[
+            BeforeEpoch(last),
             CheckpointContents(settings, run_config.data, run_config.model),
             best_checkpoint(folder, module.monitor),
-            LastCheckpoint(folder),
+            last,
             EveryEpoch(folder),
             *build_callbacks(settings["callbacks"], module.monitor),
             *also,
