@@ -76,11 +76,8 @@ def build_callbacks(configs: Mapping[str, Any], monitor: Monitor | None) -> list
             raise InputError(f"{path}={config!r} must have a _target_ and its arguments; remove it with ~callbacks.{name}")
         accepted = parameters_of(str(config["_target_"]), path)
         defaults = {} if monitor is None else {"monitor": monitor.metric, "mode": monitor.mode}
-        if (
-            accepted["monitor"].default is Parameter.empty and not {"monitor"} & {*config, *defaults}
-            if "monitor" in accepted
-            else False
-        ):
+        needs_metric = "monitor" in accepted and accepted["monitor"].default is Parameter.empty
+        if needs_metric and monitor is None and "monitor" not in config:
             log.warning("%s is off: it needs a metric; set monitor=NAME, one that the module logs", path)
             continue
         callbacks.append(build(config, path, {key: defaults[key] for key in defaults if key in accepted and key not in config}))
@@ -96,10 +93,7 @@ class EpochScores(Callback):
         self._by_epoch: dict[int, dict[str, float]] = {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        monitor = self._monitor
-        if trainer.sanity_checking:
-            return
-        logged = trainer.callback_metrics
+        monitor, logged = self._monitor, trainer.callback_metrics
         if monitor is not None and monitor.metric not in logged and not monitor.metric.startswith("train"):
             raise InputError(
                 f"monitor={monitor.metric}: the module has not logged it by its first validation; it logged "

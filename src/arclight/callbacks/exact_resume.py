@@ -44,14 +44,13 @@ class ExactResume(Callback):
         self.batch_size = batch_size
         self.notes: list[str] = []  # what cannot be exact, for the run summary
         self._saved: dict[str, Any] = {}  # of the checkpoint that is resumed
-        self._loaders: list[Any] = []  # of training
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         process_loader = trainer.strategy.process_dataloader
         if not isinstance(process_loader, functools.partial):
             trainer.strategy.process_dataloader = functools.partial(self._process, trainer, process_loader)  # type: ignore[method-assign]
             pre_backward = trainer.precision_plugin.pre_backward
-            trainer.precision_plugin.pre_backward = functools.partial(self._weigh, pre_backward)  # type: ignore[method-assign]
+            trainer.precision_plugin.pre_backward = functools.partial(self._weigh, trainer, pre_backward)  # type: ignore[method-assign]
             # else Lightning 2.6.6 re-enters an epoch that has ended, if the end is given in steps
             trainer.fit_loop._iteration_based_training = never  # type: ignore[method-assign]
         fit = trainer.fit_loop.epoch_loop
@@ -78,7 +77,7 @@ class ExactResume(Callback):
                 is_fixed=bool(trainer.overfit_batches),  # type: ignore[attr-defined]  # set outside __init__
                 device=trainer.strategy.root_device,
             )
-        elif not hasattr(loader, "consume") and not hasattr(getattr(loader, "sampler", None), "consume"):
+        elif not hasattr(getattr(loader, "sampler", None), "consume"):  # the toolkits' loaders have samplers of ours
             loader = SkippingLoader(
                 loader,
                 seed=self.seed,
@@ -89,12 +88,11 @@ class ExactResume(Callback):
             )
         if is_train:
             loader.sampler.set_epoch(epochs_done(trainer))  # Lightning may fetch before it does so
-            self._loaders.append(loader)
         return process_loader(loader)
 
-    def _weigh(self, pre_backward: Any, loss: Tensor, module: Any) -> Tensor:
+    def _weigh(self, trainer: Trainer, pre_backward: Any, loss: Tensor, module: Any) -> Tensor:
         """Weighs the loss of an incomplete batch's unequal parts, so that their mean is that of the batch."""
-        factors = {loader.loss_factor for loader in self._loaders if isinstance(loader, ExactLoader)}
+        factors = {loader.loss_factor for loader in train_loaders(trainer) if isinstance(loader, ExactLoader)}
         if len(factors) == 1 and (factor := factors.pop()) != 1.0:
             loss = loss * factor
         weighed: Tensor = pre_backward(loss, module)
@@ -108,7 +106,7 @@ class ExactResume(Callback):
         # drops these (https://github.com/Lightning-AI/pytorch-lightning/issues/20550).
         loop = trainer.fit_loop
         if loop._combined_loader is not None and loop._combined_loader_states_to_load:
-            for loader in self._loaders:
+            for loader in train_loaders(trainer):
                 loader.sampler.set_epoch(epochs_done(trainer))
             loop._combined_loader._load_state_dicts(loop._combined_loader_states_to_load)
             loop._combined_loader_states_to_load = []
@@ -124,8 +122,9 @@ class ExactResume(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._restore(trainer, pl_module)  # a run that resumes inside an epoch starts none
-        for loader in self._loaders:
-            loader.is_used = True
+        for loader in train_loaders(trainer):
+            if isinstance(loader, SkippingLoader):
+                loader.is_used = True
         # seeds are set on the host, so the device is not waited for
         seed = derive_seed((self.seed, trainer.current_epoch, batch_idx, DROPOUT, trainer.global_rank))
         seed_generators(seed, pl_module.device)
@@ -212,6 +211,12 @@ def is_map_style(loader: DataLoader[Any]) -> bool:
         return False
     items: Any = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
     return hasattr(loader.dataset, "__len__") and hasattr(items, "__len__")
+
+
+def train_loaders(trainer: Trainer) -> list[Any]:
+    """Returns the loaders that this epoch trains on."""
+    combined = trainer.fit_loop._combined_loader
+    return [] if combined is None else list(combined.flattened)
 
 
 def epochs_done(trainer: Trainer) -> int:

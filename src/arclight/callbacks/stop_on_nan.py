@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from arclight.callbacks.exact_resume import train_loaders
 from arclight.data.exact_loader import ExactLoader
 from arclight.distributed.collectives import gather_objects
 from arclight.errors import InputError
@@ -72,9 +73,7 @@ class StopOnNan(Callback):
 
 def samples_of(trainer: Trainer) -> tuple[Any, ...]:
     """Returns the numbers of the samples of the last micro-batch of this process; empty where its loader does not know them."""
-    combined = trainer.fit_loop._combined_loader
-    loaders = [] if combined is None else combined.flattened
-    return tuple(sample for loader in loaders if isinstance(loader, ExactLoader) for sample in loader.samples)
+    return tuple(sample for loader in train_loaders(trainer) if isinstance(loader, ExactLoader) for sample in loader.samples)
 
 
 def describe(found: tuple[int, int, int, tuple[Any, ...], float]) -> str:

@@ -24,12 +24,8 @@ from arclight.optim.schedulers import build_scheduler, torch_scheduler
 
 VERSION, FIRST_VERSION = 2, 1  # the first is that of arclight 0.1
 KEYS = ("settings", "options", "data_info", "blueprint")  # of the metadata, besides the version
-GROUPS = (
-    "data",
-    "model",
-    "optimizer",
-    "scheduler",
-)  # config groups that a model is rebuilt from; "module", too, if there is one
+# Config groups that a model is rebuilt from; "module", too, if there is one
+GROUPS = ("data", "model", "optimizer", "scheduler")
 # Names under which a LightningModule's constructor takes the objects of other groups
 NETS, OPTIMIZERS, SCHEDULERS = {"net", "model", "backbone"}, {"make_optimizer", "optimizer"}, {"scheduler", "lr_scheduler"}
 

@@ -1,4 +1,4 @@
-"""Errors and surprises of a user's loaders, in messages that name the data and the way out."""
+"""Errors and surprises of a user's loaders, in messages that name the data and what to do."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def check_length(dataset: Any, before: int, now: int) -> None:
     if before != now:
         raise InputError(
             f"data: {type(dataset).__name__} has {now:,} samples now and had {before:,} when training started; "
-            "keep its length, set trainer.reload_dataloaders_every_n_epochs=1, or make it an IterableDataset",
+            "keep its length, set +trainer.reload_dataloaders_every_n_epochs=1, or make it an IterableDataset",
             key="data",
         )
 

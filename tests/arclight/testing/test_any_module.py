@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from arclight.testing import ModuleSuite
+from arclight.testing.module_suite import differences, weights_of
 from tests.arclight.conftest import MakeConf
 
 HERE = "tests.arclight.testing.modules"
@@ -60,6 +61,10 @@ class TestClassifierOfIndependentSamples(AnyModule):
         *("model.net.has_norm=false", "model.net.dropout=0.0"),
     )
     stops = (5,)
+
+    def test_loaders_that_are_made_again_for_each_epoch_change_nothing(self) -> None:
+        once, again = self.train(["name=once"]), self.train(["name=again", "+trainer.reload_dataloaders_every_n_epochs=1"])
+        assert not differences(weights_of(once), weights_of(again))
 
 
 @pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`")

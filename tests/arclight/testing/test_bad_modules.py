@@ -1,4 +1,4 @@
-"""What is wrong with modules and loaders of the user's own is one InputError, with its place and the way out.
+"""What is wrong with modules and loaders of the user's own is one InputError, with its place and what to do.
 
 Tests arclight.data.loader_errors and arclight.callbacks.stop_on_nan as a user meets them.
 """
@@ -50,7 +50,7 @@ def error_of(*overrides: str) -> str:
         ("ragged_list", "data: samples of Samples differ in shape: each element in list of batch should be of equal size"),
         ("stream_ragged", "data: samples of Stream differ in shape: stack expects"),
         ("object", "data: samples of Samples form no batch: default_collate: batch must contain"),
-        ("length_changes", "when training started; keep its length, set trainer.reload_dataloaders_every_n_epochs=1"),
+        ("length_changes", "when training started; keep its length, set +trainer.reload_dataloaders_every_n_epochs=1"),
     ],
 )
 def test_a_loader_without_good_batches(problem: str, message: str) -> None:
