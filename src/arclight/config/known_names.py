@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import yaml
-
 from arclight.config import locations
 from arclight.config.signatures import names_taken
 from arclight.errors import InputError, closest, nearest
@@ -54,8 +52,7 @@ def walk(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def keys_at_top() -> list[str]:
     """Returns the keys that conf/train.yaml itself sets."""
-    settings = yaml.safe_load((locations.CONF / "train.yaml").read_text(encoding="utf-8"))
-    return [key for key in settings if key not in ("defaults", "hydra")]
+    return [key for key in locations.read_conf("train.yaml") if key not in ("defaults", "hydra")]
 
 
 def groups_there() -> list[str]:

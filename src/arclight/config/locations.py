@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from omegaconf import OmegaConf
 
 from arclight.distributed.environment import detect_launch
@@ -35,6 +36,19 @@ def find_conf() -> Path:
     starts = [] if program is None else [Path(program).resolve().parent]
     starts += [Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[3]]
     return next((start / "conf" for start in starts if (start / "conf" / "train.yaml").is_file()), starts[-1] / "conf")
+
+
+def read_conf(name: str) -> dict[str, Any]:
+    """Returns the content of a file of conf/, read once; empty where there is none."""
+    return _read_conf(CONF / name)
+
+
+@functools.lru_cache
+def _read_conf(file: Path) -> dict[str, Any]:
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except OSError:
+        return {}
 
 
 def make_packages_importable(conf: Path) -> None:

@@ -5,18 +5,16 @@ A name of that table applies only where this project has none of that name.
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from omegaconf import OmegaConf
 
 from arclight.config import locations
+from arclight.config.known_names import keys_at_top
 from arclight.config.redaction import hide_in_override
 from arclight.config.renamed import name_of
 from arclight.config.signatures import names_taken
@@ -83,15 +81,7 @@ def report(translated: Iterable[tuple[str, str]]) -> None:
 
 
 def _table(name: str) -> dict[str, Any]:
-    return _tables(locations.CONF).get(name) or {}
-
-
-@functools.lru_cache
-def _tables(conf: Path) -> dict[str, dict[str, Any]]:
-    try:
-        return yaml.safe_load((conf / "other_templates.yaml").read_text(encoding="utf-8")) or {}
-    except OSError:
-        return {}
+    return locations.read_conf("other_templates.yaml").get(name) or {}
 
 
 def _is_value(override: str) -> bool:
@@ -110,7 +100,7 @@ def _translate_choice(override: str, typed_keys: set[str]) -> Iterator[str]:
         return
     typed = Typed.parse(override)
     group, dot, rest = typed.key.partition(".")
-    if not _is_group(group) and group not in _keys_at_top():
+    if not _is_group(group) and group not in keys_at_top():
         group = _table("groups").get(group, group)
     typed = typed._replace(key=f"{group}{dot}{rest}")
     if not _is_group(typed.key):
@@ -223,19 +213,7 @@ def _takes(config: Any, key: str) -> bool:
     return target is not None and name in (names_taken(str(target)) or ())
 
 
-def _keys_at_top() -> list[str]:
-    return [key for key in _train_yaml(locations.CONF) if key not in ("defaults", "hydra")]
-
-
 def _groups_with_default() -> set[str]:
     """Returns the groups from which conf/train.yaml chooses an option already."""
-    entries = _train_yaml(locations.CONF).get("defaults", [])
+    entries = locations.read_conf("train.yaml").get("defaults", [])
     return {str(name) for entry in entries if isinstance(entry, Mapping) for name in entry}
-
-
-@functools.lru_cache
-def _train_yaml(conf: Path) -> Mapping[str, Any]:
-    try:
-        return yaml.safe_load((conf / "train.yaml").read_text(encoding="utf-8")) or {}
-    except OSError:
-        return {}

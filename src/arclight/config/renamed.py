@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 
 from arclight.config import locations
@@ -93,15 +90,7 @@ def report(renamed: Iterable[tuple[str, str]]) -> None:
 
 
 def _table(name: str) -> dict[str, Any]:
-    return _tables(locations.CONF).get(name) or {}
-
-
-@functools.lru_cache
-def _tables(conf: Path) -> dict[str, dict[str, Any]]:
-    try:
-        return yaml.safe_load((conf / "renamed.yaml").read_text(encoding="utf-8")) or {}
-    except OSError:
-        return {}
+    return locations.read_conf("renamed.yaml").get(name) or {}
 
 
 def name_of(override: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import yaml
 from arclight.config import locations
 from arclight.config.compose import compose
 from arclight.config.other_templates import translate_arguments, translate_overrides
-from arclight.errors import InputError
+from tests.project.engine.config.conftest import message_of
 
 TABLES: dict[str, dict[str, Any]] = yaml.safe_load((locations.CONF / "other_templates.yaml").read_text())
 PAGE = locations.CONF.parent / "docs" / "coming_from_lightning_hydra_template.md"
@@ -25,21 +24,6 @@ WITH_LOGGER = {"mlflow": ["logger=mlflow"]}  # options that have the keys
 @pytest.fixture(autouse=True)
 def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of conf/ that a test may change."""
-    copy = tmp_path / "conf"
-    shutil.copytree(locations.CONF, copy)
-    monkeypatch.setattr(locations, "CONF", copy)
-    return copy
-
-
-def message_of(overrides: list[str]) -> str:
-    with pytest.raises(InputError) as raised:
-        compose(overrides)
-    return str(raised.value)
 
 
 def test_the_page_has_the_rows() -> None:

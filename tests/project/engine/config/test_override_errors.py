@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from arclight.config import locations
 from arclight.config.compose import compose
 from arclight.config.override_errors import find_errors, overrides_in
-from arclight.errors import InputError
+from tests.project.engine.config.conftest import message_of
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py"])
-
-
-@pytest.fixture
-def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of conf/ that a test may change."""
-    copy = tmp_path / "conf"
-    shutil.copytree(locations.CONF, copy)
-    monkeypatch.setattr(locations, "CONF", copy)
-    return copy
-
-
-def message_of(overrides: list[str]) -> str:
-    with pytest.raises(InputError) as raised:
-        compose(overrides)
-    return str(raised.value)
 
 
 def test_all_errors_are_reported_at_once_with_the_right_command() -> None:
