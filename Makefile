@@ -20,7 +20,7 @@ demo: $(VENV)/run ## train both examples on synthetic data; about a minute
 test: $(VENV)/dev ## offline tests, on two cores
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-test-processes: $(VENV)/dev ## runs of several processes, crashes, whole programs; about six minutes
+test-processes: $(VENV)/dev ## runs of several processes, crashes, whole programs; about a quarter of an hour
 	$(BIN)/python -m pytest -m processes
 
 test-slow: $(VENV)/dev ## tests on the real data in $ARCLIGHT_DATA; about a minute

@@ -103,7 +103,7 @@ def build_module(
     taken = parameters_of(target, group, is_trusted=is_trusted, arguments=settings[group]) if target else {}
     if group == "module" and (names := NETS & taken.keys()):
         net = {**settings["model"], **(blueprint or {})}
-        built = _build_accepted(net, "model", {"data_info": data_info, **data_facts(data_info)}, is_trusted=is_trusted)
+        built = _build_accepted(net, "model", {"data_info": data_info, **values_of_data(data_info)}, is_trusted=is_trusted)
         offers |= dict.fromkeys(names, built)
     for name in OPTIMIZERS & taken.keys() - settings[group].keys():
         offers[name] = build(settings["optimizer"], "optimizer", is_trusted=is_trusted)
@@ -111,7 +111,7 @@ def build_module(
         offers[name] = build_scheduler(settings["scheduler"], is_trusted=is_trusted)
         if "make_optimizer" not in taken:  # a module of any origin calls it with its optimizer
             offers[name] = torch_scheduler(offers[name])
-    module = _build_accepted(settings[group], group, offers | data_facts(data_info), is_trusted=is_trusted)
+    module = _build_accepted(settings[group], group, offers | values_of_data(data_info), is_trusted=is_trusted)
     if not isinstance(module, LightningModule):
         raise InputError(
             f"{group}: {target} is not a LightningModule; choose one with module=..., or name one in model._target_",
@@ -120,7 +120,7 @@ def build_module(
     return module
 
 
-def data_facts(data_info: DataInfo | None) -> dict[str, Any]:
+def values_of_data(data_info: DataInfo | None) -> dict[str, Any]:
     """Returns what a net that does not know us may take from the data."""
     num_classes = getattr(data_info, "num_classes", None)
     return {} if num_classes is None else {"num_classes": num_classes}

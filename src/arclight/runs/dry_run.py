@@ -123,7 +123,7 @@ def try_all(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interru
     with dry_run.step("validate") as outcome:
         if is_overridden("validation_step", module):
             trainer.validate(module, datamodule=data, verbose=False)
-        if metric is not None:
+        if metric in trainer.callback_metrics:  # not one of training
             outcome.append(f"{metric} {float(trainer.callback_metrics[metric]):.4f}")
     with dry_run.step("checkpoint") as outcome:
         restored = check_round_trip(components, run_config.folder)

@@ -118,3 +118,14 @@ class TestIllustrated(AnyModule):
         run = self.train(["logger=[csv,tensorboard]"])
         recorded = EventAccumulator(str(run.folder / "tensorboard")).Reload()
         assert recorded.Tags()["images"] == ["drawn"]
+
+
+class TestTrainMonitor(AnyModule):
+    overrides: ClassVar[Any] = ("model=classifier", "data=images", "trainer.max_epochs=2", "monitor=train/accuracy")
+    stops = (9,)
+    mixes_samples = True
+
+    def test_the_best_is_that_of_training_and_a_dry_run_works(self) -> None:
+        run = self.train()
+        assert run.results["train/accuracy"] == max(run.curve("train/accuracy")[1])
+        self.train(["preflight=full"])
