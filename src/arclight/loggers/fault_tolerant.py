@@ -55,6 +55,7 @@ class FaultTolerantLogger(Logger):
         self.logger_name = name
         self.run_dir = run_dir
         self.is_broken = False
+        self._failing = threading.Lock()  # a slow logger fails in its thread or in the caller's
         self._pending: queue.Queue[Callable[[], Any] | None] | None = None
         if getattr(type(logger), "is_slow", False) and is_main_process():
             self._pending = queue.Queue(MAX_PENDING)
@@ -62,9 +63,10 @@ class FaultTolerantLogger(Logger):
             threading.Thread(target=_run_calls, args=(self._pending,), name=f"logger {name}", daemon=True).start()
 
     def _fail(self, reason: str) -> None:
-        if not self.is_broken:
-            self.is_broken = True
-            log.warning("%s %s: it records nothing from here on; the run continues", self.logger_name, reason)
+        with self._failing:
+            if not self.is_broken:
+                log.warning("%s %s: it records nothing from here on; the run continues", self.logger_name, reason)
+                self.is_broken = True  # last: whoever reads it may rely on the message
 
     def attempt(self, call: Callable[[], Any], default: Any = None) -> Any:
         """Returns what `call` returns; `default` when the logger has failed or fails now."""
