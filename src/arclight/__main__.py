@@ -53,9 +53,9 @@ def evaluate(options: argparse.Namespace) -> None:
         if not equals or not key.startswith("data."):
             raise InputError(f"'{override}' must have the form data.KEY=VALUE: evaluate changes data settings only")
         overrides[key.removeprefix("data.")] = yaml.safe_load(value)
-    from arclight.runs import experiment  # takes seconds to import
+    from arclight.runs import evaluation  # takes seconds to import
 
-    scores = experiment.evaluate(options.run, overrides, split=options.split)
+    scores = evaluation.evaluate(options.run, overrides, split=options.split)
     console = open_console()
     print_tables(console, [table.to_rich() for table in scores.tables])
     print_lines(console, ["", *(f"{options.split}/{name:20}{value:.4f}" for name, value in scores.metrics.items())])
@@ -67,7 +67,8 @@ def report(options: argparse.Namespace) -> None:
     from arclight.report.report import write_report
 
     is_run_dir = (Path(options.run) / "overrides.txt").is_file()  # all that a run killed at its start has written
-    print(write_report(Path(options.run) if is_run_dir else find_run(options.run)))
+    page = write_report(Path(options.run) if is_run_dir else find_run(options.run))
+    print_lines(open_console(), [str(page)])
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -83,7 +84,7 @@ def compare(options: argparse.Namespace) -> None:
         if not Path(options.html).resolve().parent.is_dir():
             raise InputError(f"--html {options.html}: its directory does not exist; create it first")
         write_comparison(comparison, Path(options.html))
-        print(options.html)
+        print_lines(console, [options.html])
 
 
 def doctor(options: argparse.Namespace) -> None:

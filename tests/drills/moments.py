@@ -29,12 +29,19 @@ class Watch:
         if self.checkpoints is None:
             self.checkpoints = next(self.run.folder.glob("outputs/*/*/checkpoints"), None)
         marks = {}
-        for file in () if self.checkpoints is None else ("last.ckpt", "last.ckpt.part", "best.ckpt", "best.ckpt.part"):
-            try:
-                marks[file] = (self.checkpoints / file).stat().st_mtime_ns
-            except OSError:
-                continue
+        for file in () if self.checkpoints is None else ("last.ckpt", "best.ckpt"):
+            # a file that is being written has a random name: last.ckpt.0123456789abcdef.part
+            for name, path in ((file, self.checkpoints / file), (f"{file}.part", self.part_of(file))):
+                try:
+                    marks[name] = path.stat().st_mtime_ns
+                except OSError:
+                    continue
         return marks
+
+    def part_of(self, file: str) -> Path:
+        """Returns the path of a checkpoint that is being written."""
+        assert self.checkpoints is not None
+        return next(self.checkpoints.glob(f"{file}.*.part"), self.checkpoints / f"{file}.part")
 
     def new(self) -> set[str]:
         """Returns the names of files that are new or were replaced."""
@@ -108,7 +115,7 @@ def is_at(aim: str, watch: Watch, random_moments: random.Random) -> Iterator[boo
             continue
         new = watch.new()
         if aim == "in a checkpoint write":
-            part = bool(watch.checkpoints) and Path(watch.checkpoints, "last.ckpt.part").exists()
+            part = bool(watch.checkpoints) and watch.part_of("last.ckpt").exists()
             nth -= part and not has_part and "last.ckpt.part" in new
             has_part = part
             yield nth <= 0

@@ -6,7 +6,6 @@ verifies. A sharded checkpoint stores the SHA-256 of each of its files.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import itertools
@@ -21,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from arclight.config.atomic_file import parts_of, replacement
 from arclight.errors import InputError, first_line
 
 LAST = "last.ckpt"
@@ -38,26 +38,24 @@ def write(file: Path, save: Callable[[Path], Any], *, num_bytes: int, before_rep
     Raises:
         NotWrittenError: when the disk refuses the content, or has less than `num_bytes` free.
     """
-    part = file.with_name(f"{file.name}.part")
     problem = f"{file} could not be written"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)
+        for left in parts_of(file):  # one process writes a checkpoint at a time: they are of killed ones
+            left.unlink()
         free = shutil.disk_usage(file.parent).free
         problem += f": it needs {num_bytes / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free there"
         if free < num_bytes:
             raise NotWrittenError(problem)
-        save(part)
-        fsync(part)
-        if before_replace is not None:
-            before_replace()
-        part.replace(file)
+        with replacement(file) as part:
+            save(part)
+            fsync(part)
+            if before_replace is not None:
+                before_replace()
         fsync(file.parent)
     except NotWrittenError:
         raise
     except (OSError, RuntimeError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            remove(part)
         # torch reports a full disk as a RuntimeError that names its zip writer
         if isinstance(error, (OSError, SafetensorError)) or "inline_container" in str(error):
             raise NotWrittenError(f"{problem} ({first_line(error)})") from error

@@ -1,34 +1,77 @@
-"""Small files: written atomically, so that readers see the old content or all of the new one; JSON read with care."""
+"""Files written atomically, so that readers see the old content or all of the new one; small JSON files read with care."""
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import math
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 MAX_DIGITS = 300  # of an integer in a JSON file
+PART = ".part"  # suffix of a file that is being written
 
 
-def write_atomically(path: Path, data: str | bytes) -> None:
-    """Writes `data` (text as UTF-8) to `path` through a temporary file beside it, which an error removes.
+@contextmanager
+def replacement(path: Path) -> Iterator[Path]:
+    """Context manager that yields a new, empty file beside `path` and then renames it to `path`; an error removes it.
+
+    Its name is random and the file is created by this call, so that no file or link that somebody has put there is written to.
+    A link at `path` is replaced, its target stays.
 
     Raises:
-        OSError: when the disk refuses; the old content stays.
+        OSError: when the disk refuses, or `path` is a device, a pipe or a directory; what is there stays.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # processes may write the same file at once
+    if path.exists() and not path.is_file():
+        code = errno.EISDIR if path.is_dir() else errno.EINVAL
+        raise OSError(code, "Is a directory" if path.is_dir() else "Not a regular file", str(path))
+    part = create_part(path)
     try:
-        part.write_bytes(data.encode() if isinstance(data, str) else data)
+        yield part
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
+def create_part(path: Path) -> Path:
+    """Returns the path of a new, empty file in the directory of `path`."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o666))
+    return part
+
+
+def parts_of(path: Path) -> list[Path]:
+    """Returns the unfinished files of `path`: of a process that writes it now, or was killed while it did."""
+    return [part for part in path.parent.glob(f"{glob.escape(path.name)}.*{PART}") if part.is_symlink() or part.is_file()]
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Writes text as UTF-8, a lone surrogate as its escape, which JSON reads back, or bytes; raises as `replacement`."""
+    with replacement(path) as part:
+        part.write_bytes(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
+
+
+def read_file(path: Path) -> str:
+    """Returns the text of a regular file: opening a pipe would block, reading a device would not end.
+
+    Raises:
+        OSError: when it cannot be read, or is something else than a file or a link to one.
+        ValueError: when it is not UTF-8.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return path.read_text(encoding="utf-8")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the object in a JSON file; an empty one when the file is missing, damaged or holds something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_int=whole)
+        content = json.loads(read_file(path), parse_int=whole)
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

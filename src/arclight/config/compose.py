@@ -31,6 +31,7 @@ from arclight.config.locations import OUTPUTS, find_run
 from arclight.config.other_templates import translate_overrides
 from arclight.config.redaction import LEFT_OUT
 from arclight.config.renamed import rename_overrides, rename_settings
+from arclight.console.terminal import printable
 from arclight.distributed.environment import detect_launch
 from arclight.errors import InputError, ProcessError
 
@@ -287,7 +288,7 @@ def report_unwritable_outputs() -> Iterator[None]:
 def print_error(error: Exception) -> None:
     """Prints an error on stderr, after the rank of the process if it is not the first."""
     rank = detect_launch(os.environ).rank
-    print(f"{f'process {rank}: ' if rank else ''}error: {error}", file=sys.stderr)
+    print(f"{f'process {rank}: ' if rank else ''}error: {printable(str(error))}", file=sys.stderr)
 
 
 def flatten(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:

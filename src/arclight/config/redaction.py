@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+from arclight.console.terminal import printable
+
 ErrorInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 LEFT_OUT = "(left out)"
@@ -96,10 +98,10 @@ def hidden_arguments() -> Iterator[None]:
 
 
 class WithoutSecrets(logging.Formatter):
-    """Formats log lines without secrets in message or traceback."""
+    """Formats log lines without secrets and without escape sequences for terminals in message or traceback."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's names
-        return hide(super().formatMessage(record))
+        return hide(printable(super().formatMessage(record)))
 
     def formatException(self, ei: ErrorInfo) -> str:  # noqa: N802
-        return hide(super().formatException(ei), is_code=True)
+        return hide(printable(super().formatException(ei)), is_code=True)

@@ -3,6 +3,8 @@
 A `_target_` is code that runs. The user's own configs may name anything. A stranger's may name classes and functions that are
 defined in the packages below, nothing private and no methods, some of which read pickles. Left out on purpose is what runs a
 stranger's code when asked to: torch.load, torch.hub, transformers.pipeline, CLIPScore of torchmetrics.
+
+A path is where files are read, written and deleted. Those of a checkpoint that is not in outputs/ are left out.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import re
+import shlex
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +42,7 @@ FACTORIES = {
         for name in (*AUTO_MODELS, "AutoModelForSequenceClassification")
     },
 }
+PATH_NAME = re.compile(r"(?:^|_)(?:root|cache|dirs?|directory|folder|paths?|files?)$")
 INSTALLED = {"site-packages", "dist-packages"}
 
 _used: set[str] = set()  # packages of the user that configs of this process have built from
@@ -116,3 +121,50 @@ def is_local(package: str) -> bool:
         Path(place).is_absolute() and not Path(place).is_relative_to(stdlib) and not INSTALLED & set(Path(place).parts)
         for place in places
     )
+
+
+def without_paths(
+    settings: Mapping[str, Any], defaults: Mapping[str, Any], key: str
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """Returns settings with the user's own default in place of each path.
+
+    Args:
+        settings: of a checkpoint.
+        defaults: the same node as the user's own conf/ composes it.
+        key: where both are in the config, such as "data".
+
+    Returns:
+        The settings; key and value of each path that was replaced or left out; the keys of those without a default.
+    """
+    kept: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
+    missing: list[str] = []
+    for name, value in settings.items():
+        own = defaults.get(name)
+        if isinstance(value, Mapping):
+            kept[name], inner, left_out = without_paths(value, own if isinstance(own, Mapping) else {}, f"{key}.{name}")
+            paths |= inner
+            missing += left_out
+        elif value == own or not is_path(str(name), value):
+            kept[name] = value
+        else:
+            paths[f"{key}.{name}"] = value
+            if own is None or own == "???":
+                missing.append(f"{key}.{name}")
+            else:
+                kept[name] = own
+    return kept, paths, missing
+
+
+def is_path(name: str, value: Any) -> bool:
+    """Returns whether a setting is, or contains, a path: by its name, or because its text looks like one."""
+    if isinstance(value, Mapping):
+        return any(is_path(str(key), inner) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return any(is_path(name, inner) for inner in value)
+    return isinstance(value, str) and (PATH_NAME.search(name) is not None or "/" in value or value.startswith(("~", ".")))
+
+
+def typed(settings: Mapping[str, Any]) -> str:
+    """Returns settings as they are typed on a command line."""
+    return shlex.join(f"{key}={value}" for key, value in settings.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LOG_WIDTH = 1000  # columns where no terminal sets them: lines of a log are never folded
+# C0 and C1 controls without tab and newline, marks that reverse the direction of text, and lone surrogates
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LIGHTNING = ("lightning", "lightning.pytorch", "lightning.fabric")
 
 
@@ -24,19 +27,35 @@ def open_console(*, quiet: bool = False, file: IO[str] | None = None) -> Console
 
     `is_terminal` is False where stdout is a file or a pipe, where NO_COLOR is set, or where TERM is dumb.
     """
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class PrintableConsole(Console):
+        """Prints every text as `printable` returns it; colours and cursor movements of rich itself are not text."""
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else printable(text), style, control)
 
     stream = file or sys.stdout
     is_tty = stream.isatty()
     if not (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf") and hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="replace")  # a class name that the terminal cannot show must not stop the run
-    return Console(
+    return PrintableConsole(
         file=file,
         quiet=quiet,
         force_terminal=False if is_plain(os.environ) or not is_tty else None,
         force_jupyter=False,
         width=None if is_tty or os.environ.get("COLUMNS", "").isdigit() else LOG_WIDTH,
     )
+
+
+def printable(text: str) -> str:
+    """Returns text with U+FFFD in place of each character that could command a terminal or that UTF-8 cannot encode.
+
+    Names of classes, files and metrics may come from strangers.
+    """
+    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def is_plain(environment: Mapping[str, str]) -> bool:

@@ -26,7 +26,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arclight.config.atomic_file import write_atomically
+from arclight.config.atomic_file import PART, read_json, replacement, write_atomically
 from arclight.data.download import progress
 from arclight.errors import InputError
 
@@ -34,7 +34,6 @@ _log = logging.getLogger(__name__)
 
 VERSION = 1  # of decoding: raise it when the same files give other pixels
 PREFIX = "decoded-"
-PART = f"{PREFIX}unfinished.part"  # one process writes in a directory at a time; a killed one's is overwritten
 UNUSED_DAYS = 30  # after which a file is deleted
 FIX = "choose another directory with data.cache=DIRECTORY"
 MAX_LISTED_ERRORS = 10
@@ -56,7 +55,9 @@ class CachedImages(NamedTuple):
         return math.prod(self.shape)
 
     def is_complete(self) -> bool:
-        """Whether the file exists and is intact; it is then marked as used."""
+        """Whether the file exists, is no link and is intact; it is then marked as used."""
+        if self.path.is_symlink() or not self.path.is_file():  # opening a pipe would block
+            return False
         try:
             header = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError):  # missing, cut short, or another kind of file
@@ -86,33 +87,32 @@ class CachedImages(NamedTuple):
         with lock:
             if not self.is_complete():
                 delete_unused(directory)
-                self._write(directory / PART, decode)
+                self._write(decode)
 
-    def _write(self, part: Path, decode: Callable[[Write], None]) -> None:
+    def _write(self, decode: Callable[[Write], None]) -> None:
         try:
-            with part.open("wb") as file:
+            with replacement(self.path) as part, part.open("r+b") as file:
                 np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": self.shape})
                 file.flush()
                 decode(_row_writer(file.fileno(), file.tell(), self.num_bytes // self.shape[0]))
                 os.fsync(file.fileno())
-            part.replace(self.path)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise InputError(f"cannot write {self.path}: {error.strerror or error}; {FIX}") from error
-            free = shutil.disk_usage(part.parent).free
+            free = shutil.disk_usage(self.path.parent).free
             raise InputError(
-                f"no space for {self.num_bytes / 1e9:.2f} GB of decoded images in {part.parent}, where {free / 1e9:.2f} GB are "
-                f"free; {FIX}"
+                f"no space for {self.num_bytes / 1e9:.2f} GB of decoded images in {self.path.parent}, where "
+                f"{free / 1e9:.2f} GB are free; {FIX}"
             ) from error
-        finally:
-            part.unlink(missing_ok=True)
 
     def statistics(self, compute: Callable[[], Statistics]) -> Statistics:
         """Returns what `compute` returns, computed once and saved beside the images."""
         path = self.path.with_suffix(".json")
-        with suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged
-            saved = json.loads(path.read_text())
-            return tuple(map(float, saved["mean"])), tuple(map(float, saved["std"]))
+        with suppress(ValueError, KeyError, TypeError):  # missing or damaged
+            saved = read_json(path)
+            mean, std = tuple(map(float, saved["mean"])), tuple(map(float, saved["std"]))
+            if len(mean) == len(std) == self.shape[1] and all(map(math.isfinite, (*mean, *std))):
+                return mean, std
         mean, std = compute()
         with suppress(OSError):  # not fatal: the next run computes them again
             write_atomically(path, json.dumps({"mean": mean, "std": std}))
@@ -192,18 +192,27 @@ def _row_writer(file: int, offset: int, num_bytes: int) -> Write:
 
 def unfinished_bytes(directory: Path) -> int:
     """Returns the bytes of disk that a file being written has taken: it will be completed, or its space freed."""
-    with suppress(OSError):  # none, or just finished
-        return (directory / PART).stat().st_blocks * 512  # rows still missing take none
-    return 0
+    taken = 0
+    for part in directory.glob(f"{PREFIX}*{PART}"):
+        with suppress(OSError):  # just finished
+            taken += part.lstat().st_blocks * 512  # rows still missing take none
+    return taken
 
 
 def delete_unused(directory: Path) -> None:
-    """Deletes the cache files that no run has used for UNUSED_DAYS."""
-    for path in directory.glob(f"{PREFIX}*.npy"):  # the directory may hold other files of the user
-        if path.stat().st_mtime < time.time() - UNUSED_DAYS * 86400:
+    """Deletes the cache files that no run has used for UNUSED_DAYS, and what a killed process has left unfinished.
+
+    The caller has the lock of the directory: nobody else writes in it.
+    """
+    for part in directory.glob(f"{PREFIX}*{PART}"):  # the directory may hold other files of the user
+        with suppress(OSError):
+            part.unlink()
+    for path in directory.glob(f"{PREFIX}*.npy"):
+        if path.lstat().st_mtime < time.time() - UNUSED_DAYS * 86400:
             _log.info("deleted %s, unused for %d days", path, UNUSED_DAYS)
-            path.with_suffix(".json").unlink(missing_ok=True)
-            path.unlink()
+            for file in (path.with_suffix(".json"), path):
+                with suppress(OSError):  # there is none, or it is a directory
+                    file.unlink()
 
 
 def for_each(work: Callable[[int], None], num_rows: int, *, num_threads: int, title: str) -> None:

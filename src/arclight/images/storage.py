@@ -8,11 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+import platformdirs
+
 from arclight.errors import InputError
 from arclight.images.image_cache import FIX
 
 Storage = Literal["auto", "memory", "disk"]
 NO_CACHE = "none"
+CACHE_DIRECTORY = ".arclight"  # in `root`
 
 
 class StorageChoice(NamedTuple):
@@ -33,6 +36,21 @@ def check_storage(storage: str, cache: str) -> None:
         raise InputError(
             "data.storage=disk reads decoded images from data.cache, which is none; set data.cache=auto", key="data.storage"
         )
+
+
+def cache_directory(root: Path, cache: str) -> Path:
+    """Returns the directory of decoded images for `data.root` and `data.cache`.
+
+    "auto" is `.arclight` in `root`. Nothing is written into directories of other users, or through a link that came with the
+    images: these are cached in this user's own cache directory.
+    """
+    if cache != "auto":
+        return Path(cache).expanduser()
+    beside = root / CACHE_DIRECTORY
+    is_foreign = any(path.exists() and path.stat().st_uid != os.geteuid() for path in (root, beside))
+    if beside.is_symlink() or is_foreign:
+        return platformdirs.user_cache_path("arclight") / "images"
+    return beside
 
 
 def cache_obstacle(directory: Path | None, missing: int, *, already: int = 0) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
+from arclight.config.atomic_file import read_file
 from arclight.errors import InputError
 
 Counts = NDArray[np.int64]  # (samples, 3): true positives, predicted, true
@@ -130,7 +131,7 @@ def read_predictions(path: str | Path) -> list[Prediction]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; a run writes predictions.jsonl at the end of its test") from None
     except (OSError, UnicodeDecodeError) as error:

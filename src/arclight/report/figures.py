@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from arclight.console.terminal import printable
 from arclight.metrics.calibration import NUM_BINS, Calibration
 
 Lines = dict[str, list[tuple[float, float]]]
@@ -136,7 +137,8 @@ def length_chart(lengths: dict[str, dict[int, int]], unit: str) -> Any:
                     longest = max(longest, length)
             percents = [100 * counts.get(length, 0) / total for length in range(max(counts, default=0) + 1)]
             axes.plot(percents, color=colour, dashes=dashes, linewidth=1.4)
-        axes.set(xlim=(0, longest + 1), xlabel=unit, ylabel="% of samples")
+        axes.set(xlim=(0, longest + 1), ylabel="% of samples")
+        axes.set_xlabel(printable(unit), parse_math=False)  # a stranger's text: "$" begins no formula
     return markup[0]
 
 
@@ -149,6 +151,7 @@ def figure(title: str, size: tuple[float, float]) -> Iterator[tuple[Any, list[An
 
     inked = dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), INK)
     markup: list[Any] = []
+    title = printable(title)
     with style.context(["default", {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 10, **inked}]):
         drawing = Figure(figsize=size, layout="constrained")
         axes = drawing.add_subplot()
@@ -158,7 +161,8 @@ def figure(title: str, size: tuple[float, float]) -> Iterator[tuple[Any, list[An
         buffer = io.StringIO()
         drawing.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = buffer.getvalue().replace(INK, "currentColor")
-    box, inside = re.findall(r'<svg [^>]*(viewBox="[^"]*")[^>]*>(.*)', svg, re.DOTALL)[0]
+    box, inside = re.findall(r'<svg [^>]*viewBox="([^"]*)"[^>]*>(.*)', svg, re.DOTALL)[0]
     # ids must be unique in a page, and matplotlib's style would apply to the whole page
     inside = re.sub(r"<style.*?</style>|(?<=<g) id=\"[^\"]*\"", "", inside, flags=re.DOTALL)
-    markup.append(Markup(f'<svg {box} role="img" aria-label="{title}">{inside}'))  # noqa: S704  # written by matplotlib from numbers
+    drawn = Markup(inside)  # noqa: S704  # written by matplotlib, which escapes its texts
+    markup.append(Markup('<svg viewBox="{}" role="img" aria-label="{}">{}').format(box, title, drawn))

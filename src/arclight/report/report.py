@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from arclight.config.atomic_file import whole
+from arclight.config.atomic_file import read_file, whole
 from arclight.config.compose import read_settings
 from arclight.config.redaction import LEFT_OUT, hide_in_override, without_secrets
 from arclight.errors import InputError
@@ -79,7 +79,7 @@ def _page(folder: Path) -> str:
 def _part(folder: Path, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
     """Returns the parsed content of a file, or one line that says why there is none."""
     try:
-        return {"content": parse((folder / name).read_text(encoding="utf-8")), "problem": ""}
+        return {"content": parse(read_file(folder / name)), "problem": ""}
     except FileNotFoundError:
         problem = f"There is no {name} in this directory."
     except OSError as error:  # its whole message would show a path of this machine

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from arclight.config.atomic_file import read_file
 from arclight.console.terminal import score_table
 from arclight.report.figures import LINES, line_chart, read_series
 from arclight.report.page import format_value, shorten, templates, write_page
@@ -122,7 +123,7 @@ def curve_charts(groups: Sequence[Group]) -> list[tuple[str, Any]]:
     for group, line in zip(groups, LINES, strict=False):
         for run in group.runs:
             try:
-                series = read_series((run.folder / "metrics.csv").read_text(encoding="utf-8"))
+                series = read_series(read_file(run.folder / "metrics.csv"))
             except (OSError, ValueError, csv.Error):
                 continue
             for name, own in lines.items():

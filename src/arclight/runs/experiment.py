@@ -11,17 +11,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from arclight import hardware, preflight
-from arclight.checkpoint.contents import is_checkpoint, last_checkpoint, load_weights, newest_intact, restore
+from arclight.checkpoint.contents import is_checkpoint, last_checkpoint, load_weights, newest_intact
 from arclight.checkpoint.last_checkpoint import cost_of_saves
 from arclight.config.compose import RunConfig, flatten
 from arclight.config.hardware_plan import plan_hardware
-from arclight.config.renamed import rename_settings
-from arclight.console.terminal import open_console, silence_lightning
+from arclight.console.terminal import open_console
 from arclight.distributed import rendezvous
 from arclight.distributed.environment import is_main_process
 from arclight.distributed.signals import Interrupted, Interruption, handle_signals
@@ -34,10 +32,10 @@ from arclight.metrics.predictions import Predictions
 from arclight.modules.supervised import Scores
 from arclight.report.report import write_report
 from arclight.runs import resume, run_directory
-from arclight.runs.build import RunComponents, build_components, build_data, can_test, count_parameters, monitored_metric
+from arclight.runs.build import RunComponents, build_components, can_test, count_parameters, monitored_metric
 from arclight.runs.dry_run import run_dry_run
 from arclight.runs.run import Run
-from arclight.runs.run_directory import HARMLESS, explain_write_errors, write_json
+from arclight.runs.run_directory import explain_write_errors, write_json
 from arclight.runs.summary import print_results, print_run_summary
 
 SHARED_FILE_TIMEOUT_S, POLL_S = 20, 0.1  # how long a new file may take to appear on another machine
@@ -231,50 +229,6 @@ def write_examples(data: Any, predictions: Predictions, folder: Path) -> None:
         log.warning("%s", unwritten)
     except Exception:  # data that cannot be shown never stops the run
         log.exception("mistakes.json and data.json could not be written")
-
-
-def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = "test") -> Scores:
-    """Returns the scores of a trained model, on the data it was trained with unless overridden.
-
-    Args:
-        run_or_checkpoint: run directory, checkpoint file, or `latest`.
-        overrides: settings of the data, such as {"root": "elsewhere"}.
-        split: "test" or "val".
-
-    Raises:
-        InputError: when there is no such run, or the data does not fit its model.
-    """
-    restored = restore(run_or_checkpoint)
-    settings = rename_settings({**restored.settings, "data": {**restored.settings["data"], **overrides}})
-    data: Any = build_data(settings, workers=0, is_trusted=False) if settings["data"] else None
-    if restored.data_info is not None:
-        data.data_info = restored.data_info
-        data.prepare_data()
-    one_process = {"devices": 1, "num_nodes": 1, "strategy": "auto"}  # whatever it was trained in
-    requested = {**hardware.requested_settings(restored.settings), **one_process}
-    hardware_info = hardware.probe()
-    try:
-        decisions = hardware.plan(hardware_info, requested)
-    except InputError as error:  # trained on another machine
-        log.warning("%s; evaluated with what this machine has", error)
-        decisions = hardware.plan(hardware_info, one_process)
-    hardware.apply_backend_settings(decisions)
-    with silence_lightning(HARMLESS):
-        trainer = Trainer(
-            **hardware.for_trainer(decisions),
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        loop = {"test": trainer.test, "val": trainer.validate}[split]
-        logged = loop(restored.module, datamodule=data, verbose=False)
-    scores: Scores | None = getattr(restored.module, "scores", None)
-    if isinstance(scores, Scores):
-        return scores
-    metrics = {standard_name(split, name): value for of_loader in logged for name, value in of_loader.items()}
-    named = {name.removeprefix(f"{split}/"): float(value) for name, value in metrics.items()}
-    return Scores(named, per_class={}, tables=(), labels=(), counts=[])
 
 
 @rank_zero_only

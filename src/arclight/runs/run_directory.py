@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from arclight.config.atomic_file import read_json, write_atomically
+from arclight.config.atomic_file import read_file, read_json, write_atomically
 from arclight.config.compose import RunConfig, read_settings
 from arclight.config.locations import CONF
 from arclight.config.redaction import WithoutSecrets, hide, hide_in_override, without_secrets
@@ -113,7 +113,7 @@ class LogFile(logging.FileHandler):
 def read_config(folder: Path) -> dict[str, Any]:
     """Returns the content of config.yaml; empty where it is missing or damaged."""
     try:
-        return read_settings((folder / "config.yaml").read_text(encoding="utf-8"))
+        return read_settings(read_file(folder / "config.yaml"))
     except (OSError, ValueError):
         return {}
 

@@ -35,14 +35,21 @@ from arclight.images.image_cache import (
     unfinished_bytes,
 )
 from arclight.images.info import ImageInfo
-from arclight.images.storage import NO_CACHE, Storage, StorageChoice, cache_obstacle, check_storage, choose_storage
+from arclight.images.storage import (
+    NO_CACHE,
+    Storage,
+    StorageChoice,
+    cache_directory,
+    cache_obstacle,
+    check_storage,
+    choose_storage,
+)
 
 if TYPE_CHECKING:
     import PIL.Image
 
 _log = logging.getLogger(__name__)
 
-CACHE_DIRECTORY = ".arclight"  # in `root`
 IMAGE_SIZE = 64  # pixels, the default
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # other formats could start external programs
 MAX_PIXELS = 89_478_485  # of one image; above it PIL warns of a decompression bomb
@@ -79,7 +86,8 @@ class ImageFolder(ArrayDataModule):
         split_seed: selects them, independent of `seed`.
         num_workers: decoding threads of each process; None divides the usable cores among the processes of this machine.
         storage: "memory" or "disk"; "auto" is memory if the images fit, else disk.
-        cache: directory of decoded images; "auto" is `root/.arclight`, "none" caches nothing.
+        cache: directory of decoded images; "auto" is `root/.arclight`, or this user's cache directory (~/.cache/arclight on
+            Linux) where `root` belongs to another user or `root/.arclight` is a link; "none" caches nothing.
 
     Raises:
         InputError: when a setting is out of range.
@@ -174,7 +182,7 @@ class ImageFolder(ArrayDataModule):
     def _cached(self) -> dict[str, CachedImages]:
         """The cache file of each split."""
         assert self.root is not None
-        directory = self.root / CACHE_DIRECTORY if self.cache == "auto" else Path(self.cache).expanduser()
+        directory = cache_directory(self.root, self.cache)
         side = self._side
         return {
             name: CachedImages(

@@ -168,6 +168,7 @@ def test_a_full_disk_leaves_the_previous_file(save: Any, file: Path) -> None:
         pytest.skip("only Linux has /dev/full")
 
     def onto_a_full_disk(part: Path) -> None:
+        part.unlink()
         part.symlink_to("/dev/full")
         save(part)
 
@@ -187,6 +188,17 @@ def test_a_full_disk_reported_by_safetensors(file: Path) -> None:
     with pytest.raises(NotWrittenError, match=r"last.ckpt could not be written: .*No space left on device"):
         write(file, save, num_bytes=7)
     assert [path.name for path in file.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_what_a_killed_process_left_is_removed_and_a_link_is_not_followed(file: Path) -> None:
+    precious = file.with_name("precious")
+    precious.write_text("old")
+    file.with_name("last.ckpt.0123.part").symlink_to(precious)
+    file.with_name("last.ckpt.4567.part").write_bytes(b"half")
+    write(file, lambda part: part.write_bytes(b"new"), num_bytes=3)
+    assert file.read_bytes() == b"new"
+    assert precious.read_text() == "old"
+    assert sorted(path.name for path in file.parent.iterdir()) == ["last.ckpt", "precious"]
 
 
 def test_missing_space_is_reported_before_writing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

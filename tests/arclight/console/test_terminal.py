@@ -19,6 +19,7 @@ from arclight.console.terminal import (
     print_lines,
     print_pairs,
     print_tables,
+    printable,
     relative_path,
     silence_lightning,
 )
@@ -140,3 +141,18 @@ def test_lightning_logs_warnings_only() -> None:
         with pytest.raises(UserWarning, match="but this"):
             warnings.warn("but this does", UserWarning, stacklevel=1)
     assert logger.level == before
+
+
+def test_texts_of_strangers_command_no_terminal() -> None:
+    assert printable("a\x1b[2Jb\x9b1m\r\u202e\udcff\tc\nd é猫") == "a\ufffd[2Jb\ufffd1m\ufffd\ufffd\ufffd\tc\nd é猫"
+    stream = Terminal()
+    console = open_console(file=stream)
+    made = table()
+    made.add_row(Text("\x1b]0;title\x07"), "\x1b[2J")
+    print_tables(console, [made])
+    print_lines(console, ["\x1b[2J\udcff"])
+    print_pairs(console, [("\x1b[2J", "\x9b2J")])
+    assert not {"\x1b]", "\x1b[2J", "\x9b", "\udcff"} & {
+        part for part in ("\x1b]", "\x1b[2J", "\x9b", "\udcff") if part in stream.getvalue()
+    }
+    assert "\x1b[1m" in stream.getvalue(), "rich's own styles stay"

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from arclight.config.atomic_file import PART
 from arclight.errors import InputError
 from arclight.images.image_cache import (
-    PART,
     PREFIX,
     UNUSED_DAYS,
     CachedImages,
@@ -79,13 +79,43 @@ def test_an_interruption_leaves_nothing(cached: CachedImages, error: BaseExcepti
 
 def test_what_a_killed_process_left_is_overwritten(cached: CachedImages) -> None:
     cached.path.parent.mkdir()
-    (cached.path.parent / PART).write_bytes(b"x" * 10_000)
+    (cached.path.parent / f"{cached.path.name}.0123{PART}").write_bytes(b"x" * 10_000)
     assert not cached.is_complete()
     assert unfinished_bytes(cached.path.parent) >= 10_000
     cached.create(decode)
     assert unfinished_bytes(cached.path.parent) == 0
     assert names(cached) == {cached.path.name}
     assert np.array_equal(np.load(cached.path), IMAGES)
+
+
+def test_links_and_pipes_of_a_stranger_are_replaced_and_not_followed(cached: CachedImages, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("old" * 100_000)
+    np.save(tmp_path / "images.npy", IMAGES)
+    long_ago = time.time() - (UNUSED_DAYS + 1) * 86400
+    os.utime(tmp_path / "images.npy", (long_ago, long_ago))
+    folder = cached.path.parent
+    folder.mkdir()
+    for name in ("decoded-unfinished.part", f"{cached.path.name}.0{PART}", "decoded-old-2-0.json"):
+        (folder / name).symlink_to(precious)
+    cached.path.symlink_to(tmp_path / "images.npy")
+    os.mkfifo(cached.path.with_suffix(".json"))
+    (folder / f"{PREFIX}a.npy").mkdir()
+    assert not cached.is_complete()
+    assert unfinished_bytes(folder) < 100_000
+    cached.create(decode)
+    assert not cached.path.is_symlink()
+    assert np.array_equal(np.load(cached.path), IMAGES)
+    assert cached.statistics(lambda: ((0.5,) * 3, (0.1,) * 3)) == ((0.5,) * 3, (0.1,) * 3)
+    assert precious.read_text() == "old" * 100_000
+    assert (tmp_path / "images.npy").stat().st_mtime == pytest.approx(long_ago)
+
+
+@pytest.mark.parametrize("saved", ['{"mean": [1], "std": [1]}', '{"mean": [NaN, 1, 1], "std": [1, 1, 1]}', "[" * 100_000])
+def test_statistics_that_do_not_fit_the_images_are_computed_again(cached: CachedImages, saved: str) -> None:
+    cached.create(decode)
+    cached.path.with_suffix(".json").write_text(saved)
+    assert cached.statistics(lambda: ((0.5,) * 3, (0.1,) * 3)) == ((0.5,) * 3, (0.1,) * 3)
 
 
 def test_of_two_at_once_one_decodes(cached: CachedImages) -> None:
@@ -171,7 +201,7 @@ def test_a_fingerprint_follows_names_sizes_times_and_the_size_of_the_images(tmp_
 
 def test_images_unused_for_long_are_deleted_and_nothing_else(cached: CachedImages) -> None:
     cached.create(decode)
-    cached.statistics(lambda: ((0.5,), (0.1,)))
+    cached.statistics(lambda: ((0.5,) * 3, (0.1,) * 3))
     others = [cached.path.with_name(name) for name in (f"{PREFIX}val-2-0.npy", "of_the_user.npy")]
     for path in others:
         path.touch()
@@ -188,7 +218,7 @@ def test_images_unused_for_long_are_deleted_and_nothing_else(cached: CachedImage
 
 def test_statistics_are_counted_once_and_kept_to_the_last_digit(cached: CachedImages) -> None:
     cached.create(decode)
-    found = ((1 / 3, 0.1), (2 / 3, 0.7))
+    found = ((1 / 3, 0.1, 0.0), (2 / 3, 0.7, 1.0))
     counts: list[int] = []
 
     def count() -> tuple[tuple[float, ...], tuple[float, ...]]:

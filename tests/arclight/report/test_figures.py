@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from arclight.metrics.calibration import Bin, Calibration
-from arclight.report.figures import calibration_chart, length_chart
+from arclight.report.figures import calibration_chart, length_chart, line_chart
 
 
 def test_figures_take_the_page_s_colour_of_text_and_no_ground() -> None:
@@ -17,3 +19,12 @@ def test_figures_take_the_page_s_colour_of_text_and_no_ground() -> None:
         assert "#ffffff" not in svg
         assert "<odd>" not in svg
         assert re.match(r'<svg viewBox="[^"]*" role="img"', svg)
+
+
+@pytest.mark.parametrize("text", ['"><meta http-equiv="refresh"><form>', "\ud800", r"$\frac{$", "\x1b[2J\0"])
+def test_any_text_is_only_text_in_a_figure(text: str) -> None:
+    for svg in (line_chart(text, {"a": [(0, 1.0), (1, 2.0)]}), length_chart({"train": {3: 5}}, text)):
+        svg.encode()
+        assert "<meta" not in svg
+        assert "<form" not in svg
+        assert "\x1b" not in svg

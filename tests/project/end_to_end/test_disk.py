@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from arclight.config import atomic_file
 from arclight.config.compose import compose
 from arclight.errors import InputError
 from arclight.runs import experiment
@@ -29,9 +30,18 @@ def train(folder: Path) -> Run:
     return experiment.run(replace(compose(RUN), folder=folder))
 
 
-def part_of(name: str) -> str:
-    """Returns the name of the temporary file that `write_atomically` writes in this process."""
-    return f"{name}.{os.getpid()}.part"
+def fill_disk(names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the disk full whenever one of these files is written."""
+
+    def create(path: Path) -> Path:
+        part = original(path)
+        if path.name in names:
+            part.unlink()
+            part.symlink_to(FULL)
+        return part
+
+    original = atomic_file.create_part
+    monkeypatch.setattr(atomic_file, "create_part", create)
 
 
 def before(step: str, do: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,8 +65,8 @@ def test_optional_files_are_reported_and_left_out(
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    for name in (part_of("metrics.csv"), part_of("mistakes.json"), "train.log"):
-        (folder / name).symlink_to(FULL)
+    fill_disk(("metrics.csv", "mistakes.json"), monkeypatch)
+    (folder / "train.log").symlink_to(FULL)
     (folder / "metrics.csv").write_text("step\n")  # so that the first new metric writes the file anew
     before("report", lambda: (folder / "report.html").mkdir(), monkeypatch)
     run = train(folder)
@@ -80,7 +90,7 @@ def test_required_files_end_the_run_which_resumes(
 ) -> None:
     folder = tmp_path / "run"
     with monkeypatch.context() as patched:
-        before(step, lambda: (folder / part_of(name)).symlink_to(FULL), patched)
+        before(step, lambda: fill_disk((name,), patched), patched)
         with pytest.raises(
             InputError, match=rf"{name} could not be written \(No space left on device; .* MB are free"
         ) as message:
@@ -105,7 +115,7 @@ def test_a_best_checkpoint_that_does_not_fit_ends_the_run(
 
     def refuse(content: Any, part: Path) -> None:
         if part.name.startswith("best"):
-            (folder / part_of("results.json")).symlink_to(FULL)
+            fill_disk(("results.json",), monkeypatch)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(content, part)
 

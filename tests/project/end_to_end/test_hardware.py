@@ -13,7 +13,7 @@ import arclight
 from arclight import hardware
 from arclight.errors import InputError
 from arclight.modules import supervised
-from arclight.runs import build, experiment
+from arclight.runs import build, evaluation
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
 SHORT = [*TINY_IMAGES, "trainer.max_epochs=1"]
@@ -114,7 +114,7 @@ def test_a_run_from_another_machine_can_be_evaluated(caplog: pytest.LogCaptureFi
     contents = torch.load(best, weights_only=True)
     contents["arclight"]["settings"]["trainer"]["accelerator"] = "cuda"
     torch.save(contents, best)
-    scores = experiment.evaluate(str(run.folder), {})
+    scores = evaluation.evaluate(str(run.folder), {})
     assert scores.metrics["accuracy"] == run.results["test/accuracy"]
     assert "torch finds no GPU on this machine. Try: trainer=cpu; evaluated with what this machine has" in caplog.text
 

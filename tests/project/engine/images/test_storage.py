@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from arclight.errors import InputError
-from arclight.images.storage import StorageChoice, cache_obstacle, check_storage, choose_storage
+from arclight.images.storage import StorageChoice, cache_directory, cache_obstacle, check_storage, choose_storage
 
 
 def chosen(free: int, **settings: Any) -> StorageChoice:
@@ -103,3 +104,27 @@ def test_a_place_that_cannot_be_written_is_an_obstacle_unless_all_is_cached(
     (tmp_path / "file").touch()
     monkeypatch.undo()
     assert cache_obstacle(tmp_path / "file", 1) == f"{tmp_path}/file cannot be written"
+
+
+def test_images_of_this_user_are_cached_beside_them(tmp_path: Path) -> None:
+    assert cache_directory(tmp_path, "auto") == tmp_path / ".arclight"
+    (tmp_path / ".arclight").mkdir()
+    assert cache_directory(tmp_path, "auto") == tmp_path / ".arclight"
+    assert cache_directory(tmp_path / "missing", "auto") == tmp_path / "missing" / ".arclight"
+    assert cache_directory(tmp_path, str(tmp_path / "elsewhere")) == tmp_path / "elsewhere"
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "root of another user"])
+def test_images_of_others_are_cached_in_the_directory_of_this_user(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    monkeypatch.setattr("sys.platform", "linux")
+    root = tmp_path / "root"
+    root.mkdir()
+    if kind == "root of another user":
+        uid = os.geteuid() + 1
+        monkeypatch.setattr(os, "geteuid", lambda: uid)
+    else:
+        (root / ".arclight").symlink_to(tmp_path if kind == "link" else tmp_path / "nowhere")
+    assert cache_directory(root, "auto") == tmp_path / "own" / "arclight" / "images"

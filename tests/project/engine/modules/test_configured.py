@@ -16,7 +16,7 @@ from arclight.config.compose import compose
 from arclight.errors import InputError
 from arclight.hardware import HardwareInfo
 from arclight.preflight.config_checks import check_config
-from arclight.runs.experiment import evaluate
+from arclight.runs.evaluation import evaluate
 from arclight.runs.run import Run
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 

@@ -14,7 +14,7 @@ import torch
 import arclight
 from arclight.callbacks.throughput import Throughput
 from arclight.errors import InputError
-from arclight.runs import experiment
+from arclight.runs import evaluation, experiment
 from arclight.runs.run import Run
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
@@ -68,7 +68,7 @@ def test_a_run_without_a_test(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"skipped (test=false); later: python -m arclight evaluate {run.folder}" in " ".join(capsys.readouterr().out.split())
     assert "not tested: test=false" in (run.folder / "train.log").read_text()
     assert (run.config["test"], run.config["tags"]) == (False, ["baseline"])
-    assert "accuracy" in experiment.evaluate(str(run.folder), {}).metrics
+    assert "accuracy" in evaluation.evaluate(str(run.folder), {}).metrics
 
 
 def test_a_seed_that_is_drawn_is_recorded_and_repeats_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,11 +164,11 @@ def test_the_test_split_is_not_touched_by_fit(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_run_is_evaluated_again_to_the_same_scores() -> None:
     run = train(*TINY_IMAGES)
-    scores = experiment.evaluate(str(run.folder), {})
+    scores = evaluation.evaluate(str(run.folder), {})
     assert {f"test/{name}": value for name, value in scores.metrics.items()} == pytest.approx(
         {name: value for name, value in run.results.items() if name.startswith("test/") and name.count("/") == 1}
     )
-    assert experiment.evaluate(str(run.folder), {}, split="val").metrics["accuracy"] == pytest.approx(
+    assert evaluation.evaluate(str(run.folder), {}, split="val").metrics["accuracy"] == pytest.approx(
         run.results["val/accuracy"]
     )
 
@@ -180,12 +180,12 @@ def test_a_run_of_many_processes_is_evaluated_in_one(strategy: str) -> None:
     contents = torch.load(best, weights_only=True)
     contents["arclight"]["settings"]["trainer"] |= {"strategy": strategy, "devices": 2, "num_nodes": 2}
     torch.save(contents, best)
-    assert experiment.evaluate(str(run.folder), {}).metrics["accuracy"] == run.results["test/accuracy"]
+    assert evaluation.evaluate(str(run.folder), {}).metrics["accuracy"] == run.results["test/accuracy"]
 
 
 def test_other_data_can_be_evaluated() -> None:
     run = train(*TINY_IMAGES)
-    assert sum(map(sum, experiment.evaluate(str(run.folder), {"num_test": 17}).counts)) == 17
+    assert sum(map(sum, evaluation.evaluate(str(run.folder), {"num_test": 17}).counts)) == 17
 
 
 def test_the_status_of_a_failed_run(monkeypatch: pytest.MonkeyPatch) -> None:
