@@ -27,15 +27,21 @@ def replacement(path: Path) -> Iterator[Path]:
     Raises:
         OSError: when the disk refuses, or `path` is a device, a pipe or a directory; what is there stays.
     """
-    if path.exists() and not path.is_file():
-        code = errno.EISDIR if path.is_dir() else errno.EINVAL
-        raise OSError(code, "Is a directory" if path.is_dir() else "Not a regular file", str(path))
+    require_regular(path)
     part = create_part(path)
     try:
         yield part
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def require_regular(path: Path) -> None:
+    """Raises OSError where `path`, or what a link there leads to, is a directory, a device or a pipe."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
 
 
 def create_part(path: Path) -> Path:
@@ -63,8 +69,7 @@ def read_file(path: Path) -> str:
         OSError: when it cannot be read, or is something else than a file or a link to one.
         ValueError: when it is not UTF-8.
     """
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    require_regular(path)
     return path.read_text(encoding="utf-8")
 
 

@@ -23,17 +23,54 @@ ErrorInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tu
 LEFT_OUT = "(left out)"
 SHORTEST = 6  # characters of an environment variable that is searched for; shorter ones would hide common words
 DIRECTORIES = ("PWD", "OLDPWD")  # variables with the name of a secret that hold none
-SECRET_NAME = r"(?:pass(?:word|wd|phrase)|secret|credential|(?:api|access|private)[-_]?key|authorization)[\w-]*"  # noqa: S105  # a pattern, no password
+# Every repetition is bounded or ends at a character that no other begins with, so that matching takes time linear in the text.
+# Own patterns, because detect-secrets 1.5 takes minutes for 160 KB of "password", knows half of these services and finds no
+# password with a slash in an address.
+SECRET_NAME = (
+    r"(?:pass(?:word|wd|phrase)|secret|credential|(?:api|access|account|private|signing)[-_]?key|authorization)[\w-]{0,40}"  # noqa: S105  # a pattern, no password
+)
 TOKEN_NAME = r"(?:token|auth|pwd)s?"  # noqa: S105  # a number under such a name is a count, not a secret
 MARKER = re.compile(r"(?:cls|sep|pad|mask|unk|bos|eos)_token$", re.IGNORECASE)  # a tokenizer's
-IN_ADDRESS = r"(?<=://)[^/\s'\"]*(?=@)"  # user and password
+# user and password; a password may hold @ and /
+IN_ADDRESS = r"(?<=://)(?:[^/\s'\":@]{0,100}:[^\s'\"]{0,200}|[^/\s'\"]{0,200})(?=@)"
 IS = r"['\"]?\s*[=:]\s*"
 QUOTED = r"\"[^\"]*\"|'[^']*'"
+PREFIXES = (  # of tokens, by service
+    *(
+        "hf_",
+        "gh[a-z]_",
+        "github_pat_",
+        "glpat-",
+        "sk-",
+        "[sr]k_(?:live|test)_",
+        "whsec_",
+        "xox[a-z]-",
+        "xapp-",
+        "AKIA",
+        "ASIA",
+    ),
+    *(
+        "AIza",
+        r"ya29\.",
+        "wandb_v1_",
+        "eyJ",
+        r"hv[sb]\.",
+        "dckr_[a-z]{3}_",
+        r"(?-i:SG)\.",
+        "npm_(?=[a-z0-9]{20})",
+        "pypi-(?=.{20})",
+    ),
+    *("nvapi-", "gsk_", "r8_", "dapi(?=[a-f0-9]{32})", "glsa_", "dop_v1_", "shpat_"),
+)
+WEBHOOKS = r"(?:hooks\.slack\.com/\w+|discord(?:app)?\.com/api/webhooks|webhook\.office\.com)/[^\s'\"]+"
+LOGIN = rf"\blogin\((?:[^()\n]{{0,200}}?\bkey\s{{0,9}}=)?\s{{0,9}}(?:{QUOTED})"  # wandb.login(key="...")
+LONG_KEY = rf"\bkey{IS}['\"]?(?=[a-z+/_-]{{0,99}}\d)[\w+/-]{{30,}}"  # of a word alone, such as "key"
 ANYWHERE = (
     rf"{SECRET_NAME}{IS}(?:(?:bearer|basic|token)\s+)?(?:{QUOTED}|\S+)"
-    r"|\b(?:hf_|gh[a-z]_|github_pat_|glpat-|sk-|xox[a-z]-|AKIA|AIza|wandb_v1_|eyJ)[\w.-]{12,}"  # prefixes of services
+    rf"|\b(?:{'|'.join(PREFIXES)})[\w.-]{{12,}}"
+    rf"|{WEBHOOKS}|{LOGIN}|{LONG_KEY}"
     r"|[?&](?:sig|signature|x-amz-signature)=[^&\s]+"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
+    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|$)"
     rf"|{IN_ADDRESS}"
 )
 SECRET_TEXT = re.compile(
@@ -82,7 +119,7 @@ def known_secrets(environment: frozenset[tuple[str, str]]) -> list[str]:
     found = {value.strip() for name, value in environment if is_secret(name, value) and name not in DIRECTORIES}
     for _, value in environment:
         if "://" in value and "@" in value:
-            found |= {part.rpartition(":")[2] for part in re.findall(IN_ADDRESS, value)}
+            found |= {part.partition(":")[2] or part for part in re.findall(IN_ADDRESS, value)}
     return sorted((secret for secret in found if len(secret) >= SHORTEST), key=len, reverse=True)
 
 

@@ -92,7 +92,7 @@ def test_only_regular_files_are_replaced_and_read(kind: str, tmp_path: Path) -> 
     before = path.lstat()
     with pytest.raises(OSError, match=r"Is a directory|Not a regular file"), replacement(path):
         raise AssertionError("nothing may be written")
-    with pytest.raises(OSError, match=r"Not a regular file"):
+    with pytest.raises(OSError, match=r"Is a directory|Not a regular file"):
         read_file(path)  # would block, or not end
     assert read_json(path) == {}
     assert path.lstat() == before

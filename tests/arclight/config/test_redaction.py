@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 
 import pytest
 
@@ -50,6 +51,63 @@ def test_secrets_in_texts(text: str, left: str) -> None:
     assert hide(text) == left
 
 
+R = "0123456789abcdefABCDEF"  # made up, long enough for any service
+SERVICES = {  # text: what is left of it
+    f'wandb.login(key="{R}")': "wandb.(left out))",
+    f'wandb.login(relogin=True, key = "{R}")': "wandb.(left out))",
+    f'login("{R}")': "(left out))",
+    f"key: {R}{R}": "(left out)",
+    f"https://hooks.slack.com/services/T0/B0/{R}": "https://(left out)",
+    f"https://discord.com/api/webhooks/123/{R} x": "https://(left out) x",
+    f"https://discordapp.com/api/webhooks/123/{R}": "https://(left out)",
+    f"a sk_live_{R}, b": "a (left out), b",
+    f"npm_{R}abcdef": "(left out)",
+    f"SG.{R}.{R}": "(left out)",
+    f"pypi-AgEIcHlwaS5vcmc{R}": "(left out)",
+    f"ya29.a0Af_{R}": "(left out)",
+    f"hvs.CAES{R}": "(left out)",
+    f"dckr_pat_{R}": "(left out)",
+    f"AccountName=a;AccountKey={R}==;EndpointSuffix=b": "AccountName=a;(left out)",
+    "postgres://me:pa/ss@host/db": "postgres://(left out)@host/db",
+    "postgres://me:p@/a@ss@host/db": "postgres://(left out)@host/db",
+    "mysql+pymysql://me:a:b/c@host:3306/db": "mysql+pymysql://(left out)@host:3306/db",
+}
+
+
+@pytest.mark.parametrize("is_code", [False, True])
+@pytest.mark.parametrize("text", SERVICES, ids=range(len(SERVICES)))  # pytest puts the id into the environment
+def test_secrets_of_services(text: str, is_code: bool) -> None:
+    assert hide(f"+ {text}", is_code=is_code) == f"+ {SERVICES[text]}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "key=lambda run: run.results['val/accuracy_of_class_12345']",
+        "sort(key=name), npm_config_cache_directory, SG.fit, msg.something_that_is_long",
+        "git+https://github.com/owner/repository@main",
+        "model: org/name-of-a-long-model-1234567890",
+        "commit 0123456789abcdef0123456789abcdef01234567",
+    ],
+)
+def test_other_text_stays(text: str) -> None:
+    assert hide(text) == hide(text, is_code=True) == text
+
+
+HOSTILE = ("password", "://a:", "://", "token=", "login(", 'password="', "key=a", "sk-", "a_key", "-----BEGIN A", "password: ")
+
+
+@pytest.mark.parametrize("word", HOSTILE)
+def test_a_long_text_is_searched_in_linear_time(word: str) -> None:
+    """A generous bound: with unbounded repetitions, 160 KB of "password" took minutes."""
+    start = time.process_time()
+    text = word * (160_000 // len(word))
+    hide(text)
+    hide(text, is_code=True)
+    is_secret(text, "x")
+    assert time.process_time() - start < 10
+
+
 @pytest.mark.parametrize(
     ("line", "left"),
     [
@@ -67,9 +125,9 @@ def test_source_code_stays_readable(line: str, left: str | None) -> None:
 
 def test_values_of_the_environment_are_known_wherever_they_turn_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", "planted-value")
-    monkeypatch.setenv("STORE", "postgres://me:planted-word@host/db")
+    monkeypatch.setenv("STORE", "postgres://me:planted/w@rd@host/db")
     monkeypatch.setenv("PWD", "/somewhere/planted")
-    assert hide("planted-value, planted-word, /somewhere/planted") == "(left out), (left out), /somewhere/planted"
+    assert hide("planted-value, planted/w@rd, /somewhere/planted") == "(left out), (left out), /somewhere/planted"
     assert without_secrets({"name": ["a planted-value"]}) == {"name": ["a (left out)"]}
 
 
@@ -96,8 +154,8 @@ def test_a_log_holds_no_secret_in_what_is_said_or_in_a_traceback() -> None:
         raise OSError("https://me:x1@host refused")
     except OSError:
         info = sys.exc_info()
-    record = logging.LogRecord("arclight", logging.ERROR, "", 0, "token=%s", ("abc",), info)
+    record = logging.LogRecord("arclight", logging.ERROR, "", 0, "token=%s \x1b[2J\udcff", ("abc",), info)
     lines = WithoutSecrets("%(message)s").format(record).splitlines()
-    assert lines[0] == "(left out)"
+    assert lines[0] == "(left out) \ufffd[2J\ufffd"
     assert lines[-1] == "OSError: https://(left out)@host refused"
     assert "raise OSError" in lines[-2]

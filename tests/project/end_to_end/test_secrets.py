@@ -28,7 +28,11 @@ ENVIRONMENT = {
     "MLFLOW_TRACKING_URI": "https://me:planted4@example.org",
 }
 ADDRESS = "https://me:planted5@example.org/x"
-DIFF = f'+password = "planted6"\n+token = tokenizer.encode("text")\n+url = "{ADDRESS}"\n'
+DIFF = (
+    f'+password = "planted6"\n+token = tokenizer.encode("text")\n+url = "{ADDRESS}"\n'
+    '+wandb.login(key="planted7")\n+post("https://hooks.slack.com/services/T0/B0/planted8")\n'
+    '+store = "postgres://me:pl@nted/planted9@host/db"\n+AccountKey=planted10==\n'
+)
 OVERRIDES = [*TINY_IMAGES, "trainer.max_epochs=1", "logger=[csv,tensorboard,wandb]", f"logger.wandb.group='{ADDRESS}'"]
 
 
