@@ -30,8 +30,9 @@ log = logging.getLogger(__name__)
 class ExactResume(Callback):
     """Puts loaders of the engine in the place of the user's, seeds every step, and completes the checkpoint.
 
-    Lightning 2.6.6 leaves out the states of metrics, its means over an unfinished epoch and the metrics that schedulers and
-    callbacks monitor; it counts progress in micro-batches, and repeats or skips work after some kinds of stop.
+    Lightning 2.6.6 leaves out the states of metrics, its means over an unfinished epoch, the metrics that schedulers and
+    callbacks monitor, and the steps of what validation logs for each batch. It counts progress in micro-batches, and repeats or
+    skips work after some kinds of stop.
 
     Args:
         seed: of the run.
@@ -144,6 +145,7 @@ class ExactResume(Callback):
             "accumulation_steps": trainer.accumulate_grad_batches,
             "monitored": {name: float(value) for name, value in trainer.callback_metrics.items()},
             "flags": flags_of(pl_module),
+            "validation_steps": dict(trainer.fit_loop.epoch_loop.val_loop._seen_batches_per_dataloader),
             "by_rank": gather_objects(own),
         }
 
@@ -161,6 +163,8 @@ class ExactResume(Callback):
         # else Lightning would leave out a scheduler's step at the end of this epoch, since it does not know the metrics
         trainer.fit_loop._restarting = False
         set_flags(pl_module, saved["flags"])
+        # the steps under which values of single validation batches are logged
+        trainer.fit_loop.epoch_loop.val_loop._seen_batches_per_dataloader.update(saved.get("validation_steps", {}))
         for name, value in saved["monitored"].items():
             trainer._logger_connector._callback_metrics.setdefault(name, torch.tensor(value, device=pl_module.device))
         by_rank: list[dict[str, Any]] = saved["by_rank"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,11 @@ def build_module(
         offers[name] = build_scheduler(settings["scheduler"], is_trusted=is_trusted)
         if "make_optimizer" not in taken:  # a module of any origin calls it with its optimizer
             offers[name] = torch_scheduler(offers[name])
-    module = _build_accepted(settings[group], group, offers | values_of_data(data_info), is_trusted=is_trusted)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Attribute '.*' is an instance of `nn.Module`"
+        )  # `checkpoint.plain` leaves it out
+        module = _build_accepted(settings[group], group, offers | values_of_data(data_info), is_trusted=is_trusted)
     if not isinstance(module, LightningModule):
         raise InputError(
             f"{group}: {target} is not a LightningModule; choose one with module=..., or name one in model._target_",

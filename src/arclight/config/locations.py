@@ -52,10 +52,15 @@ def _read_conf(file: Path) -> dict[str, Any]:
 
 
 def make_packages_importable(conf: Path) -> None:
-    """Adds src/ beside conf/ to the import path where its packages are not installed, as those of a project are not."""
+    """Adds the directory of conf/ to the import path, and src/ in it where its packages are not installed.
+
+    `python train.py` and `python -m arclight` find packages beside train.py anyway, but not from a directory below.
+    """
     packages = [file.parent for file in (conf.parent / "src").glob("*/__init__.py")]
     if any(importlib.util.find_spec(package.name) is None for package in packages):
         sys.path.append(str(conf.parent / "src"))
+    if (conf / "train.yaml").is_file() and str(conf.parent) not in sys.path:
+        sys.path.append(str(conf.parent))
 
 
 CONF = find_conf()

@@ -171,11 +171,11 @@ def _message_for(override: str, config: Mapping[str, Any]) -> str:
 
 
 def _may_be_translated(override: str) -> bool:
-    """Returns whether a table names the key of an override, or it has a plus."""
+    """Returns whether a table names the key of an override, or it has one plus."""
     if not _is_value(override):
         return False
     typed = Typed.parse(override)
-    if typed.sign or typed.row in _table("overrides") or _candidates(typed.key):
+    if typed.sign == "+" or typed.row in _table("overrides") or _candidates(typed.key):
         return not typed.key.startswith("hydra")
     return any(typed.row == name or f"{typed.key}.".startswith(f"{name}.") for name in _table("messages"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+from functools import lru_cache
 from pathlib import Path
 
 MAX_IMPORTS = 8  # followed from a name in a package's __init__ to its definition
@@ -55,7 +56,7 @@ def definition(module: str, name: str) -> tuple[str, ast.stmt | None]:
         file = source_of(module)
         package = module if file and file.name == "__init__.py" else module.rpartition(".")[0]
         imported = None
-        for statement in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if file else ():
+        for statement in _statements(file, file.stat().st_mtime_ns) if file else ():
             if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
                 return module, statement
             if isinstance(statement, ast.ImportFrom) and imported is None:
@@ -66,6 +67,11 @@ def definition(module: str, name: str) -> tuple[str, ast.stmt | None]:
             break
         module, name = imported
     return module, None
+
+
+@lru_cache(maxsize=64)
+def _statements(file: Path, modified_ns: int) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
 
 
 def source_of(module: str) -> Path | None:

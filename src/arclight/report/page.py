@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,9 @@ STEP_FRACTIONS = {  # key of results.json -> part of a training step
 }
 
 
+@cache
 def templates() -> jinja2.Environment:
-    """Returns the environment of the templates."""
+    """Returns the environment of the templates, which compiles each once a process."""
     import jinja2
 
     environment = jinja2.Environment(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +27,14 @@ from arclight.config.groups import late_names, module_group, module_settings, re
 from arclight.config.hardware_plan import plan_hardware
 from arclight.config.instantiate import build, find_target, parameters_of
 from arclight.data.datamodule import DataModule
+from arclight.data.datasets import Datasets
 from arclight.distributed.signals import Interruption, take_over_signals
 from arclight.interfaces import Monitor, monitor_of, standard_name
 from arclight.loggers.factory import build_loggers, log_metadata
 from arclight.preflight.module_checks import missing_methods
 
 Decisions = dict[str, hardware.Decision]
+NO_DEFAULT = (None, inspect.Parameter.empty)  # of a parameter that somebody has to choose
 
 
 @dataclass(frozen=True)
@@ -119,11 +122,20 @@ def prepare_data(settings: Mapping[str, Any], decisions: Decisions) -> tuple[Lig
 
 
 def build_data(settings: Mapping[str, Any], *, workers: int, is_trusted: bool = True) -> LightningDataModule:
-    """Returns the data module; it gets the seed if it takes one, and `num_workers` unless the config sets it."""
-    offers = {"seed": settings["seed"], "num_workers": workers}
-    taken = parameters_of(settings["data"]["_target_"], "data", is_trusted=is_trusted, arguments=settings["data"])
-    given = {name: value for name, value in offers.items() if name in taken and settings["data"].get(name) is None}
-    data: LightningDataModule = build(settings["data"], "data", given, is_trusted=is_trusted)
+    """Returns the data module; it gets the seed and `num_workers` if it takes them and the config does not set them.
+
+    One that does not know the engine keeps its own defaults: it gets those that its config sets to null, or that it requires.
+    """
+    config, offers = settings["data"], {"seed": settings["seed"], "num_workers": workers}
+    taken = parameters_of(config["_target_"], "data", is_trusted=is_trusted, arguments=config)
+    target = find_target(config["_target_"], "data", is_trusted=is_trusted, arguments=config)
+    is_own = inspect.isclass(target) and issubclass(target, DataModule | Datasets)
+    given = {
+        name: value
+        for name, value in offers.items()
+        if name in taken and config.get(name) is None and (is_own or name in config or taken[name].default in NO_DEFAULT)
+    }
+    data: LightningDataModule = build(config, "data", given, is_trusted=is_trusted)
     return data
 
 

@@ -39,7 +39,6 @@ HARMLESS = (
     r"You requested to overfit but enabled .* dataloader shuffling.*",  # the sampler fixes the order itself
     r"It is recommended to use `self.log\(.*sync_dist=True.*",  # metrics are summed over all processes before they are logged
     r"The `srun` command is available on your system but is not used.*",  # as on every login node of a cluster
-    r"Attribute '.*' is an instance of `nn.Module` and is already saved.*",  # `checkpoint.plain` leaves it out
     r"Checkpoint directory .* exists and is not empty.*",  # the run resumes
     r"Experiment logs directory .* exists and is not empty.*",  # metrics.csv is beside config.yaml
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from arclight.runs.run import Run
 # Saves after every step, and leaves out what costs time
 QUICK = (
     *("logger=csv", "checkpoint.every_steps=1", "checkpoint.every_minutes=null", "trainer.log_every_n_steps=1"),
-    *("trainer.accelerator=cpu", "trainer.devices=1", "+callbacks.stop._target_=arclight.testing.module_suite.StopAfter"),
+    *("trainer.accelerator=cpu", "trainer.devices=1", "++callbacks.stop._target_=arclight.testing.module_suite.StopAfter"),
 )
 SAME = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "exact_resume")  # parts of a checkpoint to compare
 
@@ -29,18 +30,14 @@ class StoppedError(Exception):
 
 
 class StopAfter(Callback):
-    """Ends a run after `num_batches` micro-batches, without a save; None trains to the end."""
+    """Ends a run after `num_batches` micro-batches of all its processes so far, without a save; None trains to the end."""
 
     num_batches: ClassVar[int | None] = None
-
-    def __init__(self) -> None:
-        self.seen = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.seen += 1
-        if self.seen == self.num_batches:
+        if trainer.fit_loop.epoch_loop.batch_progress.total.ready == self.num_batches:
             raise StoppedError
 
 
@@ -50,11 +47,11 @@ class ModuleSuite:
         class TestMine(ModuleSuite):
             overrides = ("model=mine", "data=mine", "trainer.max_epochs=2")
 
-    The run should be short: a few batches in each of two epochs. Each test trains in a temporary directory.
+    The run should be short: a few batches in each of two epochs. All tests of a suite train in one temporary directory.
 
     Attributes:
         overrides: as after `python train.py`.
-        stops: micro-batches after which a run is ended and resumed.
+        stops: micro-batches, in rising order, after which one run is ended and resumed.
         mixes_samples: whether a step depends on which samples share a process, as with batch norm or dropout; then two
             processes need not end in the same weights as one.
     """
@@ -63,49 +60,67 @@ class ModuleSuite:
     stops: ClassVar[Sequence[int]] = (1, 3)
     mixes_samples: ClassVar[bool] = False
 
+    _directory: ClassVar[Path]
+    _whole: ClassVar[Run]
+
     @pytest.fixture(autouse=True)
-    def _in_a_directory_of_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        monkeypatch.chdir(tmp_path)
+    def _in_the_directory_of_the_suite(
+        self, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[None]:
+        suite = type(self)
+        if "_directory" not in vars(suite):
+            suite._directory = tmp_path_factory.mktemp(suite.__name__)
+        monkeypatch.chdir(suite._directory)  # and back after the test
         yield
         StopAfter.num_batches = None
 
     def train(self, more: Sequence[str] = ()) -> Run:
-        """Returns the finished run of the overrides and more of them."""
+        """Returns the finished run of the overrides and more of them, trained in the directory of the suite."""
+        os.chdir(self._directory)  # where a fixture of the subclass may have left it
         return arclight.run([*self.overrides, *QUICK, *more])
+
+    def whole_run(self) -> Run:
+        """Returns the run of the overrides alone, trained once for all tests of the suite."""
+        suite = type(self)
+        if "_whole" not in vars(suite):
+            suite._whole = self.train(["name=whole"])
+        os.chdir(self._directory)
+        return suite._whole
 
     def test_it_composes(self) -> None:
         assert compose(self.overrides).settings["trainer"]
 
     def test_it_trains_and_a_seed_reproduces_it(self) -> None:
-        first, second = self.train(["name=first"]), self.train(["name=second"])
-        assert first.status == "finished"
-        assert not differences(contents_of(first), contents_of(second))
+        whole, again = self.whole_run(), self.train(["name=again"])
+        assert whole.status == "finished"
+        assert not differences(contents_of(whole), contents_of(again))
         other = self.train(["name=other", "seed=12345"])
-        assert differences(weights_of(first), weights_of(other)), "another seed ends in the same weights: nothing was trained"
+        assert differences(weights_of(whole), weights_of(other)), "another seed ends in the same weights: nothing was trained"
 
     def test_a_stopped_run_resumes_to_the_same_weights(self) -> None:
-        whole = self.train(["name=whole"])
+        whole, overrides = self.whole_run(), ["name=stopped"]
         for stop in self.stops:
-            name = f"name=stopped_after_{stop}"
             StopAfter.num_batches = stop
             with pytest.raises(StoppedError):
-                self.train([name])
-            StopAfter.num_batches = None
-            resumed = self.train([name, "resume=auto"])
-            found = differences(contents_of(whole), contents_of(resumed))
-            assert not found, f"stopped after batch {stop} and resumed, these differ: {', '.join(found[:5])}"
-            assert metrics_of(whole) == metrics_of(resumed)
+                self.train(overrides)
+            overrides = ["name=stopped", "resume=auto"]
+        StopAfter.num_batches = None
+        resumed = self.train(overrides)
+        found = differences(contents_of(whole), contents_of(resumed))
+        assert not found, f"stopped after batches {self.stops} and resumed, these differ: {', '.join(found[:5])}"
+        assert metrics_of(whole) == metrics_of(resumed)
+        assert curves_of(whole) == curves_of(resumed)
 
     def test_the_checkpoint_is_plain(self) -> None:
-        run = self.train()
+        run = self.whole_run()
         assert contents_of(run)["state_dict"]  # read with weights_only=True
         assert run.restored.module.state_dict().keys() == weights_of(run).keys()
 
     @pytest.mark.processes
     def test_two_processes_end_as_one_does(self) -> None:
         # without data.batch_size, a global batch is that of the loader times the processes
-        same_batch = [] if "batch_size" in compose(self.overrides).settings["data"] else ["trainer.accumulate_grad_batches=2"]
-        one = self.train(["name=one", *same_batch])
+        has_batch_size = "batch_size" in compose(self.overrides).settings["data"]
+        one = self.whole_run() if has_batch_size else self.train(["name=one", "trainer.accumulate_grad_batches=2"])
         two = self.train(["name=two", "strategy=ddp_cpu", "trainer.devices=2"])
         assert one.results["steps"] == two.results["steps"]
         if not self.mixes_samples:
@@ -127,6 +142,12 @@ def weights_of(run: Run) -> dict[str, Any]:
 def metrics_of(run: Run) -> dict[str, str]:
     """Returns the metrics in results.json, as text, in which nan equals nan."""
     return {key: str(value) for key, value in run.results.items() if key.startswith(("val/", "test/")) or key == "steps"}
+
+
+def curves_of(run: Run) -> dict[str, list[tuple[float, float]]]:
+    """Returns the steps and values of everything that was logged; speeds left out."""
+    names = [name for name in run.metrics if not name.endswith("_per_s")]
+    return {name: list(zip(*(column.tolist() for column in run.curve(name)), strict=True)) for name in names}
 
 
 def differences(first: Any, second: Any, path: str = "") -> list[str]:

@@ -212,6 +212,7 @@ class Regression(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         self.log("val_mse", self._error(batch))
+        self.log("val_batch", self._error(batch), on_step=True, on_epoch=False)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(Table(50, 0), batch_size=8, shuffle=True)

@@ -42,7 +42,7 @@ class TestClassifier(AnyModule):
     mixes_samples = True
 
     def test_it_is_the_best_by_the_monitored_metric(self) -> None:
-        run = self.train()
+        run = self.whole_run()
         assert run.results["monitor"] == "val/accuracy"
         assert run.results["val/accuracy"] == max(run.curve("val/accuracy")[1])
         assert (run.folder / "checkpoints" / "best.ckpt").is_file()
@@ -63,7 +63,7 @@ class TestClassifierOfIndependentSamples(AnyModule):
     stops = (5,)
 
     def test_loaders_that_are_made_again_for_each_epoch_change_nothing(self) -> None:
-        once, again = self.train(["name=once"]), self.train(["name=again", "+trainer.reload_dataloaders_every_n_epochs=1"])
+        once, again = self.whole_run(), self.train(["name=loaded_again", "+trainer.reload_dataloaders_every_n_epochs=1"])
         assert not differences(weights_of(once), weights_of(again))
 
 
@@ -104,7 +104,7 @@ class TestBoring(AnyModule):
     stops = (3,)
 
     def test_without_a_monitored_metric_the_last_checkpoint_counts(self) -> None:
-        run = self.train()
+        run = self.whole_run()
         assert run.results["monitor"] is None
         assert not (run.folder / "checkpoints" / "best.ckpt").exists()
 
@@ -126,6 +126,6 @@ class TestTrainMonitor(AnyModule):
     mixes_samples = True
 
     def test_the_best_is_that_of_training_and_a_dry_run_works(self) -> None:
-        run = self.train()
+        run = self.whole_run()
         assert run.results["train/accuracy"] == max(run.curve("train/accuracy")[1])
         self.train(["preflight=full"])

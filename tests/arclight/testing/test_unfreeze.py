@@ -36,8 +36,11 @@ class TestUnfreeze(ModuleSuite):
         return make_conf(OPTIONS, data="none", model="boring")
 
     def test_the_parameters_keep_their_weights_until_their_epoch(self) -> None:
-        one, two = self.train(["name=one", "trainer.max_epochs=1"]), self.train(["name=two", "callbacks.unfreeze.epoch=2"])
-        later = self.train(["name=later"])
+        one, two = (
+            self.train(["name=one_epoch", "trainer.max_epochs=1"]),
+            self.train(["name=from_epoch_2", "callbacks.unfreeze.epoch=2"]),
+        )
+        later = self.whole_run()
         for name, weight in weights_of(one).items():
             is_frozen = name.startswith(("net.layers.1.", "net.layers.2.")) and name.endswith((".weight", ".bias"))
             if name.startswith("net.") and name.endswith((".weight", ".bias")):
