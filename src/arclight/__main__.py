@@ -7,7 +7,7 @@ from pathlib import Path
 
 from arclight.benchmark.command_line import add_verbs as add_benchmark_verbs
 from arclight.config.compose import report_errors
-from arclight.console.terminal import open_console, print_lines, print_tables
+from arclight.console.terminal import format_metric, open_console, print_lines, print_tables
 from arclight.errors import InputError
 
 
@@ -58,7 +58,7 @@ def evaluate(options: argparse.Namespace) -> None:
     scores = evaluation.evaluate(options.run, overrides, split=options.split)
     console = open_console()
     print_tables(console, [table.to_rich() for table in scores.tables])
-    print_lines(console, ["", *(f"{options.split}/{name:20}{value:.4f}" for name, value in scores.metrics.items())])
+    print_lines(console, ["", *(f"{options.split}/{name:20}{format_metric(value)}" for name, value in scores.metrics.items())])
 
 
 def report(options: argparse.Namespace) -> None:

@@ -107,7 +107,21 @@ def monitor_of(module: Any, settings: Mapping[str, Any] | None = None) -> Monito
     if not isinstance(monitor, str):
         return None
     own = getattr(module, "monitor_mode", None) if not requested else None
-    return Monitor(monitor, mode or own or ("min" if any(word in monitor.lower() for word in LOWER_IS_BETTER) else "max"))
+    return Monitor(monitor, mode or own or ("min" if is_loss(monitor) else "max"))
+
+
+def is_loss(metric: str) -> bool:
+    """Returns whether a metric without a mode is better when lower, by its name."""
+    return any(word in metric.lower() for word in LOWER_IS_BETTER)
+
+
+def direction(metric: str, results: Mapping[str, Any]) -> Literal["min", "max"] | None:
+    """Returns the mode of a metric of results.json, the monitored one's or by its name; None where that says nothing."""
+    name, monitored = metric.partition("/")[2], str(results.get("monitor") or "").partition("/")[2]
+    if name == monitored:
+        mode = results.get("monitor_mode")
+        return mode if mode in ("min", "max") else "min" if is_loss(name) else "max"
+    return "min" if is_loss(name) else "max" if name in ("f1", "accuracy") else None
 
 
 def standard_name(split: str, name: str) -> str:
@@ -119,6 +133,11 @@ def standard_name(split: str, name: str) -> str:
         return name
     bare = name.removeprefix(f"{split}/").removeprefix(f"{split}_")
     return f"{split}/{bare}"
+
+
+def is_of_one_class(key: str) -> bool:
+    """Returns whether a key of results.json is the F1 of one class."""
+    return key.startswith(("val/f1/", "test/f1/"))
 
 
 def num_samples(batch: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import sys
@@ -124,6 +125,22 @@ def score_table(title: str, headings: Sequence[str], sections: Sequence[Sequence
             table.add_row(Text(name), *map(Text, cells))
         table.add_section()
     return table
+
+
+def format_metric(value: float) -> str:
+    """Returns a number with three significant figures; one below 1 with as many as it takes not to become 1."""
+    if not value or not math.isfinite(value):
+        return f"{value + 0.0:g}"  # not -0
+    if not 1e-4 <= abs(value) < 1e15:
+        return f"{value:.2e}"
+    decimals = decimals_of(value)
+    text = f"{round(value, decimals):,.{max(0, decimals)}f}"
+    return text if abs(value) >= 1 or abs(float(text)) < 1 else f"{value:.6g}"
+
+
+def decimals_of(value: float, figures: int = 3) -> int:
+    """Returns the decimals that show so many significant figures of a number; negative for large ones, as `round` takes it."""
+    return figures - 1 - math.floor(math.log10(abs(value)))
 
 
 def relative_path(path: Path) -> str:

@@ -22,12 +22,16 @@ QUANTILES = (0.025, 0.975)  # of the resampled values, the ends of a 95 % interv
 
 
 class Difference(NamedTuple):
-    """Metric of the second model minus that of the first, its 95 % interval, and the two-sided p-value."""
+    """Metric of the second model minus that of the first, its 95 % interval, and the two-sided p-value.
+
+    `covers` names what else might come out another way: the test "samples", the "seeds", or both.
+    """
 
     value: float
     low: float
     high: float
     p: float
+    covers: str = "samples"
 
 
 def f1_score(sums: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -54,7 +58,7 @@ def paired_test(first: Counts, second: Counts) -> Difference:
 
     Each resample draws samples and takes both models' counts of them. The p-value is twice the fraction of resampled
     differences on the rarer side of 0, at most 1; one is added to both numbers, so that it is never 0. It says whether other
-    test samples could reverse the difference, not whether other seeds could: for several seeds pass the sums of their counts.
+    test samples could reverse the difference, not whether other seeds could: for several seeds see `metrics.significance`.
 
     Raises:
         ValueError: when the two have different numbers of samples, or none.

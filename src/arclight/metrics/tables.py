@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from arclight.console.terminal import score_table
+from arclight.console.terminal import format_metric, score_table
 
 if TYPE_CHECKING:
     import rich.table
@@ -38,9 +38,9 @@ class Table:
     averages: tuple[Row, ...]
 
     def to_rich(self) -> rich.table.Table:
-        """Returns the table for a terminal: four decimals, a line above the averages."""
+        """Returns the table for a terminal: three significant figures, a line above the averages."""
         sections = [
-            [(row.name, [f"{row.precision:.4f}", f"{row.recall:.4f}", f"{row.f1:.4f}", str(row.support)]) for row in rows]
+            [(row.name, [*map(format_metric, (row.precision, row.recall, row.f1)), str(row.support)]) for row in rows]
             for rows in (self.rows, self.averages)
         ]
         return score_table(self.title, ("precision", "recall", "f1", "support"), sections)

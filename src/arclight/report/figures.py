@@ -8,10 +8,11 @@ import io
 import math
 import re
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from arclight.console.terminal import printable
+from arclight.interfaces import standard_name
 from arclight.metrics.calibration import NUM_BINS, Calibration
 
 Lines = dict[str, list[tuple[float, float]]]
@@ -68,18 +69,32 @@ def metric_charts(series: dict[str, dict[float, float]]) -> list[dict[str, Any]]
     return figures
 
 
-def read_series(text: str) -> dict[str, dict[float, float]]:
-    """Returns metric -> step -> value; of a step that a resumed run logged again, the last value."""
+def read_series(text: str, results: Mapping[str, Any]) -> dict[str, dict[float, float]]:
+    """Returns metric -> step -> value; of a step that a resumed run logged again, the last value.
+
+    Metrics of validation and test have the names that they have in `results`.
+    """
     reader = csv.DictReader(io.StringIO(text))
     if "step" not in (reader.fieldnames or ()):
         raise ValueError("it has no column 'step'")
     series: dict[str, dict[float, float]] = {}
+    names = standard_names(reader.fieldnames or (), results)
     for row in reader:
         for name, cell in row.items():
             with contextlib.suppress(TypeError, ValueError):  # an empty cell, or a line that was cut off
                 if name != "step" and is_drawable(step := float(row["step"])):
-                    series.setdefault(name, {})[step] = float(cell)
+                    series.setdefault(names.get(name, name), {})[step] = float(cell)
     return series
+
+
+def standard_names(columns: Sequence[str], results: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the key in results.json of each column whose metric was logged under another name, such as "val_acc" or "acc"."""
+    names = {name: standard_name(split, name) for split in ("val", "test") for name in columns if name.startswith(f"{split}_")}
+    for key in (str(results.get("monitor")), *results):
+        split, _, name = key.partition("/")
+        if split in ("val", "test") and name in columns and key not in names.values():
+            names.setdefault(name, key)
+    return {name: key for name, key in names.items() if key not in columns}
 
 
 def is_drawable(value: float) -> bool:
@@ -108,6 +123,8 @@ def line_chart(title: str, lines: Lines, *, logarithmic: bool = False, styles: S
             axes.set_yscale("log")
             axes.yaxis.set(major_locator=LogLocator(subs=(1, 3)), minor_formatter=NullFormatter())
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        if len({*drawn}) == 1:  # matplotlib would show ticks around it that mean nothing
+            axes.set_yticks(drawn[:1])
         axes.xaxis.set(major_formatter=EngFormatter(sep=""), label_text="step")
     return markup[0]
 
@@ -118,10 +135,12 @@ def calibration_chart(calibration: Calibration) -> Any:
         width = 1 / NUM_BINS
         places = [min(int(part.confidence * NUM_BINS), NUM_BINS - 1) * width for part in calibration.bins]
         means, accuracies = [part.confidence for part in calibration.bins], [part.accuracy for part in calibration.bins]
-        axes.bar(places, accuracies, width=0.9 * width, align="edge", color=LINES[0][0], alpha=0.75)
+        bars = axes.bar(places, accuracies, width=0.9 * width, align="edge", color=LINES[0][0], alpha=0.75)
+        counts = [f"{part.num:,}" if part.num < 10_000 else f"{part.num / 1000:,.0f}k" for part in calibration.bins]
+        axes.bar_label(bars, counts, fontsize=7, padding=5, color=INK)
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1, dashes=(4, 3))
         axes.plot(means, accuracies, color=LINES[1][0], marker="D", markersize=4, linewidth=0)
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
+        axes.set(xlim=(0, 1), ylim=(0, 1.08), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1], xlabel="confidence", ylabel="accuracy")
     return markup[0]
 
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from arclight.interfaces import LOWER_IS_BETTER
+from arclight.interfaces import direction
+from arclight.report.page import format_duration, format_value
 
 NAMES = {"f1": "F1", "accuracy": "accuracy", "loss": "loss"}
 OVERFITTING = 1.02  # times the lowest validation loss; less is noise
@@ -49,7 +50,7 @@ def summarize_run(results: Mapping[str, Any], epochs: list[Epoch], interval: tup
         epochs: the validated epochs.
         interval: 95 % interval of the main metric.
     """
-    parts = [_score(results, interval), *_training_course(str(results.get("monitor", "val/loss")), epochs)]
+    parts = [_score(results, interval), *_training_course(results, epochs)]
     sentence = "; ".join(part for part in parts if part)
     return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
 
@@ -68,25 +69,26 @@ def _score(results: Mapping[str, Any], interval: tuple[float, float] | None) -> 
     if key is None or not isinstance(value, int | float):
         return ""
     split, _, metric = key.partition("/")
-    text = f"{'test' if split == 'test' else 'validation'} {NAMES.get(metric, metric)} {value:.3f}"
+    text = f"{'test' if split == 'test' else 'validation'} {NAMES.get(metric, metric)} {format_value(float(value))}"
     if interval is not None:
-        text += f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
+        text += f" (95 % interval {format_value(interval[0])} to {format_value(interval[1])})"
     num_epochs, time_s = results.get("epochs"), results.get("time/total_s")
     if isinstance(num_epochs, int) and not isinstance(num_epochs, bool):
         text += f" after {num_epochs} {'epoch' if num_epochs == 1 else 'epochs'}"
     if isinstance(time_s, int | float) and 0 <= time_s < 1e12:
-        text += f" in {time_s:,.0f} s"
+        text += f" in {format_duration(time_s)}"
     return text
 
 
-def _training_course(monitor: str, epochs: list[Epoch]) -> list[str]:
+def _training_course(results: Mapping[str, Any], epochs: list[Epoch]) -> list[str]:
     """Returns the best epoch, and whether more training would help."""
+    monitor = str(results.get("monitor", "val/loss"))
     losses = [(epoch.number, epoch.metrics["val/loss"]) for epoch in epochs if "val/loss" in epoch.metrics]
     if odd := [epoch.number for epoch in epochs if math.isinf(epoch.train_loss)]:
         return [f"training loss NaN or infinite since epoch {odd[0]}"]
     if odd := [number for number, loss in losses if not math.isfinite(loss)]:
         return [f"validation loss NaN or infinite since epoch {odd[0]}"]
-    sign = -1 if any(word in monitor.lower() for word in LOWER_IS_BETTER) else 1
+    sign = -1 if direction(monitor, results) == "min" else 1
     values = [(epoch.number, sign * epoch.metrics[monitor]) for epoch in epochs if monitor in epoch.metrics]
     values = [(number, value) for number, value in values if math.isfinite(value)]
     if len(values) < 2:

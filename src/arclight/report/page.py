@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len, chop_cells
 
 from arclight.config.atomic_file import write_atomically
+from arclight.console.terminal import format_metric
 
 if TYPE_CHECKING:
     import jinja2
@@ -21,6 +23,9 @@ STEP_FRACTIONS = {  # key of results.json -> part of a training step
     "train/logging_share": "callbacks and loggers",
     "train/data_wait_share": "waiting for data",
 }
+
+
+ACRONYMS = {name: name.upper() for name in ("cpu", "gpu", "gpus", "mps", "omp", "tf32", "bf16", "id")} | {"gpus": "GPUs"}
 
 
 @cache
@@ -35,7 +40,8 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(format_value=format_value, duration=format_duration, shorten=shorten)
+    environment.filters.update(format_value=format_value, duration=format_duration, label=label, shorten=shorten)
+    environment.tests.update(empty=is_empty)
     return environment
 
 
@@ -52,7 +58,7 @@ def write_page(path: Path, page: str) -> None:
 
 
 def format_value(value: Any, unit: str = "") -> str:
-    """Returns a number with four digits and its unit; other values as text.
+    """Returns a number with three significant figures, a whole one with all, and its unit; other values as text.
 
     The unit "share" formats 0..1 in percent, "name" a number that is not a quantity, such as a seed.
     """
@@ -64,8 +70,8 @@ def format_value(value: Any, unit: str = "") -> str:
     if not isinstance(value, int) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "infinite" if value > 0 else "-infinite"
     if unit == "share" and 0 <= value <= 1:
-        return f"{100 * value:.2f} %"
-    number = f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
+        return f"{format_metric(100 * value)} %"
+    number = f"{value:,}" if isinstance(value, int) else format_metric(value)
     return f"{number} {unit}" if unit not in ("", "share") else number
 
 
@@ -74,6 +80,17 @@ def format_duration(seconds: Any) -> str:
         return format_value(seconds, "s")
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def label(key: str) -> str:
+    """Returns a key of results.json or environment.json in words."""
+    words = re.split(r"[/._]", key)
+    return " ".join(ACRONYMS.get(word, word) for word in words if word != "num")
+
+
+def is_empty(value: Any) -> bool:
+    """Returns whether a value says nothing: None, an empty text, list or dict."""
+    return value is None or value in ("", [], {})
 
 
 def shorten(name: str, width: int = 13) -> str:

@@ -25,7 +25,7 @@ from arclight.metrics.records import metric_counts, parse_lines
 from arclight.report.config_diff import changed_settings
 from arclight.report.figures import calibration_chart, metric_charts, read_series
 from arclight.report.narrative import main_metric, read_epochs, summarize_run
-from arclight.report.page import STEP_FRACTIONS, expect, format_value, templates, write_page
+from arclight.report.page import STEP_FRACTIONS, expect, format_value, is_empty, label, templates, write_page
 from arclight.report.samples import read_dataset_summary, read_errors
 
 OFFERED = ("scores.json", "predictions.jsonl", "mistakes.json", "data.json")  # files that a module may offer
@@ -58,7 +58,7 @@ def _page(folder: Path) -> str:
     errors = _part(folder, "mistakes.json", read_errors)
     data = _part(folder, "data.json", read_dataset_summary)
     interval = tested["content"]["intervals"].get(main_metric(all_results) or "") if tested["content"] else None
-    epochs = _part(folder, "metrics.csv", lambda text: read_epochs(read_series(text)))
+    epochs = _part(folder, "metrics.csv", lambda text: read_epochs(read_series(text, all_results)))
     offered = {"scores": scores, "tested": tested, "errors": errors, "data": data}
     if all_results.get("status") == "finished" and not any((folder / name).exists() for name in OFFERED):
         for part in offered.values():
@@ -68,7 +68,7 @@ def _page(folder: Path) -> str:
         name=f"{run.parent.name}/{run.name}",
         results=results,
         summary=summarize_run(all_results, epochs["content"] or [], interval),
-        curves=_part(folder, "metrics.csv", lambda text: metric_charts(read_series(text))),
+        curves=_part(folder, "metrics.csv", lambda text: metric_charts(read_series(text, all_results))),
         step_fractions=STEP_FRACTIONS,
         environment=_part(folder, "environment.json", _environment),
         command=_part(folder, "overrides.txt", _command),
@@ -141,7 +141,7 @@ def _confusion(confusion: dict[str, Any]) -> dict[str, Any]:
 def _environment(text: str) -> list[tuple[str, list[tuple[str, str]]]]:
     values = without_secrets(expect(dict, json.loads(text)))
     groups = {name: values.pop(name) for name, inner in [*values.items()] if isinstance(inner, dict)}
-    return [(name, list(_flat(group, ""))) for name, group in [*groups.items(), ("more", values)] if group]
+    return [(name, rows) for name, group in [*groups.items(), ("more", values)] if (rows := list(_flat(group, "")))]
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
@@ -151,9 +151,11 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):
         yield from _flat(dict(enumerate(value)), name)
     elif isinstance(value, str) and "\n" in value.strip():
-        yield name, f"{len(value.splitlines()):,} lines, in environment.json"
-    else:
-        yield name, ", ".join(map(format_value, value)) if isinstance(value, list) else format_value(value)
+        yield label(name), f"{len(value.splitlines()):,} lines, in environment.json"
+    elif name.endswith("_bytes") and isinstance(value, int):
+        yield label(name.removesuffix("_bytes")), format_value(value / 1e9, "GB")
+    elif not is_empty(value):
+        yield label(name), ", ".join(map(format_value, value)) if isinstance(value, list) else format_value(value)
 
 
 def _command(text: str) -> dict[str, Any]:

@@ -216,11 +216,13 @@ def allow_unused_parameters(decisions: Decisions, module: LightningModule, callb
         decisions["strategy"] = hardware.Decision("ddp_find_unused_parameters_true", reason)
 
 
-def monitored_metric(settings: Mapping[str, Any]) -> str | None:
-    """Returns the name in results.json of the metric that selects the best checkpoint of this config; None without one."""
+def monitor_in_results(settings: Mapping[str, Any]) -> dict[str, str | None]:
+    """Returns `monitor` and `monitor_mode` of results.json: the metric that selects the best checkpoint, None without one."""
     target = find_target(str(module_settings(settings).get("_target_", "")), module_group(settings))
     monitor = monitor_of(target, settings)
-    return None if monitor is None else standard_name("val", monitor.metric)
+    if monitor is None:
+        return {"monitor": None, "monitor_mode": None}
+    return {"monitor": standard_name("val", monitor.metric), "monitor_mode": monitor.mode}
 
 
 def count_parameters(module: LightningModule) -> int:

@@ -15,9 +15,13 @@ from arclight.config.compose import flatten
 from arclight.config.differences import differences
 from arclight.config.locations import find_run
 from arclight.config.redaction import without_secrets
+from arclight.console.terminal import format_metric
 from arclight.errors import InputError
+from arclight.interfaces import direction, is_of_one_class
 from arclight.metrics.bootstrap import Difference, paired_test
-from arclight.metrics.records import Counts, Prediction, metric_counts
+from arclight.metrics.records import Counts, metric_counts
+from arclight.metrics.significance import compare_counts, compare_values
+from arclight.report.narrative import main_metric
 from arclight.runs.run import Run
 from arclight.runs.run_directory import read_config
 
@@ -30,7 +34,8 @@ OTHER_METRICS = (
     "epochs",
     "parameters",
 )
-TESTED = ("f1", "accuracy")  # metrics that get a p-value
+COUNTED = ("f1", "accuracy")  # metrics that are also tested over the samples, where there are predictions
+Samples = tuple[list[Any], list[dict[str, Counts]]]  # index and labels of each test sample, and the counts of each run
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,16 @@ class Group:
         found: list[Any] = [run.results.get(name) for run in self.runs]
         return [float(value) for value in found if type(value) in (int, float) and math.isfinite(value)]
 
+    @property
+    def seeds(self) -> Group:
+        """The group with one run for each seed, the last: runs that repeat a seed say nothing about other seeds."""
+        by_seed = {run.folder if (seed := run.config.get("seed")) is None else seed: run for run in self.runs}
+        return Group(self.letter, tuple(by_seed.values()))
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """Groups of runs; `pairs` compares each group's test predictions with those of the first, by (letter, metric)."""
+    """Groups of runs; `pairs` compares the metrics of each group with those of the first, by (letter, key of results.json)."""
 
     groups: tuple[Group, ...]
     settings: dict[str, tuple[Any, ...]]  # different settings, with the value of each group
@@ -66,10 +77,8 @@ class Comparison:
 def compare_runs(names: Sequence[str]) -> Comparison:
     """Returns the comparison of runs, in the given order.
 
-    p-values come from `metrics.bootstrap.paired_test`, a two-sided paired bootstrap over the test samples. Seeds are pooled:
-    each sample's counts are summed over all runs of a group. Both groups must have been tested on the same samples.
-
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 16; Koehn, 2004.
+    Differences between groups are tested over seeds (`metrics.significance`): F1 and accuracy over the test samples, too, where
+    all runs were tested on the same ones. Of one seed each, `metrics.bootstrap.paired_test` covers the samples only.
 
     Args:
         names: RUNs (directories, checkpoints, `latest`), multirun directories, patterns with `*`.
@@ -141,46 +150,99 @@ def different_settings(groups: Sequence[Group]) -> dict[str, tuple[Any, ...]]:
 
 
 def compare_with_first(groups: Sequence[Group]) -> tuple[dict[tuple[str, str], Difference], list[str]]:
-    """Returns the differences from the first group, and why some are missing."""
+    """Returns the differences from the first group by (letter, metric), and what the reader must know about them."""
     pairs: dict[tuple[str, str], Difference] = {}
-    problems: list[str] = []
-    tested: dict[str, tuple[list[Any], dict[str, Counts]]] = {}
-    for group in groups if len(groups) > 1 else ():
+    if len(groups) < 2:
+        return pairs, []
+    notes = [f"{group.letter}: of runs with the same seed, tests count the last" for group in groups if group.seeds != group]
+    groups = [group.seeds for group in groups]
+    tested: dict[str, Samples] = {}
+    for group in groups:
         try:
-            tested[group.letter] = pool_counts([run.predictions for run in group.runs])
+            tested[group.letter] = counts_by_run(group)
         except ValueError as error:
-            problems.append(f"{group.letter} has no p-value: {error}")
-    first_samples, first_counts = tested.pop(groups[0].letter, ([], {}))
-    for letter, (samples, counts) in tested.items() if first_counts else ():
-        if samples != first_samples:
-            problems.append(f"{letter} has no p-value: it was tested on different samples than {groups[0].letter}")
+            notes.append(f"{group.letter}: {error}; tests over samples leave it out")
+    first, *others = groups
+    for other in others:
+        samples = [tested.get(group.letter, ([], [])) for group in (first, other)]
+        if all(truths for truths, _ in samples) and samples[0][0] != samples[1][0]:
+            notes.append(f"{other.letter} has no p-value: it was tested on different samples than {first.letter}")
             continue
-        for name in [name for name in first_counts if name in counts]:
-            pairs[letter, name] = paired_test(first_counts[name], counts[name])
-    return pairs, problems
+        for name in tested_metrics(first, other):
+            if (pair := compare_metric(name, first, other, [counts for _, counts in samples])) is not None:
+                pairs[other.letter, name] = pair
+    return pairs, [*notes, *seed_notes(first, others)]
 
 
-def pool_counts(runs: Sequence[list[Prediction]]) -> tuple[list[Any], dict[str, Counts]]:
-    """Returns index and labels of each sample, and the counts summed over several runs.
+def tested_metrics(first: Group, second: Group) -> list[str]:
+    """Returns the metrics of both groups that get a p-value: those of the test, else those of the validation."""
+    names = [name for name in first.runs[0].results if not is_of_one_class(name) and first.values(name) and second.values(name)]
+    return next(filter(None, ([name for name in names if name.startswith(split)] for split in ("test/", "val/"))), [])
+
+
+def compare_metric(name: str, first: Group, second: Group, counts: Sequence[list[dict[str, Counts]]]) -> Difference | None:
+    """Returns the difference in one metric; None for one seed each, unless there are `counts` of both groups for it."""
+    split, _, bare = name.partition("/")
+    if split == "test" and bare in COUNTED and all(runs and all(bare in run for run in runs) for runs in counts):
+        own, others = ([run[bare] for run in runs] for runs in counts)
+        return paired_test(own[0], others[0]) if len(own) == len(others) == 1 else compare_counts(own, others)
+    values = first.values(name), second.values(name)
+    return None if len(values[0]) == len(values[1]) == 1 else compare_values(*values)
+
+
+def seed_notes(first: Group, others: Sequence[Group]) -> list[str]:
+    """Returns what groups of one seed mean for the tests."""
+    single = ", ".join(group.letter for group in others if len(group.runs) == 1)
+    if len(first.runs) > 1:
+        return [f"{single}: one seed, taken to vary as those of {first.letter}"] if single else []
+    several = ", ".join(group.letter for group in others if len(group.runs) > 1)
+    notes = [f"{first.letter} and {single}: one seed each: differences between seeds are not covered"] if single else []
+    return notes + ([f"{first.letter}: one seed, taken to vary as those of {several}"] if several else [])
+
+
+def counts_by_run(group: Group) -> Samples:
+    """Returns index and labels of each test sample, and the counts of each run by metric; none where no run has predictions.
 
     Raises:
-        ValueError: when the runs were not tested on the same samples, or on none.
+        ValueError: when some predictions are damaged or missing, or the runs were not tested on the same samples.
     """
-    truths = [[(one.index, one.truth) for one in run] for run in runs]
+    if not any((run.folder / "predictions.jsonl").exists() for run in group.runs):
+        return [], []
+    predictions = []
+    for run in group.runs:
+        try:
+            predictions.append(run.predictions)
+        except InputError as error:
+            raise ValueError(str(error).replace(str(run.folder), run.folder.name)) from error
+    truths = [[(one.index, one.truth) for one in run] for run in predictions]
     if not truths[0] or any(truth != truths[0] for truth in truths):
         raise ValueError("its runs were not tested on the same samples")
-    counts = [metric_counts(run) for run in runs]
-    names = [name for name in TESTED if all(name in own for own in counts)]
-    return truths[0], {name: sum((own[name] for own in counts[1:]), counts[0][name]) for name in names}
+    return truths[0], [metric_counts(run) for run in predictions]
 
 
 def conclusions(comparison: Comparison) -> list[str]:
-    """Returns one sentence for each group after the first, on the first metric that has a p-value."""
-    first = comparison.groups[0].letter
-    lines: dict[str, str] = {}
-    for (letter, name), pair in comparison.pairs.items():
-        better, worse = (letter, first) if pair.value > 0 else (first, letter)
-        judgement = "significant" if pair.p < 0.01 else "weakly significant" if pair.p < 0.05 else "not significant"
-        difference = f"{better} is better than {worse} in test {name} by {abs(pair.value):.4f}"
-        lines.setdefault(letter, f"{difference}: {judgement} (p = {pair.p:.2g}).")
-    return [*lines.values()]
+    """Returns one sentence for each group after the first, on the main metric or the first that has a p-value."""
+    first, *others = comparison.groups
+    main = main_metric(first.runs[0].results)
+    return [
+        describe(comparison.pairs[other.letter, name], name, first, other)
+        for other in others
+        if (name := next((name for name in (main, *comparison.metrics) if (other.letter, name) in comparison.pairs), None))
+    ]
+
+
+def describe(pair: Difference, name: str, first: Group, second: Group) -> str:
+    """Returns a difference as a sentence: which group is better, by how much, and whether that is significant."""
+    metric = name.replace("/", " ", 1)
+    if not pair.value:
+        return f"{first.letter} and {second.letter} are equal in {metric}."
+    mode = direction(name, first.runs[0].results)
+    upper, lower = (second.letter, first.letter) if (pair.value > 0) == (mode != "min") else (first.letter, second.letter)
+    judgement = "significant" if pair.p < 0.01 else "weakly significant" if pair.p < 0.05 else "not significant"
+    word = "better" if mode else "higher"
+    return f"{upper} is {word} than {lower} in {metric} by {format_metric(abs(pair.value))}: {judgement} ({format_p(pair.p)})."
+
+
+def format_p(p: float) -> str:
+    """Returns a p-value in words."""
+    return f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"

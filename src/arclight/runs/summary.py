@@ -14,7 +14,8 @@ from rich.text import Text
 
 from arclight.config.compose import RunConfig
 from arclight.config.groups import module_settings
-from arclight.console.terminal import columns, print_lines, print_pairs, print_tables, relative_path, score_table
+from arclight.console.terminal import columns, format_metric, print_lines, print_pairs, print_tables, relative_path, score_table
+from arclight.interfaces import is_of_one_class
 from arclight.loggers.fault_tolerant import locations
 from arclight.metrics.tables import Table
 from arclight.modules.supervised import Scores
@@ -106,11 +107,11 @@ def print_results(console: Console, results: Mapping[str, Any], scores: Scores |
 
 def metric_rows(results: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Returns name and cells of the metrics of the best epoch and of the test."""
-    keys = [key for key in results if key.startswith(("val/", "test/")) and key.count("/") == 1]
+    keys = [key for key in results if key.startswith(("val/", "test/")) and not is_of_one_class(key)]
     rows = []
     for metric in dict.fromkeys(key.partition("/")[2] for key in keys):
         values = [results.get(f"{split}/{metric}") for split in ("val", "test")]
-        rows.append((metric, ["" if value is None else f"{value:.4f}" for value in values]))
+        rows.append((metric, ["" if value is None else format_metric(value) for value in values]))
     return rows
 
 

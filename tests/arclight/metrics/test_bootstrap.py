@@ -78,7 +78,7 @@ def test_p_value_equals_scipy_paired_bootstrap_and_permutation_test(shares: tupl
 
 def test_identical_models_have_p_value_1() -> None:
     counts = entity_counts(4)
-    assert paired_test(counts, counts) == (0.0, 0.0, 0.0, 1.0)
+    assert paired_test(counts, counts) == (0.0, 0.0, 0.0, 1.0, "samples")
 
 
 def test_different_numbers_of_samples_are_refused() -> None:

@@ -19,10 +19,10 @@ def make_epochs(scores: list[float], losses: list[float], train: list[float]) ->
 @pytest.mark.parametrize(
     ("results", "interval", "expected"),
     [
-        (SCORED, (0.726, 0.7444), "Test accuracy 0.735 (95 % interval 0.726 to 0.744) after 10 epochs in 125 s."),
+        (SCORED, (0.726, 0.7444), "Test accuracy 0.735 (95 % interval 0.726 to 0.744) after 10 epochs in 2 min 05 s."),
         ({"test/f1": 0.5, "test/accuracy": 0.9, "epochs": 1}, None, "Test F1 0.500 after 1 epoch."),
         ({"val/f1": 0.5}, None, "Validation F1 0.500."),
-        ({"test/accuracy": float("nan")}, None, "Test accuracy nan."),
+        ({"test/accuracy": float("nan")}, None, "Test accuracy NaN."),
         ({"test/accuracy": None, "epochs": True, "time/total_s": "x"}, None, ""),
         ({}, None, ""),
     ],
@@ -45,8 +45,8 @@ def test_the_score(results: dict[str, Any], interval: tuple[float, float] | None
         ([0.5, 0.7, 0.6, 0.6], [3, 2, 2.5, 3], [1, 2, 3, 4], "no improvement in the 2 epochs after it."),
         ([0.5, 0.7], [3, math.nan], [3, 2], "validation loss NaN or infinite since epoch 2."),
         ([0.5, 0.7], [3, 2], [3, math.inf], "training loss NaN or infinite since epoch 2."),
-        ([math.nan, math.nan], [3, 2], [3, 2], "in 125 s."),
-        ([0.5], [3], [3], "in 125 s."),
+        ([math.nan, math.nan], [3, 2], [3, 2], "in 2 min 05 s."),
+        ([0.5], [3], [3], "in 2 min 05 s."),
     ],
 )
 def test_training_course(scores: list[float], losses: list[float], train: list[float], expected: str) -> None:
@@ -69,7 +69,7 @@ def test_epochs_of_a_metrics_file() -> None:
 5,2,1
 5,x,1,
 """
-    found = read_epochs(read_series(text))
+    found = read_epochs(read_series(text, {}))
     assert [(epoch.number, epoch.metrics["val/loss"]) for epoch in found] == [(1, 3.0), (2, 2.0), (3, 1.0)]
     assert found[0].train_loss == 3.0
     assert found[1].train_loss == math.inf

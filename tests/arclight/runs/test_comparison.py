@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from scipy import stats
 
 from arclight.__main__ import main
 from arclight.errors import InputError
-from arclight.runs.comparison import compare_runs
+from arclight.metrics.bootstrap import Difference
+from arclight.runs.comparison import Group, compare_runs, conclusions, describe
 from arclight.runs.comparison_page import mean_and_sd, write_comparison
+from arclight.runs.run import Run
 
 NUM_SAMPLES = 300
 
@@ -63,31 +66,84 @@ def test_mean_and_mean_and_sd_are_over_the_seeds(grid: Path) -> None:
     found = compare_runs([str(grid)])
     values = [float(rights(0.7, 10 * number).mean()) for number in range(3)]
     assert found.groups[0].values("test/accuracy") == pytest.approx(values)
-    assert mean_and_sd(values) == f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} (3)"
-    assert mean_and_sd([1234.5]) == "1,234.5 (1)"
+    assert mean_and_sd([0.9131, 0.9142, 0.9153]) == "0.914 ± 0.0011 (3)"
+    assert mean_and_sd([0.94011, 0.94012, 0.94013]) == "0.94012 ± 0.000010 (3)", "as many figures as the seeds share"
+    assert mean_and_sd([1234.5]) == "1,230 (1)"
+    assert mean_and_sd([1503.5, 1203.0]) == "1,350 ± 210 (2)"
+    assert mean_and_sd([0.5, 0.5]) == "0.500 ± 0 (2)"
     assert mean_and_sd([21480.0, 21480.0]) == "21,480 (2)"
-    assert mean_and_sd([4.0, 5.0]) == "4.5 ± 0.7 (2)"
+    assert mean_and_sd([4.0, 5.0]) == "4.50 ± 0.71 (2)"
     assert mean_and_sd([math.nan]) == "nan (1)"
     assert mean_and_sd([]) == ""
 
 
-def test_the_p_value_is_that_of_scipy(grid: Path) -> None:
-    pair = compare_runs([str(grid)]).pairs["B", "accuracy"]
-    first, second = (
-        np.mean([rights(share, 10 * number) for number in numbers], axis=0)
-        for share, numbers in ((0.7, range(3)), (0.78, range(3, 6)))
-    )
+def test_one_seed_each_is_the_paired_bootstrap_of_scipy(grid: Path) -> None:
+    found = compare_runs([str(grid / "0-a"), str(grid / "3-a")])
+    pair = found.pairs["B", "test/accuracy"]
+    first, second = rights(0.7, 0), rights(0.78, 30)
 
     def difference(one: Any, other: Any, axis: int = -1) -> Any:
         return np.mean(other, axis=axis) - np.mean(one, axis=axis)
 
     random = np.random.default_rng(0)
     theirs = stats.bootstrap((first, second), difference, paired=True, n_resamples=9999, method="percentile", rng=random)
-    assert (pair.low, pair.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.004)
-    tails = [np.mean(theirs.bootstrap_distribution <= 0), np.mean(theirs.bootstrap_distribution >= 0)]
-    assert pair.p == pytest.approx(2 * min(tails), abs=0.01)
-    flipped = stats.permutation_test((first, second), difference, permutation_type="samples", vectorized=True, rng=random)
-    assert pair.p == pytest.approx(flipped.pvalue, abs=0.02)
+    assert (pair.low, pair.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.006)
+    assert pair.covers == "samples"
+    assert found.left_out == ("A and B: one seed each: differences between seeds are not covered",)
+
+
+def test_several_seeds_are_tested_over_seeds_and_samples(grid: Path) -> None:
+    pair = compare_runs([str(grid)]).pairs["B", "test/accuracy"]
+    scores = [
+        [rights(share, 10 * number).mean() for number in numbers] for share, numbers in ((0.7, range(3)), (0.78, range(3, 6)))
+    ]
+    assert pair.value == pytest.approx(np.mean(scores[1]) - np.mean(scores[0]))
+    assert pair.p >= stats.ttest_ind(*scores, equal_var=False).pvalue * (1 - 1e-9)
+    assert pair.covers == "seeds, samples"
+
+
+def test_metrics_without_predictions_are_tested_over_seeds(tmp_path: Path) -> None:
+    values = {0.1: [1.42, 1.5, 1.36], 0.01: [1.99, 2.05]}
+    for lr, gaps in values.items():
+        for seed, gap in enumerate(gaps):
+            folder = write_run(
+                tmp_path / f"{lr}-{seed}", lr=lr, seed=seed, right=rights(0.5, 0), **{"test/gap/dataloader_idx_0": gap}
+            )
+            results = json.loads((folder / "results.json").read_text())
+            del results["test/accuracy"]
+            mode = {"monitor": "val/gap/dataloader_idx_0", "monitor_mode": "min"}
+            (folder / "results.json").write_text(json.dumps({**results, **mode}))
+            (folder / "predictions.jsonl").unlink()
+    found = compare_runs([str(tmp_path)])
+    theirs = stats.ttest_ind(values[0.1], values[0.01], equal_var=False)
+    interval = theirs.confidence_interval(0.95)
+    (pair,) = found.pairs.values()
+    assert (pair.p, pair.covers) == (pytest.approx(theirs.pvalue), "seeds")
+    assert found.groups[0].values("test/gap/dataloader_idx_0") == values[0.01]
+    assert (pair.low, pair.high) == pytest.approx((interval.low, interval.high)), "A is 0.01, so the signs are those of scipy"
+    assert "B is better than A in test gap/dataloader_idx_0 by 0.593: significant" in conclusions(found)[0], "lower is better"
+
+
+def test_a_seed_that_was_run_twice_counts_once(grid: Path) -> None:
+    write_run(grid / "9-a", lr=0.01, seed=2, right=rights(0.78, 50))
+    found = compare_runs([str(grid)])
+    assert found.left_out == ("B: of runs with the same seed, tests count the last",)
+    assert [len(group.seeds.runs) for group in found.groups] == [3, 3]
+    without = compare_runs([*map(str, sorted(grid.glob("[0-4]-a"))), str(grid / "9-a")])
+    assert found.pairs == without.pairs
+
+
+def test_equal_models_are_equal(tmp_path: Path) -> None:
+    for name, lr in (("a", 1), ("b", 2)):
+        write_run(tmp_path / name, lr=lr, seed=0, right=rights(0.5, 0))
+    assert conclusions(compare_runs([str(tmp_path)])) == ["A and B are equal in test accuracy."]
+
+
+def test_small_p_values_and_metrics_of_unknown_direction(tmp_path: Path) -> None:
+    pair = Difference(0.25, 0.2, 0.3, 1e-9)
+    groups = [Group(name, (Run(tmp_path, results={}),)) for name in "AB"]
+    assert describe(pair, "test/gap", *groups) == "B is higher than A in test gap by 0.250: significant (p < 0.0001)."
+    assert describe(pair, "test/loss", *groups) == "A is better than B in test loss by 0.250: significant (p < 0.0001)."
 
 
 def test_patterns_and_single_folders(grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,10 +178,10 @@ def test_half_written_runs(grid: Path) -> None:
         "6-a is left out: its config.yaml cannot be read",
         "1-a is left out: it is running",
     )
-    assert "B has no p-value" in found.left_out[3]
-    assert "damaged" in found.left_out[3]
+    assert re.fullmatch("B: 4-a/predictions.jsonl:1: damaged, .*; tests over samples leave it out", found.left_out[3])
+    assert found.left_out[4] == "A: one seed, taken to vary as those of B"
     assert [len(group.runs) for group in found.groups] == [1, 3]
-    assert found.pairs == {}
+    assert {pair.covers for pair in found.pairs.values()} == {"seeds"}
     write_comparison(found, grid / "page.html")
 
 
@@ -134,7 +190,7 @@ def test_an_unfinished_run_costs_its_group_no_p_value(grid: Path) -> None:
     (grid / "4-a" / "predictions.jsonl").unlink()
     found = compare_runs([str(grid)])
     assert found.left_out == ("4-a is left out: it is interrupted",)
-    assert ("B", "accuracy") in found.pairs
+    assert ("B", "test/accuracy") in found.pairs
     assert found.groups[1].values("val/accuracy") == []
 
 
@@ -155,7 +211,9 @@ def test_what_is_left_out_is_told_where_too_little_is_left(grid: Path) -> None:
 def test_other_test_samples_are_not_paired(tmp_path: Path) -> None:
     write_run(tmp_path / "a", lr=1, seed=0, right=rights(0.5, 0))
     write_run(tmp_path / "b", lr=2, seed=0, right=rights(0.5, 0), name="dog")
-    assert compare_runs([str(tmp_path)]).left_out == ("B has no p-value: it was tested on different samples than A",)
+    found = compare_runs([str(tmp_path)])
+    assert "B has no p-value: it was tested on different samples than A" in found.left_out
+    assert found.pairs == {}
 
 
 def test_numbers_that_are_none(tmp_path: Path) -> None:

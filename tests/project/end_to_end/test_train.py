@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from arclight.config.locations import CONF
+from arclight.console.terminal import format_metric
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
 TRAIN = CONF.parent / "train.py"
@@ -63,7 +64,7 @@ def test_a_run_is_evaluated_from_the_command_line(tmp_path: Path) -> None:
     accuracy = json.loads(results.read_text())["test/accuracy"]
     evaluated = type_in(tmp_path, "-m", "arclight", "evaluate", "latest")
     assert evaluated.returncode == 0, evaluated.stderr
-    assert f"{accuracy:.4f}" in evaluated.stdout
+    assert format_metric(accuracy) in evaluated.stdout
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
