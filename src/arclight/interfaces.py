@@ -102,6 +102,9 @@ def monitor_of(module: Any, settings: Mapping[str, Any] | None = None) -> Monito
     requested = (settings or {}).get("monitor")
     monitor = None if requested == "none" else requested or getattr(module, "monitor", None)
     mode = (settings or {}).get("monitor_mode")
+    metric = monitor.metric if isinstance(monitor, Monitor) else monitor
+    if (settings or {}).get("trainer", {}).get("limit_val_batches") == 0 and not str(metric).startswith("train"):
+        return None  # there is no validation
     if isinstance(monitor, Monitor):
         return Monitor(monitor.metric, mode or monitor.mode)
     if not isinstance(monitor, str):

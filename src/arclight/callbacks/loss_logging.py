@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import Any
 
 import torch
@@ -9,6 +11,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from arclight.callbacks.throughput import Throughput
+
+ADVICE = "Lower optimizer.lr, clip gradients with trainer.gradient_clip_val=1, or find the samples: +callbacks=stop_on_nan"
+
+log = logging.getLogger(__name__)
 
 
 class LossLogging(Callback):
@@ -22,6 +28,7 @@ class LossLogging(Callback):
         super().__init__()
         self.throughput = throughput
         self.last_loss: float | None = None  # as it was last logged
+        self._not_finite_since: int | None = None  # steps done when the loss was first logged as nan or infinite
         self._loss_sum: Tensor | None = None
         self._num_losses = 0
         self._device = torch.device("cpu")
@@ -63,12 +70,27 @@ class LossLogging(Callback):
         if self._num_losses:
             self._log(trainer)
 
+    @property
+    def divergence(self) -> str | None:
+        """What is wrong with the loss that was logged last; None where it is a finite number."""
+        if self.last_loss is None or math.isfinite(self.last_loss):
+            return None
+        return f"train/loss is {self.last_loss} from step {self._not_finite_since} on"
+
+    def _warn_unless_finite(self, loss: float, step: int) -> None:
+        if math.isfinite(loss):
+            self._not_finite_since = None
+        elif self._not_finite_since is None:
+            self._not_finite_since = step
+            log.warning("%s. %s", self.divergence, ADVICE)
+
     def _log(self, trainer: Trainer) -> None:
         metrics: dict[str, float] = {}
         if self._loss_sum is not None:
             # processes hold equal parts of each batch, so the mean of their means is that of the batch
             mean = (self._loss_sum / self._num_losses).to(trainer.strategy.root_device)  # a restored sum is on the CPU
             self.last_loss = metrics["train/loss"] = float(trainer.strategy.reduce(mean, reduce_op="mean"))
+            self._warn_unless_finite(self.last_loss, trainer.global_step)
         metrics["train/samples_per_s"] = self.throughput.take_recent() * trainer.world_size
         if trainer.optimizers:
             metrics["lr"] = trainer.optimizers[0].param_groups[-1]["lr"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from arclight.checkpoint.atomic_write import LAST
 from arclight.distributed.signals import Agreement, Interrupted, Interruption
 from arclight.errors import InputError
+
+MAX_KEPT = 1000  # last checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +54,9 @@ class LastCheckpoint(Checkpoint):
         safetensors: bool = False,
     ) -> None:
         super().__init__()
-        if every_minutes is not None and every_minutes <= 0:
+        if every_minutes is not None and not 0 < every_minutes < math.inf:
             raise InputError(
-                f"checkpoint.every_minutes={every_minutes} must be more than 0, or null for no saves by time",
+                f"checkpoint.every_minutes={every_minutes} must be more than 0 and finite, or null for no saves by time",
                 key="checkpoint.every_minutes",
             )
         if every_steps is not None and every_steps < 1:
@@ -61,8 +64,9 @@ class LastCheckpoint(Checkpoint):
                 f"checkpoint.every_steps={every_steps} must be 1 or more, or null for no saves by steps",
                 key="checkpoint.every_steps",
             )
-        if keep < 1:
-            raise InputError(f"checkpoint.keep={keep} must be 1 or more; 1 keeps only the last one", key="checkpoint.keep")
+        if not 1 <= keep <= MAX_KEPT:
+            message = f"checkpoint.keep={keep} must be 1 to {MAX_KEPT}; 1 keeps only the last one"
+            raise InputError(message, key="checkpoint.keep")
         if save_top_k < 1 and save_top_k != -1:
             raise InputError(
                 f"checkpoint.save_top_k={save_top_k} must be 1 or more, or -1 for one of every validation; best.ckpt is always "

@@ -20,24 +20,33 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from arclight.config import locations
+from arclight.config.known_names import unfit_groups, why_not_composed
 from arclight.config.locations import OUTPUTS, find_run
 from arclight.config.other_templates import translate_overrides
+from arclight.config.overrides.start_settings import start_errors
 from arclight.config.redaction import LEFT_OUT
 from arclight.config.renamed import rename_overrides, rename_settings
 from arclight.console.terminal import printable
 from arclight.distributed.environment import detect_launch
-from arclight.errors import InputError, ProcessError
+from arclight.errors import InputError, ProcessError, raised_in
 
 HOW_TO_START = ("resume", "resume_with_changes", "preflight")  # keys that do not change what is trained
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
-PREFLIGHTS = ("quick", "full", "none")
+UNEXPLAINED = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    AssertionError,
+    RecursionError,
+)  # that Hydra raises for files it cannot read
 
 # `${data_info:num_classes}` stays as it is when the config is composed; `groups.resolve_late` replaces it
 OmegaConf.register_new_resolver("data_info", lambda name: f"${{data_info:{name}}}", replace=True)
@@ -97,7 +106,12 @@ def compose_with_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
     if not (locations.CONF / "train.yaml").is_file():
         raise InputError("no conf/train.yaml here or above: start in your project, or set ARCLIGHT_CONF to its conf/")
     with without_hydra(), initialize_config_dir(str(locations.CONF), **locations.VERSION_BASE):
-        config = hydra_compose("train", list(overrides), return_hydra_config=True)
+        try:
+            config = hydra_compose("train", list(overrides), return_hydra_config=True)
+        except CONFIG_ERRORS:
+            raise
+        except UNEXPLAINED as error:  # Hydra cannot read a file
+            raise ConfigCompositionException(why_not_composed(error)) from error
     held = HydraConfig.instance()
     before = held.cfg
     held.set_config(config)
@@ -142,9 +156,9 @@ def to_run_config(config: DictConfig, folder: Path, *, started: float) -> RunCon
     """Returns the config with everything resolved; with `resume=RUN`, the overrides of RUN apply before those of now.
 
     Raises:
-        InputError: for keys that nothing takes.
+        InputError: for keys that nothing takes or that are missing, and those that say how to start.
     """
-    from arclight.config.override_errors import find_unknown, join  # compose by means of this module
+    from arclight.config.overrides.errors import find_unknown, join  # compose by means of this module
 
     hydra = HydraConfig.get()
     overrides = tuple(hydra.overrides.task)
@@ -161,10 +175,8 @@ def to_run_config(config: DictConfig, folder: Path, *, started: float) -> RunCon
     assert isinstance(settings, dict)
     settings.setdefault("data", {})  # data=none
     plain = rename_settings({str(key): value for key, value in settings.items()}, overrides, is_reported=True)
-    if unknown := find_unknown(plain, overrides):
-        raise join(unknown, overrides)
-    if plain["preflight"] not in PREFLIGHTS:
-        raise InputError(f"preflight={plain['preflight']} must be one of {', '.join(PREFLIGHTS)}", key="preflight")
+    if errors := [*unfit_groups(plain), *find_unknown(plain, overrides), *start_errors(plain)]:
+        raise join(errors, overrides)
     choices = hydra.runtime.choices
     return RunConfig(
         settings={key: value for key, value in plain.items() if key not in HOW_TO_START},
@@ -250,9 +262,13 @@ def explain_config_errors(overrides: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except CONFIG_ERRORS as error:
-        from arclight.config.override_errors import explain  # composes by means of this module
+        from arclight.config.overrides.errors import explain  # composes by means of this module
 
         raise explain(error, overrides) from error
+    except UNEXPLAINED as error:
+        if isinstance(error, InputError) or not raised_in(error, "hydra._internal.config_loader_impl"):
+            raise
+        raise InputError(why_not_composed(error)) from error
 
 
 @contextmanager

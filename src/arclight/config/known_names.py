@@ -5,28 +5,51 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import yaml
+
 from arclight.config import locations
 from arclight.config.signatures import names_taken
-from arclight.errors import InputError, closest, nearest
+from arclight.errors import InputError, closest, first_line, nearest
 
-NO_PACKAGE = "conf/local/default.yaml: its keys do not reach the config; its first line must be '# @package _global_'"
+# what the engine reads of every config; the data may be left out
+START = ("seed", "name", "resume", "resume_with_changes", "preflight")
+NEEDED = (*START, "model", "optimizer", "scheduler", "trainer", "hardware", "checkpoint", "callbacks", "logger")
+FOR_ALL = ("experiment", "debug", "sweep", "local")  # groups whose files set keys of other groups
 HYDRAS_OWN = ("_target_", "_partial_", "_args_", "_convert_", "_recursive_")
 
 
 def unknown_keys(settings: Mapping[str, Any]) -> list[InputError]:
     """Returns an error for each key of a composed config that nothing takes, whichever file or override sets it."""
-    known = [*keys_at_top(), *groups_there()]
+    known = [key for key in (*keys_at_top(), *groups_there()) if key not in FOR_ALL]
     errors = []
     for key in settings:
-        message = NO_PACKAGE if key == "local" else f"{key}: the config has no key '{key}'. {nearest(key, known)}"
-        if key not in known:
-            errors.append(InputError(message, key=None if key == "local" else key, suggestions=closest(key, known)))
+        if key in FOR_ALL:
+            files = "conf/local/default.yaml" if key == "local" else f"the chosen file of conf/{key}/"
+            errors.append(
+                InputError(f"{files}: its keys do not reach the config; its first line must be '# @package _global_'")
+            )
+        elif key not in known:
+            message = f"{key}: the config has no key '{key}'. {nearest(key, known)}"
+            errors.append(InputError(message, key=key, suggestions=closest(key, known)))
     for path, node in targets(settings):
         taken = names_taken(str(node["_target_"]))
         if taken is not None:
             name = str(node["_target_"]).rpartition(".")[2]
             errors += [unknown_argument(path, key, name, taken) for key in node if key not in (*taken, *HYDRAS_OWN)]
     return errors
+
+
+def unfit_groups(settings: Mapping[str, Any]) -> Iterator[InputError]:
+    """Yields an error for each group or key that is left out and needed, and each group that is set to a value."""
+    groups = groups_there()
+    for key in NEEDED:
+        none = f"; {key}=none chooses nothing" if key in groups and "none" in options_of(key) else ""
+        if key not in settings:
+            yield InputError(f"{key} is needed and must not be left out{none}", key=key)
+    for key in (*NEEDED, "data", "module"):
+        if key in groups and key in settings and not isinstance(settings[key], Mapping):
+            hint = f"choose one of conf/{key}/ by {key}=OPTION, or set {key}.KEY=VALUE"
+            yield InputError(f"{key}={settings[key]} must hold keys, not a value; {hint}", key=key)
 
 
 def unknown_argument(path: str, key: str, name: str, taken: Iterable[str]) -> InputError:
@@ -63,3 +86,26 @@ def groups_there() -> list[str]:
 def options_of(group: str) -> list[str]:
     """Returns the options of a group."""
     return sorted(file.stem for file in (locations.CONF / group).glob("*.yaml"))
+
+
+def why_not_composed(error: Exception) -> str:
+    """Returns what is wrong with the files of conf/ that Hydra could not compose, which it does not say itself."""
+    wrong = list(unreadable_files())
+    if isinstance(error, RecursionError):
+        wrong.append("files of conf/ choose each other in their defaults lists without end: look at the file that you chose")
+    return "\n".join(wrong) or f"conf/ cannot be composed: {type(error).__name__}: {first_line(error)}"
+
+
+def unreadable_files() -> Iterator[str]:
+    """Yields what is wrong with the files of conf/ that hold no keys."""
+    for file in sorted(locations.CONF.rglob("*.yaml")):
+        name = f"conf/{file.relative_to(locations.CONF)}"
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            yield f"{name} is not UTF-8 (byte {error.start}): save it with that encoding"
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            yield f"{name} cannot be read: {first_line(error)}"
+        else:
+            if not isinstance(content, dict | None):
+                yield f"{name} must hold keys and values, and holds a {type(content).__name__}"

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from arclight.config import locations
 from arclight.config.known_names import keys_at_top
+from arclight.config.overrides.syntax import first_of, overrides_in, read_as_text
 from arclight.config.redaction import hide_in_override
 from arclight.config.renamed import name_of
 from arclight.config.signatures import names_taken
@@ -55,11 +56,13 @@ def translate_arguments(arguments: list[str]) -> None:
 def translate_overrides(overrides: Sequence[str]) -> list[str]:
     """Returns the overrides by the names of this project; one line on stderr reports what is replaced.
 
-    `+KEY=VALUE` of a key that the config has becomes KEY=VALUE, and is not reported.
+    `+KEY=VALUE` of a key that the config has becomes KEY=VALUE, and a text that Hydra's grammar cannot read, such as ~/data, is
+    quoted; neither is reported.
 
     Raises:
         InputError: for overrides that have no counterpart, with what to type instead, and for all other errors.
     """
+    overrides = [read_as_text(text) for text in overrides]
     typed_keys = {name_of(text) for text in overrides if "=" in text}
     pairs = [(text, list(_translate_choice(text, typed_keys))) for text in overrides]
     flat = [new for _, translated in pairs for new in translated]
@@ -150,7 +153,7 @@ def _candidates(key: str) -> list[str]:
 
 def _raise_messages(pairs: Sequence[tuple[str, Sequence[str]]], config: Mapping[str, Any], overrides: Sequence[str]) -> None:
     """Raises InputError with the messages of the table for these overrides, and all other errors of the command."""
-    from arclight.config.override_errors import find_errors, join, overrides_in  # compose by means of this module
+    from arclight.config.overrides.errors import find_errors, join  # compose by means of this module
 
     messages = {text: message for text, parts in pairs for new in parts if (message := _message_for(new, config))}
     if messages:
@@ -182,12 +185,12 @@ def _may_be_translated(override: str) -> bool:
 
 def _compose_options(overrides: Sequence[str]) -> Mapping[str, Any]:
     """Returns the config of the options that these overrides choose, else of the default ones; empty if it does not compose."""
-    from arclight.config import compose, override_errors  # they compose by means of this module
+    from arclight.config import compose  # composes by means of this module
 
     chosen = [text for text in overrides if _is_value(text) and _is_group(name_of(text))]
     for attempt in (chosen, []):
         try:
-            with compose.compose_with_hydra([override_errors.first_of(text) for text in attempt]) as config:
+            with compose.compose_with_hydra([first_of(text) for text in attempt]) as config:
                 plain = OmegaConf.to_container(config, resolve=False)
                 return plain if isinstance(plain, dict) else {}  # type: ignore[return-value]  # its keys are text
         except Exception:  # noqa: S112  # whatever is wrong is reported when the whole command is composed

@@ -124,11 +124,12 @@ def _rename_key(override: str, config: Mapping[str, Any] | None) -> str:
 
 def _compose_choices(overrides: Sequence[str]) -> Mapping[str, Any] | None:
     """Returns the config of the options that these overrides choose; None where it does not compose."""
-    from arclight.config import compose, override_errors  # they compose by means of this module
+    from arclight.config import compose  # they compose by means of this module
+    from arclight.config.overrides import syntax
 
-    chosen = [text for text in override_errors.overrides_in(overrides) if "." not in name_of(text)]
+    chosen = [text for text in syntax.overrides_in(overrides) if "." not in name_of(text)]
     try:
-        with compose.compose_with_hydra([override_errors.first_of(text) for text in chosen]) as config:
+        with compose.compose_with_hydra([syntax.first_of(text) for text in chosen]) as config:
             plain = OmegaConf.to_container(config, resolve=False)
             return plain if isinstance(plain, dict) else None  # type: ignore[return-value]  # its keys are text
     except Exception:  # whatever is wrong is reported when the whole command is composed

@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
-from functools import lru_cache
+import typing
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 MAX_IMPORTS = 8  # followed from a name in a package's __init__ to its definition
+PLAIN = {"int": int, "float": float, "bool": bool, "str": str}
 
 
 def names_taken(target: str) -> tuple[str, ...] | None:
-    """Returns the argument names of a class or function by its dotted name; None where any may be taken.
+    """Returns the argument names of a class or function by its dotted name; None where any may be taken."""
+    taken = annotations_taken(target)
+    return None if taken is None else tuple(taken)
+
+
+def plain_type(annotation: ast.expr | None) -> Any:
+    """Returns the type of an annotation that consists of numbers, text, truth values, null and literals; None for others."""
+    match annotation:
+        case ast.Constant(value=None):
+            return type(None)
+        case ast.Name(id=name):
+            return PLAIN.get(name)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            parts = [plain_type(left), plain_type(right)]
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
+            listed = choices.elts if isinstance(choices, ast.Tuple) else [choices]
+            values = [choice.value for choice in listed if isinstance(choice, ast.Constant)]
+            return typing.Literal[tuple(values)] if len(values) == len(listed) else None
+        case ast.Subscript(value=ast.Name(id="Union"), slice=ast.Tuple(elts=choices)):
+            parts = [plain_type(choice) for choice in choices]
+        case ast.Subscript(value=ast.Name(id="Optional"), slice=choice):
+            parts = [plain_type(choice), type(None)]
+        case _:
+            return None
+    return None if None in parts else typing.Union[tuple(parts)]  # noqa: UP007  # of a list
+
+
+def annotations_taken(target: str) -> Mapping[str, ast.expr | None] | None:
+    """Returns the annotations of the arguments of a class or function by its dotted name; None where any may be taken.
 
     A constructor that passes all its `**` arguments on to the one above it takes the arguments of both.
     """
@@ -21,7 +53,7 @@ def names_taken(target: str) -> tuple[str, ...] | None:
     if not isinstance(function, ast.FunctionDef):
         return None
     arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
-    own = tuple(argument.arg for argument in arguments if argument.arg != "self")
+    own = {argument.arg: argument.annotation for argument in arguments if argument.arg != "self"}
     if function.args.kwarg is None:
         return own
     call = call_above(function, function.args.kwarg.arg)
@@ -29,10 +61,10 @@ def names_taken(target: str) -> tuple[str, ...] | None:
         below, base = found.name, ast.unparse(found.bases[0])
         module, found = definition(module, base) if base != below else (module, None)
         if isinstance(found, ast.ClassDef) and constructor(found):
-            inherited = names_taken(f"{module}.{found.name}")
+            inherited = annotations_taken(f"{module}.{found.name}")
             given = {keyword.arg for keyword in call.keywords}
-            others = [name for name in (inherited or ())[len(call.args) :] if name not in given]
-            return None if inherited is None else tuple(dict.fromkeys([*own, *others]))
+            others = list((inherited or {}).items())[len(call.args) :]
+            return None if inherited is None else own | {key: value for key, value in others if key not in {*given, *own}}
     return None
 
 
@@ -56,7 +88,7 @@ def definition(module: str, name: str) -> tuple[str, ast.stmt | None]:
         file = source_of(module)
         package = module if file and file.name == "__init__.py" else module.rpartition(".")[0]
         imported = None
-        for statement in _statements(file, file.stat().st_mtime_ns) if file else ():
+        for statement in statements(file, file.stat().st_mtime_ns) if file else ():
             if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
                 return module, statement
             if isinstance(statement, ast.ImportFrom) and imported is None:
@@ -69,9 +101,11 @@ def definition(module: str, name: str) -> tuple[str, ast.stmt | None]:
     return module, None
 
 
-@lru_cache(maxsize=64)
-def _statements(file: Path, modified_ns: int) -> tuple[ast.AST, ...]:
-    return tuple(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+@functools.lru_cache(maxsize=64)
+def statements(file: Path, changed: int) -> list[ast.stmt]:
+    """Returns the statements of a source file that define or import names, read once for each time it is changed."""
+    kinds = (ast.ClassDef, ast.FunctionDef, ast.ImportFrom)
+    return [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
 
 
 def source_of(module: str) -> Path | None:

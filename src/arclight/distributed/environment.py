@@ -16,6 +16,7 @@ from arclight.errors import InputError
 
 # Source: the variables that Lightning 2.6.6 reads in lightning/fabric/plugins/environments/, and those that torchrun sets
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
+OWN = "ARCLIGHT_COMPOSED"  # set by arclight's launcher
 INTERACTIVE = ("bash", "interactive")  # names of SLURM jobs in which a person types
 
 
@@ -23,7 +24,8 @@ INTERACTIVE = ("bash", "interactive")  # names of SLURM jobs in which a person t
 class Launch:
     """The rank of this process among those started with it; with kind "none" it is alone, and may start others.
 
-    `restart_count` is how often the launcher has restarted the run, `run_id` the name that all its processes share.
+    `restart_count` is how often the launcher has restarted the run, `run_id` the name that all its processes share. `is_own`
+    says that arclight's launcher started them, by the engine of torchrun.
     """
 
     kind: Literal["none", "torchrun", "slurm", "mpi"] = "none"
@@ -35,6 +37,12 @@ class Launch:
     num_nodes: int = 1
     restart_count: int = 0
     run_id: str = ""
+    is_own: bool = False
+
+    @property
+    def name(self) -> str:
+        """Who started the processes, for messages."""
+        return "arclight" if self.is_own else self.kind
 
     @property
     def fixes_processes(self) -> bool:
@@ -72,6 +80,7 @@ def torchrun(environment: Mapping[str, str]) -> Launch:
         num_nodes=num_nodes,
         restart_count=number(environment, "TORCHELASTIC_RESTART_COUNT", default=0),
         run_id=environment.get("TORCHELASTIC_RUN_ID", ""),
+        is_own=OWN in environment,
     )
 
 

@@ -14,6 +14,7 @@ GRAPH_MODES = ("reduce-overhead", "max-autotune")  # modes of torch.compile that
 COMPILE_MODES = ("default", *GRAPH_MODES, "max-autotune-no-cudagraphs")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt, from glibc's malloc.h
 STEPS_THAT_PAY = 20_000  # a captured graph saves about 3 ms of launches per step and takes about a minute to capture
+LEAST_LIMIT, THREADS_PER_CORE = 64, 8  # of threads that a user may set: thousands end a process without a message
 DETERMINISTIC = "trainer.deterministic needs the same algorithms in every run"
 
 
@@ -166,7 +167,7 @@ def choose_retain_heap(target: Target) -> Decision:
 
 def choose_threads(target: Target) -> Decision:
     """Chooses the threads of each process, so that all processes of this node together have one per core."""
-    value, info = user_count(target.requested, "threads"), target.hardware_info
+    value, info = user_threads(target, "threads"), target.hardware_info
     if value is not None:
         return user_decision(value)
     # torchrun itself sets 1 when it starts several processes and the user has set nothing
@@ -178,8 +179,16 @@ def choose_threads(target: Target) -> Decision:
 
 def choose_workers(target: Target) -> Decision:
     """Chooses the threads of each process that decode image files; num_workers of a data module overrides it."""
-    value = user_count(target.requested, "workers")
+    value = user_threads(target, "workers")
     return cores_per_process(target) if value is None else user_decision(value)
+
+
+def user_threads(target: Target, name: str) -> int | None:
+    """Returns a number of threads that the user set, None for auto; raises InputError for more than any machine starts."""
+    value, most = user_count(target.requested, name), max(LEAST_LIMIT, THREADS_PER_CORE * target.hardware_info.num_cores)
+    if value is not None and value > most:
+        raise InputError(f"hardware.{name}={value} must be 1 to {most} on this machine, or auto", key=f"hardware.{name}")
+    return value
 
 
 def cores_per_process(target: Target) -> Decision:

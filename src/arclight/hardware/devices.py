@@ -56,7 +56,7 @@ def choose_devices(hardware_info: HardwareInfo, accelerator: str, requested: Map
                 key="trainer.devices",
             )
         check_devices(hardware_info, accelerator, count)
-        return user_decision(value) if value is not None else Decision(count, f"started by {launch.kind} on this node")
+        return user_decision(value) if value is not None else Decision(count, f"started by {launch.name} on this node")
     if value is not None:
         return user_decision(value)
     if accelerator == "cuda":
@@ -108,7 +108,7 @@ def choose_num_nodes(hardware_info: HardwareInfo, requested: Mapping[str, Any]) 
         )
     value = user_count(requested, "num_nodes", group="trainer")
     if value is None:
-        return Decision(launch.num_nodes, "this machine only" if launch.kind == "none" else f"from {launch.kind}")
+        return Decision(launch.num_nodes, "this machine only" if launch.num_nodes == 1 else f"from {launch.name}")
     if launch.kind != "none" and value != launch.num_nodes:
         raise InputError(
             f"trainer.num_nodes={value}, but {launch.kind} has started this run on {launch.num_nodes}; "

@@ -96,8 +96,8 @@ def unavailable_precisions(device: torch.device, hardware_info: HardwareInfo) ->
         return {
             "fp32": None,
             "tf32": "needs an NVIDIA Ampere or newer GPU",
-            "bf16": None if hardware_info.has_fast_bf16_cpu else "this CPU emulates it, hundreds of times slower than fp32",
-            "fp16": None if has_fp16 else "this CPU emulates it, many times slower than fp32",
+            "bf16": None if hardware_info.has_fast_bf16_cpu else "this CPU has no instructions for it",
+            "fp16": None if has_fp16 else "this CPU has no instructions for it",
         }
     major, minor = capability = torch.cuda.get_device_capability(device)
     too_old = None if capability >= AMPERE else f"compute capability {major}.{minor} is below 8.0"

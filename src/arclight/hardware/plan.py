@@ -24,6 +24,7 @@ FOR_SPEED = ("matmul_precision", "cudnn_benchmark", "channels_last", "compile", 
 FOR_TRAINER = ("accelerator", "devices", "num_nodes", "precision", "strategy")
 # prefixes of Lightning's own names; packages can register others
 STRATEGIES = ("ddp", "fsdp", "deepspeed", "single_device", "single_tpu", "single_xla", "xla")
+STARTS_PROCESSES = ("spawn", "fork", "notebook")  # ends of the names of those that start processes from inside fit
 BYTES_PER_PARAMETER = 16  # fp32: weight, gradient and Adam's two moments
 STATE_FRACTION = 0.8  # of a GPU's memory; the rest is for activations
 
@@ -166,6 +167,12 @@ def check_strategy(accelerator: str, value: Any) -> None:
             f"trainer.strategy={value}: there is one Apple GPU, and torch has no collectives for it. "
             "Try: strategy=auto, or trainer=cpu to test with several processes",
             key="trainer.strategy",
+        )
+    if isinstance(value, str) and value.endswith(STARTS_PROCESSES):
+        raise InputError(
+            f"trainer.strategy={value}: arclight starts the processes itself, in notebooks too. Try: strategy=ddp",
+            key="trainer.strategy",
+            suggestions=["trainer.strategy=ddp"],
         )
     if isinstance(value, str) and not value.startswith(STRATEGIES):
         raise unknown_value("trainer.strategy", value, "a strategy", ("auto", *STRATEGIES))

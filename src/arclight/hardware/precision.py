@@ -16,7 +16,7 @@ PRECISIONS = {
 }
 SHARDED = ("32-true", "bf16-mixed", "bf16-true", "16-true")  # Source: Lightning 2.6.6, _validate_precision_choice
 MATMUL = ("highest", "high", "medium")
-EMULATED = "this CPU emulates bf16, hundreds of times slower than fp32"
+EMULATED = "this CPU has no bf16 instructions, without which bf16 is slower than fp32"
 
 
 def choose_precision(target: Target, *, is_sharded: bool) -> Decision:

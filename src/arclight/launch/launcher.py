@@ -25,7 +25,7 @@ import psutil
 from arclight import hardware
 from arclight.config import locations
 from arclight.config.compose import RunConfig, in_multirun
-from arclight.distributed.environment import Launch, slurm_master_address
+from arclight.distributed.environment import OWN, Launch, slurm_master_address
 from arclight.errors import InputError, ProcessError
 from arclight.runs import resume
 from arclight.runs.run import Run
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 # variables of the processes of a run: its config, and the signal that the run received before the process was started
-RUN_CONFIG, PENDING_SIGNAL = "ARCLIGHT_COMPOSED", "ARCLIGHT_TO_BE_STOPPED"
-STARTS_PROCESSES = ("spawn", "fork", "notebook")  # Lightning's strategies that start processes without repeating the command
+RUN_CONFIG, PENDING_SIGNAL = OWN, "ARCLIGHT_TO_BE_STOPPED"
 SUBMITTED = "SUBMITIT_EXECUTOR"  # set by submitit in the jobs it starts, each one run of a multirun
 INPUT_ERROR = 2  # exit status of a process that an InputError ended
 SHUTDOWN_S = 30  # for the other processes to end after one has died
@@ -114,8 +113,6 @@ class Node:
         all_started = launch.world_size == num_processes * num_nodes and launch.kind != "none"
         if all_started or num_processes * num_nodes == 1:
             return cls(run_id=launch.run_id)
-        if any(word in str(plan["strategy"].value) for word in STARTS_PROCESSES):
-            return cls()
         address, rank = cls._find_master(launch, num_nodes) if num_nodes > 1 else ("", 0)
         max_restarts = int(settings.get("max_restarts", 0))
         return cls(num_processes, num_nodes, rank, address, max_restarts, starts_processes=True, run_id=launch.run_id)

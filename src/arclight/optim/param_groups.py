@@ -16,6 +16,7 @@ from arclight.interfaces import Monitor, monitor_of
 from arclight.optim.schedulers import Scheduler, count_steps, scheduler_config
 
 LrRule = Literal["none", "linear", "sqrt"]
+LARGEST_RATE = 3.4e38  # in float32
 MakeOptimizer = functools.partial[Optimizer]  # called with the parameter groups
 
 
@@ -82,13 +83,14 @@ def read_rates(make_optimizer: MakeOptimizer) -> tuple[float, float]:
     """Returns the learning rate and the weight decay of the config, or else the optimizer's defaults.
 
     Raises:
-        InputError: when one is negative or not finite.
+        InputError: when one is negative, or not finite in float32.
     """
     defaults = inspect.signature(make_optimizer.func).parameters
     rates = {key: make_optimizer.keywords.get(key, defaults[key].default) for key in ("lr", "weight_decay")}
     for key, value in rates.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise InputError(f"optimizer.{key}={value} must be a finite number of 0 or more", key=f"optimizer.{key}")
+        if not 0 <= value <= LARGEST_RATE:
+            message = f"optimizer.{key}={value} must be a finite number of 0 or more, in the range of float32"
+            raise InputError(message, key=f"optimizer.{key}")
     return rates["lr"], rates["weight_decay"]
 
 

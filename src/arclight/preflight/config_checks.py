@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -24,12 +25,13 @@ from arclight.config.known_names import options_of, targets
 from arclight.data.datamodule import DataModule
 from arclight.errors import InputError, closest, nearest
 from arclight.hardware.plan import FOR_TRAINER
-from arclight.interfaces import DataInfo, PreflightContext
+from arclight.interfaces import DataInfo, Monitor, PreflightContext, monitor_of
 from arclight.optim.param_groups import read_rates
 from arclight.optim.schedulers import try_scheduler, without_interval
 from arclight.preflight.module_checks import module_class_errors
-from arclight.preflight.ranges import trainer_errors
+from arclight.preflight.ranges import size_errors, trainer_errors
 from arclight.preflight.top_level_checks import is_seed
+from arclight.preflight.trainer_checks import argument_errors, callback_errors, trial_errors
 
 GIVEN = {  # arguments that YAML cannot hold, by the group whose target gets them
     "data": ("seed",),
@@ -59,7 +61,7 @@ def check_config(settings: Mapping[str, Any], hardware_info: hardware.HardwareIn
     info_type = info_type_of(settings, "module")
     stand_in = info_type.stand_in() if info_type else None
     context = PreflightContext(config=settings, data_info=stand_in, decisions=decisions)
-    errors += [*_different_data(settings), *module_class_errors(settings)]
+    errors += [*_different_data(settings), *module_class_errors(settings), *size_errors(settings)]
     for group, given in GIVEN.items():
         if not settings.get(group) and group in ("data", "module"):
             continue  # the LightningModule has its own loaders, or is the model
@@ -67,8 +69,10 @@ def check_config(settings: Mapping[str, Any], hardware_info: hardware.HardwareIn
         wrong = find_errors(arguments, group, dict.fromkeys(given))
         errors += [*wrong, *_own_checks(settings[group], group, context, has_errors=bool(wrong))]
         errors += [] if wrong else _try_to_build(group, context)
+    built: dict[str, Any] = {}
     for name, callback in settings["callbacks"].items():
-        errors += _callback_errors(f"callbacks.{name}", callback, context)
+        errors += _callback_errors(f"callbacks.{name}", callback, context, built)
+    errors += callback_errors(built, _monitor(settings), has_logger=bool(settings["logger"]))
     for name, logger in settings["logger"].items():
         errors += _logger_errors(f"logger.{name}", logger)
     return [*errors, *found]
@@ -127,7 +131,8 @@ def _try_to_build(group: str, context: PreflightContext) -> list[InputError]:
     """Returns what the objects of a group refuse: those that cost nothing are built, the net without memory for its weights."""
     settings = context.config[group]
     if group == "trainer":
-        return list(trainer_errors(settings))
+        errors = [*argument_errors(settings), *trainer_errors(settings)]
+        return errors or list(trial_errors(settings, context.decisions))
     if group == "model":
         return _net_errors(settings, context)
     tries: dict[str, Callable[[], Any]] = {
@@ -167,8 +172,13 @@ def _net_errors(settings: Mapping[str, Any], context: PreflightContext) -> list[
     target = find_target(str(settings["_target_"]), "model")
     if context.data_info is None or hasattr(target, "preflight") or "data_info" not in parameters_of(settings["_target_"]):
         return []
+    built: list[Any] = []
     with torch.device("meta"):
-        errors = collect_errors("model", lambda: build(settings, "model", {"data_info": context.data_info}))
+        errors = collect_errors("model", lambda: built.append(build(settings, "model", {"data_info": context.data_info})))
+    size = sum(each.numel() * each.element_size() for net in built for each in getattr(net, "parameters", list)())
+    if size > (available := psutil.virtual_memory().total):
+        message = f"model: its weights take {size / 1e9:,.0f} GB, and this machine has {available / 1e9:,.0f} GB of memory"
+        return [InputError(f"{message}; lower its sizes", key="model")]
     return [error for error in errors if error.key and error.key.startswith("model.")]  # not of data that are only made up
 
 
@@ -206,7 +216,16 @@ def metrics_of(context: PreflightContext) -> list[str]:
         return []
 
 
-def _callback_errors(path: str, settings: Any, context: PreflightContext) -> list[InputError]:
+def _monitor(settings: Mapping[str, Any]) -> Monitor | None:
+    """Returns what the module of a config monitors, as far as its class says so."""
+    try:
+        return monitor_of(find_target(str(module_settings(settings).get("_target_", "")), module_group(settings)), settings)
+    except InputError:
+        return None
+
+
+def _callback_errors(path: str, settings: Any, context: PreflightContext, built: dict[str, Any]) -> list[InputError]:
+    """Returns what is wrong with a callback; one of Lightning, the engine or the project is built, and added to `built`."""
     if not isinstance(settings, Mapping) or "_target_" not in settings:
         return [InputError(f"{path}={settings!r} must hold a _target_ and its arguments; ~{path} leaves it out", key=path)]
     try:
@@ -214,7 +233,8 @@ def _callback_errors(path: str, settings: Any, context: PreflightContext) -> lis
     except InputError as error:
         return [error]
     # a callback that gets no metric to monitor is left out later
-    defaults = {"monitor": "val/loss", "mode": "min"}
+    known_monitor = _monitor(context.config) or Monitor("val/loss", "min")
+    defaults = {"monitor": known_monitor.metric, "mode": known_monitor.mode}
     given = {key: value for key, value in defaults.items() if key in taken and key not in settings}
     errors = find_errors(settings, path, given)
     monitor, known = settings.get("monitor"), metrics_of(context)
@@ -222,10 +242,13 @@ def _callback_errors(path: str, settings: Any, context: PreflightContext) -> lis
         message = f"{path}.monitor={monitor}: the module logs no such metric. {nearest(monitor, known)}"
         suggestions = [f"{path}.monitor={near}" for near in closest(monitor, known)]
         errors.append(InputError(message, key=f"{path}.monitor", suggestions=suggestions))
+    if str(monitor or "").startswith("val") and context.config["trainer"].get("limit_val_batches") == 0:
+        message = f"{path}.monitor={monitor}: trainer.limit_val_batches=0 turns validation off; ~{path} leaves it out"
+        errors.append(InputError(message, key=f"{path}.monitor"))
     if not errors:
         errors += _own_checks(settings, path, context)
     if not errors and str(settings["_target_"]).startswith(("lightning.", "arclight.", "project.")):
-        errors += collect_errors(path, lambda: build(settings, path, given))
+        errors += collect_errors(path, lambda: built.update({path: build(settings, path, given)}))
     return errors
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import nn
 
 from arclight.config.groups import module_group
 from arclight.config.instantiate import find_target
@@ -25,6 +26,12 @@ def module_class_errors(settings: Mapping[str, Any]) -> Iterator[InputError]:
         return
     if inspect.isclass(found) and issubclass(found, LightningModule):
         yield from missing_methods(found, group)
+    elif inspect.isclass(found) and issubclass(found, nn.Module):
+        yield InputError(
+            f"{group}: {found.__name__} is a net, not a LightningModule; choose one with module=..., or name one in "
+            f"{group}._target_",
+            key=f"{group}._target_",
+        )
 
 
 def missing_methods(module: LightningModule | type[LightningModule], group: str) -> Iterator[InputError]:

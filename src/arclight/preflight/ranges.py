@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from arclight.config.compose import flatten
 from arclight.errors import InputError
 
 MAX_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
@@ -14,6 +15,8 @@ LEAST = {
     **dict.fromkeys(("min_epochs", "min_steps", "gradient_clip_val", "log_every_n_steps"), 0),
     **dict.fromkeys(("accumulate_grad_batches", "check_val_every_n_epoch"), 1),
 }
+LARGEST = 2**31 - 1  # of a whole number in a config
+DIGITS = 30  # of a number that a message shows
 BATCHES = {  # a whole number counts batches, a fraction is one of the epoch
     "val_check_interval": 1,
     **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches"), 0),
@@ -35,10 +38,20 @@ def trainer_errors(trainer: Mapping[str, Any]) -> Iterator[InputError]:
             f"trainer.max_epochs={ends[0]}: a scheduler needs to know the end; give a number of epochs, or trainer.max_steps"
         )
         yield InputError(message, key="trainer.max_epochs")
-    if isinstance(text := trainer.get("max_time"), str) and not MAX_TIME.fullmatch(text):
-        yield _error("max_time", text, "must have the form DD:HH:MM:SS, such as 00:12:00:00 for twelve hours")
+    text = trainer.get("max_time")
+    if isinstance(text, int | float) or (isinstance(text, str) and not MAX_TIME.fullmatch(text)):
+        rule = "must have the form DD:HH:MM:SS, such as '00:12:00:00' for twelve hours, in quotes in a file"
+        yield _error("max_time", text, rule)
     if (algorithm := trainer.get("gradient_clip_algorithm")) not in (None, "norm", "value"):
         yield _error("gradient_clip_algorithm", algorithm, "must be norm or value")
+
+
+def size_errors(settings: Mapping[str, Any]) -> Iterator[InputError]:
+    """Yields an error for each whole number that no count, size or index of a run can have."""
+    for key, value in flatten(settings):
+        if isinstance(value, int) and abs(value) > LARGEST and key != "seed":
+            shown = str(value) if abs(value) < 10**DIGITS else f"(a number of more than {DIGITS} digits)"
+            yield InputError(f"{key}={shown} is out of range: whole numbers are at most {LARGEST}", key=key)
 
 
 def _error(name: str, value: Any, rule: str) -> InputError:

@@ -156,10 +156,11 @@ def other_callbacks(
     run_config: RunConfig, monitor: Monitor | None, last: LastCheckpoint, losses: LossLogging, console: Console
 ) -> list[Callback]:
     """Returns the callbacks for the best checkpoints, those of the config, and the progress bar."""
+    is_shown = run_config.settings["trainer"].get("enable_progress_bar") is not False
     return [
         *best_checkpoints(run_config.folder / "checkpoints", monitor, last.save_top_k),
         *build_callbacks(run_config.settings["callbacks"], monitor),
-        *([] if console.quiet else [progress_callback(console, losses)]),
+        *([progress_callback(console, losses)] if is_shown and not console.quiet else []),
     ]
 
 

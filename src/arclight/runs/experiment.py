@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from arclight import hardware, preflight
+from arclight.callbacks.loss_logging import LossLogging
 from arclight.checkpoint.contents import is_checkpoint, last_checkpoint, load_weights, newest_intact
 from arclight.checkpoint.last_checkpoint import cost_of_saves
 from arclight.config.compose import RunConfig, flatten
@@ -30,6 +31,7 @@ from arclight.loggers.factory import close_loggers
 from arclight.metrics.error_analysis import most_confident_errors
 from arclight.metrics.predictions import Predictions
 from arclight.modules.supervised import Scores
+from arclight.preflight.trainer_checks import explain_trainer_errors
 from arclight.report.report import write_report
 from arclight.runs import resume, run_directory
 from arclight.runs.build import RunComponents, build_components, can_test, count_parameters, monitor_in_results
@@ -38,6 +40,7 @@ from arclight.runs.run import Run
 from arclight.runs.run_directory import explain_write_errors, write_json
 from arclight.runs.summary import print_results, print_run_summary
 
+TIMEOUT_S = 600  # how long processes wait for each other, where the config does not say
 SHARED_FILE_TIMEOUT_S, POLL_S = 20, 0.1  # how long a new file may take to appear on another machine
 
 log = logging.getLogger(__name__)
@@ -67,7 +70,7 @@ def rendezvous_and_train(run_config: RunConfig, hardware_info: hardware.Hardware
     """As `run`, once the processes have met and agree on config, versions and run directory."""
     accelerator = plan_hardware(run_config.settings, hardware_info)["accelerator"].value
     backend = "nccl" if accelerator in ("cuda", "gpu") else "gloo"
-    timeout_s = run_config.settings["hardware"]["timeout_s"]
+    timeout_s = run_config.settings["hardware"].get("timeout_s", TIMEOUT_S)
     with rendezvous.join(hardware_info.launch, backend=backend, timeout_s=timeout_s) as peers:
         peers.require_equal(dict(flatten(run_directory.collect_versions())) | shared_settings(run_config.settings))
         agreed = with_folder_and_seed(run_config, peers)
@@ -126,14 +129,14 @@ def train_and_test(run_config: RunConfig, hardware_info: hardware.HardwareInfo, 
             if commit := getattr(getattr(components.module, "net", None), "blueprint", {}).get("revision"):
                 run_directory.add_to_environment(folder, {"pretrained": {"commit": commit}})
             print_run_summary(console, components, run_config)
-            fit(components, results, ckpt_path)
+            divergence = fit(components, results, ckpt_path)
             scores = None
             if run_config.settings.get("test") is False:
                 load_best_weights(components, folder)
                 log.info("not tested: test=false")
             else:
                 scores = test(components, results, folder)
-            results["status"] = "finished"
+            results |= {"status": "finished"} if divergence is None else {"status": "diverged", "error": divergence}
         except (KeyboardInterrupt, SystemExit) as stopped:
             results["status"] = "interrupted"
             if isinstance(stopped, Interrupted):
@@ -160,12 +163,15 @@ def write_results(results: dict[str, Any], folder: Path) -> None:
         log.warning("%s", unwritten)
 
 
-def fit(components: RunComponents, results: dict[str, Any], ckpt_path: Path | None) -> None:
-    """Trains, from `ckpt_path` if there is one, and adds the outcome to the results, also when training is interrupted."""
+def fit(components: RunComponents, results: dict[str, Any], ckpt_path: Path | None) -> str | None:
+    """Trains, from `ckpt_path` if there is one, and adds the outcome to the results, also when training is interrupted.
+
+    Returns what is wrong with the last training loss, None where it is finite.
+    """
     trainer, start = components.trainer, time.monotonic()
     compiled = getattr(components.module, "compiled", None)
     try:
-        with memory.report_out_of_memory():
+        with memory.report_out_of_memory(), explain_trainer_errors():
             trainer.fit(components.module, datamodule=components.data, ckpt_path=ckpt_path, weights_only=True)
     finally:
         results |= {
@@ -181,6 +187,7 @@ def fit(components: RunComponents, results: dict[str, Any], ckpt_path: Path | No
     if components.throughput.first.micro_batches:
         results["advice"] = components.throughput.advice()
     results |= components.throughput.results(trainer)  # not above: it is collective, and a failed process would not answer
+    return next(callback.divergence for callback in trainer.callbacks if isinstance(callback, LossLogging))  # type: ignore[attr-defined]
 
 
 def load_best_weights(components: RunComponents, folder: Path) -> None:
@@ -201,7 +208,8 @@ def test(components: RunComponents, results: dict[str, Any], folder: Path) -> Sc
         log.info("not tested: there is no test_step with a test_dataloader")
         return None
     load_best_weights(components, folder)
-    tested = components.trainer.test(module, datamodule=data, verbose=False)
+    with explain_trainer_errors():
+        tested = components.trainer.test(module, datamodule=data, verbose=False)
     scores: Scores | None = getattr(module, "scores", None)
     if not isinstance(scores, Scores):
         results |= {standard_name("test", name): float(value) for logged in tested for name, value in logged.items()}

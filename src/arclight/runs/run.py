@@ -50,7 +50,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """One of "running", "finished", "failed", "interrupted"."""
+        """One of "running", "finished", "diverged", "failed", "interrupted"."""
         return str(self.results.get("status", "running"))
 
     @property

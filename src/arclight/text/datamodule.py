@@ -24,6 +24,7 @@ from arclight.text.subwords import Subwords
 from arclight.text.tokenizer import load_tokenizer, train_wordpiece
 
 SPLITS = ("train", "val", "test")
+MAX_VOCAB_SIZE = 1_000_000  # tokenizers reserves memory for all of it
 
 Packing = Literal["none", "buckets", "rows", "fixed"]
 Context = Literal["sentence", "document"]
@@ -113,6 +114,8 @@ class TokenDataModule(DataModule):
     ) -> None:
         super().__init__(root=root, batch_size=batch_size, max_batch_per_device=max_batch_per_device, seed=seed)
         check_minimum(1, {"vocab_size": vocab_size, "eval_batch_size": eval_batch_size})
+        if vocab_size > MAX_VOCAB_SIZE:
+            raise InputError(f"data.vocab_size={vocab_size} must be {MAX_VOCAB_SIZE} or less", key="data.vocab_size")
         check_minimum(3, {"max_length": max_length})
         for name, choice, known in (("packing", packing, get_args(Packing)), ("context", context, get_args(Context))):
             if choice not in known:

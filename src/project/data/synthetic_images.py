@@ -20,6 +20,7 @@ from arclight.images.datamodule import ArrayDataModule, Arrays
 Plane = NDArray[np.floating[Any]]  # float32 throughout
 
 CHUNK = 128  # images drawn at once, which fit the CPU cache
+LARGEST = 16e9  # bytes of all images
 NUM_SPOTS = 3
 NOISE = 16.0  # standard deviation, of 255
 
@@ -60,6 +61,9 @@ class SyntheticImages(ArrayDataModule):
         ):
             if value < least:
                 raise InputError(f"data.{name}={value} must be {least} or more", key=f"data.{name}")
+        if (size := (num_train + num_val + num_test) * 3 * image_size**2) > LARGEST:
+            message = f"data.num_train={num_train}: these images would take {size / 1e9:,.0f} GB; make fewer or smaller ones"
+            raise InputError(message, key="data.num_train")
         self.counts = {"train": num_train, "val": num_val, "test": num_test}
         self.image_size = image_size
         self.data_seed = data_seed

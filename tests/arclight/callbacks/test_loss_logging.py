@@ -55,3 +55,15 @@ def test_each_process_resumes_its_own_sum_of_losses(monkeypatch: pytest.MonkeyPa
             assert (float(again._loss_sum), again._num_losses) == (value, 2)  # type: ignore[arg-type]
         if size == 2:
             assert first.state_dict() == {"loss_sums": [3.0, 5.0], "num_losses": 2}
+
+
+def test_a_loss_that_is_not_finite_is_a_warning_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    logging = LossLogging(Throughput(0.0))
+    for step, loss in ((50, 1.0), (100, float("nan")), (150, float("inf")), (200, 2.0), (250, float("nan"))):
+        logging.last_loss = loss
+        logging._warn_unless_finite(loss, step)
+    warned = [record.getMessage().partition(".")[0] for record in caplog.records]
+    assert warned == ["train/loss is nan from step 100 on", "train/loss is nan from step 250 on"]
+    assert logging.divergence == "train/loss is nan from step 250 on"
+    logging.last_loss = 0.5
+    assert logging.divergence is None

@@ -46,8 +46,8 @@ def test_float32_settings_are_restored(precision: str) -> None:
 
 def test_what_a_cpu_does_not_have_comes_with_a_reason() -> None:
     old, new = (hardware.HardwareInfo(1, 2**30, instruction_sets=sets) for sets in ((), ("avx512_bf16", "amx_fp16")))
-    assert unavailable_precisions(CPU, old)["bf16"] == "this CPU emulates it, hundreds of times slower than fp32"
-    assert unavailable_precisions(CPU, old)["fp16"] == "this CPU emulates it, many times slower than fp32"
+    assert unavailable_precisions(CPU, old)["bf16"] == "this CPU has no instructions for it"
+    assert unavailable_precisions(CPU, old)["fp16"] == "this CPU has no instructions for it"
     assert unavailable_precisions(CPU, new)["bf16"] is unavailable_precisions(CPU, new)["fp16"] is None
     assert unavailable_precisions(CPU, new)["tf32"] == "needs an NVIDIA Ampere or newer GPU"
 

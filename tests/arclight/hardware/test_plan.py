@@ -131,12 +131,12 @@ def test_reasons_name_what_decided() -> None:
     assert "80 GB, over 80% of a GPU's memory: sharded over 8 processes" in plan(A100, {}, 5 * 10**9)["strategy"].reason
     assert "too much for this GPU: use several" in plan(H200, {}, 20 * 10**9)["strategy"].reason
     emulated = plan(CPU, {"precision": "bf16-true"})["precision"]
-    assert emulated.reason == "set by user; this CPU emulates bf16, hundreds of times slower than fp32"
+    assert emulated.reason == "set by user; this CPU has no bf16 instructions, without which bf16 is slower than fp32"
     assert "started by torchrun on this node" in plan(TORCHRUN, {})["devices"].reason
 
 
 def test_strategies_pass_through() -> None:
-    for strategy in ("ddp_notebook", "fsdp", "deepspeed_stage_2", {"_target_": "lightning.pytorch.strategies.DDPStrategy"}):
+    for strategy in ("fsdp", "deepspeed_stage_2", {"_target_": "lightning.pytorch.strategies.DDPStrategy"}):
         assert plan(CPU, {"devices": 2, "strategy": strategy})["strategy"].value == strategy
     assert plan(CPU, {"strategy": "fsdp"})["devices"].value == 1  # fsdp with one process is allowed
 
@@ -157,6 +157,10 @@ BAD: list[tuple[HardwareInfo, dict[str, Any], str]] = [
     ),
     (CPU, {"accelerator": "mps"}, "trainer.accelerator=mps: torch finds no Apple GPU on this machine"),
     (CPU, {"accelerator": "gpus"}, "trainer.accelerator=gpus is not an accelerator of Lightning. Did you mean 'gpu'?"),
+    (CPU, {"strategy": "ddp_spawn"}, "trainer.strategy=ddp_spawn: arclight starts the processes itself.* Try: strategy=ddp"),
+    (CPU, {"strategy": "ddp_notebook"}, "trainer.strategy=ddp_notebook: arclight starts the processes itself"),
+    (CPU, {"threads": 100_000}, "hardware.threads=100000 must be 1 to 64"),
+    (CPU, {"workers": 100_000}, "hardware.workers=100000 must be 1 to 64"),
     # devices
     (with_gpus("A100", (8, 0), 2), {"devices": 3}, "trainer.devices=3: this machine has 2 GPUs; use 1 to 2"),
     (A100, {"devices": [0, 9]}, r"trainer.devices=\[0, 9\]: GPUs of this machine have the indices 0 to 7"),

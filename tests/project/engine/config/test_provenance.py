@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from arclight.config import locations
-from arclight.config.override_errors import find_unknown, join
+from arclight.config.overrides.errors import find_unknown, join
 from arclight.config.provenance import Provenance
 from arclight.errors import InputError
 

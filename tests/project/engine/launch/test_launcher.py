@@ -35,8 +35,6 @@ def planned(devices: Any, num_nodes: int = 1, strategy: str = "ddp") -> dict[str
         (Launch(), planned(1), None),
         (Launch(), planned(4), 4),
         (Launch(), planned([1, 3]), 2),
-        (Launch(), planned(2, strategy="ddp_notebook"), None),
-        (Launch(), planned(2, strategy="ddp_spawn"), None),
         (Launch(), planned(2, strategy="fsdp"), 2),
         (Launch(kind="torchrun", rank=1, world_size=2, local_world_size=2), planned(2), None),
         (Launch(kind="torchrun", world_size=4, local_world_size=2, num_nodes=2), planned(2, 2), None),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from arclight.config.compose import compose
-from arclight.config.override_errors import find_errors, overrides_in
+from arclight.config.overrides.errors import find_errors, overrides_in
 from tests.project.engine.config.conftest import message_of
 
 
@@ -63,9 +63,9 @@ def test_a_plus_before_a_key_that_is_there() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("demo", "demo is not an override, which has the form KEY=VALUE. Did you mean 'experiment=demo'?"),
-        ("seed", "seed is not an override, which has the form KEY=VALUE. Did you mean 'seed=...'?"),
-        ("data.root='unclosed", "data.root='unclosed cannot be read"),
+        ("demo", "demo: this is not an override, which has the form KEY=VALUE. Did you mean 'experiment=demo'?"),
+        ("seed", "seed: this is not an override, which has the form KEY=VALUE. Did you mean 'seed=...'?"),
+        ("data.root='unclosed", "data.root='unclosed: Hydra cannot read the value"),
         (
             "optimizer.lr=${nothing.here}",
             "optimizer.lr=${nothing.here}: Interpolation key 'nothing.here' not found; name a key",
@@ -118,7 +118,7 @@ def test_options_of_hydra_are_not_overrides() -> None:
 
 
 def test_the_command_is_quoted_and_that_of_the_verb(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert message_of(["nam='a b'"]).endswith("Try: python train.py 'name='\"'\"'a b'\"'\"''")
+    assert message_of(["nam='a b'"]).endswith("Try: python train.py \"name='a b'\"")
     monkeypatch.setattr(sys, "argv", ["/somewhere/arclight/__main__.py", "benchmark", "sede=3"])
     assert message_of(["sede=3"]).endswith("Try: python -m arclight benchmark seed=3")
 

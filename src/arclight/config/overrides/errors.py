@@ -5,10 +5,8 @@ Hydra stops at the first error. Here every override is checked by itself, in a c
 
 from __future__ import annotations
 
-import re
-import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,30 +16,50 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from arclight.config import compose, locations
-from arclight.config.known_names import HYDRAS_OWN, groups_there, keys_at_top, options_of, unknown_keys, walk
+from arclight.config.known_names import (
+    HYDRAS_OWN,
+    NEEDED,
+    groups_there,
+    keys_at_top,
+    options_of,
+    targets,
+    unfit_groups,
+    unknown_keys,
+    walk,
+)
+from arclight.config.overrides.syntax import first_of, first_words, overrides_in, shell_quoted, sweep_error, syntax_error
 from arclight.config.provenance import Provenance
 from arclight.config.renamed import name_of, rename_settings
-from arclight.config.signatures import names_taken
+from arclight.config.signatures import annotations_taken, names_taken, plain_type
 from arclight.errors import InputError, closest, join_errors, nearest
 
-# Hydra's own options that have a value after them
-WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir")
+Check = Callable[[Sequence[str]], Sequence[InputError]]
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> InputError:
     """Returns all errors of a command line, or overrides alone, as one; what Hydra or OmegaConf says where none is found."""
-    errors = find_errors(overrides_in(arguments))
+    errors = find_errors(overrides_in(arguments), is_multirun=bool({"-m", "--multirun"} & {*arguments}))
     return join(errors, arguments) if errors else InputError(first_words(error))
 
 
-def join(errors: Sequence[InputError], arguments: Sequence[str]) -> InputError:
-    """Returns one error for these of a command line, with where their keys are set and the command that was probably meant."""
+def join(errors: Sequence[InputError], arguments: Sequence[str], check: Check | None = None) -> InputError:
+    """Returns one error for these of a command line, with where their keys are set and the command that was probably meant.
+
+    Args:
+        errors: at least one.
+        arguments: of the command line, or overrides alone.
+        check: returns the errors of overrides that have passed `find_errors`; the command is offered only if there are none.
+    """
     provenance = Provenance(overrides_in(arguments))
-    return join_errors([provenance.with_place(error) for error in errors], _command_meant(errors, arguments))
+    meant = _arguments_meant(errors, arguments)
+    if meant is not None and check is not None and check(overrides_in(meant)):
+        meant = None
+    places = [provenance.with_place(error) for error in errors]
+    return join_errors(places, "" if meant is None else _command_of(meant, arguments))
 
 
-def _command_meant(errors: Sequence[InputError], arguments: Sequence[str]) -> str:
-    """Returns the command without these errors; empty where that is not known, or does not compose."""
+def _arguments_meant(errors: Sequence[InputError], arguments: Sequence[str]) -> list[str] | None:
+    """Returns the arguments without these errors; None where that is not known, or does not compose."""
     corrected = list(arguments)
     for _ in range(2):  # a correction can bring out another error, such as a plus before a key of conf/
         provenance = Provenance(overrides_in(corrected))
@@ -49,12 +67,12 @@ def _command_meant(errors: Sequence[InputError], arguments: Sequence[str]) -> st
             setting = provenance.of(error.key) if error.key else None
             right = _correct(setting.override, error) if setting else None
             if setting is None or right is None:
-                return ""
+                return None
             corrected = [right if text == setting.override else text for text in corrected]
         errors = find_errors(overrides_in(corrected))
         if not errors:
-            return _command_of(corrected, arguments)
-    return ""
+            return corrected
+    return None
 
 
 def _correct(override: str, error: InputError) -> str | None:
@@ -68,22 +86,11 @@ def _correct(override: str, error: InputError) -> str | None:
     return override.partition(key)[0] + suggestion if "=" in suggestion else override.replace(key, suggestion, 1)
 
 
-def overrides_in(arguments: Sequence[str]) -> list[str]:
-    """Returns the overrides of a command line, without Hydra's options and their values."""
-    values = iter(arguments)
-    found = []
-    for argument in values:
-        if argument in WITH_VALUE:
-            next(values, None)
-        elif not argument.startswith("-"):
-            found.append(argument)
-    return found
-
-
-def find_errors(overrides: Sequence[str]) -> list[InputError]:
+def find_errors(overrides: Sequence[str], *, is_multirun: bool = True) -> list[InputError]:
     """Returns the errors: unknown groups, options and keys, unreadable values, references to nothing, missing values.
 
-    The suggestions of each are the right key, or the right key and value.
+    The suggestions of each are the right key, or the right key and value. Values of the wrong type are reported as far as the
+    source of what takes them says so.
     """
     errors: list[InputError] = []
     chosen: list[str] = []
@@ -92,9 +99,13 @@ def find_errors(overrides: Sequence[str]) -> list[InputError]:
         try:
             override = OverridesParser.create().parse_override(text)
         except HydraException as error:
-            errors.append(InputError(_explain_syntax(text, error)))
+            errors.append(syntax_error(text, error))
             continue
-        if group := _group_of(override):
+        if override.type is OverrideType.DEL and override.key_or_group in NEEDED:
+            errors.append(InputError(f"{text}: {override.key_or_group} is needed and must not be left out", key=name_of(text)))
+        elif override.is_sweep_override() and not is_multirun:
+            errors.append(sweep_error(text))
+        elif group := _group_of(override):
             problem = _check_options(override, text, group)
             errors += [problem] if problem else []
             right = _correct(text, problem) if problem else text
@@ -109,7 +120,9 @@ def find_errors(overrides: Sequence[str]) -> list[InputError]:
         right_ones = [first_of(str(each.input_line)) for each, problem in zip(values, found, strict=True) if problem is None]
         with compose.compose_with_hydra([*chosen, *right_ones]) as composed:
             plain = _plain(composed)
-            errors += [*_unresolved(plain, composed), *find_unknown(rename_settings(plain, overrides), overrides)]
+            settings = rename_settings(plain, overrides)
+            errors += [*_unresolved(plain, composed), *unfit_groups(settings), *find_unknown(settings, overrides)]
+            errors += _wrong_types(settings, [each.key_or_group for each in values])
     except compose.CONFIG_ERRORS as error:
         errors.append(InputError(first_words(error)))
     return errors
@@ -119,7 +132,7 @@ def find_unknown(settings: Mapping[str, Any], overrides: Sequence[str]) -> list[
     """Returns an error for each key of a config that nothing takes.
 
     None where the command chooses a recipe and then another option than the recipe is written for: preflight, which imports the
-    targets, knows what does not go together.
+    targets, unfit_groups, knows what does not go together.
     """
     errors, provenance = unknown_keys(settings), Provenance(overrides)
     chosen = {text.partition("=")[0] for text in overrides}
@@ -135,13 +148,21 @@ def _plain(composed: DictConfig) -> dict[str, Any]:
     return {key: node for key, node in plain.items() if key != "hydra"}
 
 
-def _explain_syntax(text: str, error: Exception) -> str:
-    if "=" not in text:
-        groups = [group for group in groups_there() if text in options_of(group)]
-        known = [f"{key}=..." for key in (*groups_there(), *keys_at_top())]
-        near = f"Did you mean '{groups[0]}={text}'?" if groups else nearest(f"{text}=...", known)
-        return f"{text} is not an override, which has the form KEY=VALUE. {near}"
-    return f"{text} cannot be read ({first_words(error)}); a value with special characters must be quoted: \"KEY='VALUE'\""
+def _wrong_types(settings: Mapping[str, Any], keys: Sequence[str]) -> Iterator[InputError]:
+    """Yields an error for each of these keys whose value is of another type than its annotation, if that is a plain one."""
+    from arclight.config.instantiate import check_type  # imports pydantic
+
+    for path, node in targets(settings):
+        names = [name for name in node if f"{path}.{name}" in keys and not is_interpolated(node[name])]
+        annotations = (annotations_taken(str(node["_target_"])) or {}) if names else {}
+        for name in names:
+            if (expected := plain_type(annotations.get(name))) is not None:
+                yield from check_type(node[name], expected, f"{path}.{name}")
+
+
+def is_interpolated(value: Any) -> bool:
+    """Returns whether a value is given elsewhere: by a reference, or not yet."""
+    return isinstance(value, str) and ("${" in value or value == "???")
 
 
 def _group_of(override: Override) -> str:
@@ -159,6 +180,11 @@ def _check_options(override: Override, text: str, group: str) -> InputError | No
         return None  # packages add to those of Hydra, and Hydra lists them
     key, written, value = name_of(text), override.key_or_group, text.partition("=")[2]
     known, is_known, messages = options_of(group), True, list[str]()
+    if not override.is_sweep_override() and not _is_choice(override.value()):
+        suggestions = [f"{group}=none"] if "none" in known else []
+        hint = f"Did you mean '{suggestions[0]}'?" if suggestions else nearest("", known)
+        message = f"{text}: {group} chooses a file of conf/{group}/, keys are set as {group}.KEY=VALUE. {hint}"
+        return InputError(message, key=key, suggestions=suggestions)
     for option in _options_in(override):
         if option not in known:
             messages.append(f"{text}: conf/{group}/ has no {option}.yaml. {nearest(option, known)}")
@@ -171,6 +197,11 @@ def _check_options(override: Override, text: str, group: str) -> InputError | No
         messages = [unknown, *([] if is_known else messages)]
     suggestions = [f"{key.replace(written, group, 1)}={value}"] if is_known else []
     return InputError("\n".join(messages), key=key, suggestions=suggestions) if messages else None
+
+
+def _is_choice(value: Any) -> bool:
+    """Returns whether the value of an override can choose options of a group: a name, or a list of names."""
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
 
 
 def _options_in(override: Override) -> list[str]:
@@ -199,12 +230,17 @@ def _check_key(node: Any, override: Override) -> InputError | None:
                 return None  # `find_unknown` knows what may be added
             known = [name for name in (*node, *(() if right else groups_there())) if name not in HYDRAS_OWN]
             message = message or f"{text}: {place or 'the config'} has no key '{part}'."
-            if not (near := closest(part, known)):
-                # what is built from the node may take a key that no file names
-                near = closest(part, (names_taken(str(node.get("_target_"))) or ()) if is_last else ())
-                added = [f"+{'.'.join([*right, *near])}"] * len(near)
+            # what is built from the node may take a key that no file names
+            taken = (names_taken(str(node.get("_target_"))) or ()) if is_last else ()
+            elsewhere = [] if right or not is_last else [found for found in _leaves(node) if found.rpartition(".")[2] == part]
+            near = [] if elsewhere else closest(part, [*known, *taken])
+            if not near or near[0] not in known:
+                places = _leaves(node) if not right and is_last else ()
+                by_name = {place.rpartition(".")[2]: place for place in reversed(places)}
+                added = elsewhere or [f"+{'.'.join([*right, *near])}"] * len(near)
+                added = added or [by_name[name] for name in closest(part, by_name)]
                 hint = f"Did you mean '{added[0]}'?" if added else _known_keys(part, known, node, place)
-                return InputError(f"{message} {hint}", key=key, suggestions=added)
+                return InputError(f"{message} {hint}", key=key, suggestions=added[:1])
             part = near[0]
         right.append(part)
         node = node.get(part)
@@ -215,6 +251,15 @@ def _check_key(node: Any, override: Override) -> InputError | None:
     if override.type is OverrideType.ADD:
         return InputError(f"{text}: {key} is in the config already: write it without the +", key=key, suggestions=[key])
     return None
+
+
+def _leaves(settings: Mapping[str, Any]) -> list[str]:
+    """Returns the dotted keys of a config that hold values, then, with a plus, those that the groups take besides."""
+    found = [key for key, value in walk(settings) if not isinstance(value, Mapping) and "." in key]
+    nodes = [(key, node) for key, node in targets(settings) if "." not in key]
+    return found + [
+        f"+{key}.{name}" for key, node in nodes for name in names_taken(str(node["_target_"])) or () if name not in node
+    ]
 
 
 def _known_keys(part: str, known: Sequence[str], node: Mapping[str, Any], place: str) -> str:
@@ -240,23 +285,7 @@ def _unresolved(plain: Mapping[str, Any], composed: DictConfig) -> Iterator[Inpu
 
 def _command_of(corrected: Sequence[str], arguments: Sequence[str]) -> str:
     """Returns how the corrected arguments are typed: after the command that this process was started with, else train.py."""
-    typed = [shlex.quote(argument) for argument in corrected]
+    typed = [shell_quoted(argument) for argument in corrected]
     if sys.argv[0].endswith("__main__.py") and sys.argv[1:][-len(arguments) :] == list(arguments):
         return " ".join(["python -m arclight", *sys.argv[1 : len(sys.argv) - len(arguments)], *typed])
     return " ".join(["python train.py", *typed])
-
-
-def first_of(text: str) -> str:
-    """Returns an override with the first of a multirun's values in place of all."""
-    override = OverridesParser.create().parse_override(text)
-    if not override.is_sweep_override():
-        return text
-    value = next(iter(override.sweep_string_iterator())) if override.is_discrete_sweep() else "null"
-    return f"{text.partition('=')[0]}={value}"
-
-
-def first_words(error: Exception) -> str:
-    """Returns what an error of Hydra or OmegaConf says, without its trace of keys and files."""
-    text = str(error).split("\n    full_key")[0].split("\nConfig search path")[0].split("\nSee https://hydra.cc")[0]
-    text = re.sub(r"^\w+ raised while resolving interpolation: ", "", text)
-    return text.strip().strip('"') or type(error).__name__
