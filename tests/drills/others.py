@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests.drills.loggers import killed_with_every_logger
 from tests.drills.moments import Watch, wait_for
 from tests.drills.runs import STEPS_PER_EPOCH, Drill, Process, command_for, differences, end, results, rows
 from tests.project.engine.loggers.test_factory import contents, history, records
@@ -24,6 +25,7 @@ def all_of(folder: Path, task: str, whole: Drill, deadline: float) -> Iterator[d
     drills: dict[str, Callable[[Path, str, Drill], Outcome]] = {
         "outputs/ on a disk that is read-only": read_only,
         "W&B offline, killed twice: one id, steps unbroken": resumed_in_wandb,
+        "every logger, killed repeatedly: each row of metrics.csv once": killed_with_every_logger,
         "two runs started in the same second": same_second,
         "one run resumed twice at once": twice_at_once,
         "a disk that fills up, at each write of a run (tmpfs)": small_disks,

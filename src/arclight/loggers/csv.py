@@ -15,33 +15,33 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from arclight.config.atomic_file import write_atomically
 from arclight.console.terminal import relative_path
 from arclight.distributed.environment import is_main_process
-
-NAME = "metrics.csv"
+from arclight.loggers.record import NAME, Record, read_rows
 
 log = logging.getLogger(__name__)
 
 
 class ResumableCSVLogger(CSVLogger):
-    """Lightning's logger, which keeps the rows up to step `after_step` of a resumed run."""
+    """Lightning's logger, which keeps the rows of a resumed run."""
 
-    def __init__(self, run_dir: Path, *, after_step: int) -> None:
+    def __init__(self, run_dir: Path, *, record: Record) -> None:
         super().__init__(run_dir, name="", version="")
         if is_main_process():
-            self._experiment = MetricsFile(run_dir, rows_until(run_dir / NAME, after_step) if after_step else [])
+            self._experiment = MetricsFile(run_dir, record)
 
     def location(self) -> str:
         return relative_path(Path(self.save_dir) / NAME)
 
 
 class MetricsFile(ExperimentWriter):
-    """Lightning's writer of metrics.csv, starting with the rows it is given.
+    """Lightning's writer of metrics.csv, starting with the rows of the record, whose number it updates.
 
     Where Lightning's truncates the file and writes it again, at the start and at a metric's first value, this one replaces it
     atomically: a kill at any moment costs no rows.
     """
 
-    def __init__(self, run_dir: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, run_dir: Path, record: Record) -> None:
         self._file = run_dir / NAME
+        self._record, rows = record, record.rows
         columns = sorted({key for row in rows for key in row})
         run_dir.mkdir(parents=True, exist_ok=True)
         if rows:
@@ -58,6 +58,10 @@ class MetricsFile(ExperimentWriter):
         log.debug("metrics.csv holds numbers only: %s does nothing", name)
         return lambda *args, **kwargs: None
 
+    def log_metrics(self, metrics_dict: dict[str, Any], step: int | None = None) -> None:
+        super().log_metrics(metrics_dict, step)
+        self._record.num_rows += 1
+
     def _check_log_dir_exists(self) -> None:
         """Keeps existing files; Lightning's removes them."""
 
@@ -70,29 +74,3 @@ class MetricsFile(ExperimentWriter):
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(self._file, stream.getvalue())
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    """Returns the rows of a metrics.csv without their empty cells; truncated and invalid lines are left out."""
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    rows = csv.DictReader(line for line in lines if line.endswith("\n"))
-    return [{key: value for key, value in row.items() if key and value} for row in rows if (row.get("step") or "").isdigit()]
-
-
-def rows_until(file: Path, step: int) -> list[dict[str, str]]:
-    """Returns the rows of the first `step` optimizer steps without the test, which is repeated; none without a file."""
-    if not file.is_file():
-        return []
-    rows = [row for row in read_rows(file) if not any(key.startswith("test/") for key in row)]
-    # Lightning logs a validation under the step before the one that it follows
-    return [row for row in rows if int(row["step"]) + is_validation(row) <= step]
-
-
-def rows_between(file: Path, recorded: int, step: int) -> list[dict[str, str]]:
-    """Returns the rows of `rows_until` that are missing in a logger which recorded up to step `recorded`."""
-    rows = rows_until(file, step)
-    return [row for row in rows if int(row["step"]) > recorded or (int(row["step"]) == recorded and is_validation(row))]
-
-
-def is_validation(row: Mapping[str, Any]) -> bool:
-    return any(key.startswith("val/") for key in row)

@@ -20,27 +20,30 @@ from arclight.errors import InputError, first_line
 from arclight.loggers.artifacts import Artifact
 from arclight.loggers.csv import ResumableCSVLogger
 from arclight.loggers.fault_tolerant import FaultTolerantLogger
+from arclight.loggers.record import Record
 from arclight.loggers.run_ids import run_group, run_metadata, run_name
+
+OFFERED = ("run_dir", "save_dir", "name", "record")  # arguments that any logger gets whose constructor takes them
 
 log = logging.getLogger(__name__)
 
 
-def csv(run_dir: Path, *, after_step: int = 0) -> Logger:
-    """Returns a logger that writes metrics.csv; a resumed run keeps the rows of its first `after_step` steps."""
-    return ResumableCSVLogger(run_dir, after_step=after_step)
+def csv(run_dir: Path, *, record: Record | None = None) -> Logger:
+    """Returns a logger that writes metrics.csv; a resumed run keeps the rows of the record."""
+    return ResumableCSVLogger(run_dir, record=record or Record())
 
 
-def tensorboard(run_dir: Path, *, artifacts: Sequence[Literal["mistakes"]] = (), after_step: int = 0) -> Logger:
+def tensorboard(run_dir: Path, *, artifacts: Sequence[Literal["mistakes"]] = (), record: Record | None = None) -> Logger:
     """Returns a TensorBoard logger; `tensorboard --logdir outputs` shows all runs.
 
     Args:
         run_dir: of the run; event files are written to `tensorboard/` in it.
         artifacts: written at the end; "mistakes" as images.
-        after_step: optimizer steps that a resumed run has done.
+        record: rows of metrics.csv that a resumed run keeps.
     """
     from arclight.loggers.tensorboard import ResumableTensorBoardLogger
 
-    return ResumableTensorBoardLogger(run_dir, artifacts=artifacts, after_step=after_step)
+    return ResumableTensorBoardLogger(run_dir, artifacts=artifacts, record=record or Record())
 
 
 def wandb(
@@ -54,7 +57,7 @@ def wandb(
     mode: Literal["auto", "online", "offline"] = "auto",
     all_processes: bool = False,
     artifacts: Sequence[Artifact] = (),
-    after_step: int = 0,
+    record: Record | None = None,
 ) -> Logger:
     """Returns a Weights & Biases logger; without an account it records to `wandb/` in the run directory and never prompts.
 
@@ -72,7 +75,7 @@ def wandb(
         all_processes: whether every process records its system metrics, not only the main one; online only.
         artifacts: uploaded at the end: "report", "checkpoint" (the best), "confusion" (matrix and table), "classes" (scores of
             each), "mistakes" (images or sentences), "predictions" (a table).
-        after_step: optimizer steps that a resumed run has done.
+        record: rows of metrics.csv that a resumed run keeps.
 
     Raises:
         InputError: when an account is required and there is none.
@@ -82,8 +85,10 @@ def wandb(
     described: dict[str, Any] = {"name": run_name(run_dir, name), "group": hide(group or run_group(run_dir, name))}
     described |= {"project": project, "entity": entity, "tags": [hide(str(tag)) for tag in tags]}
     with hidden_arguments():
-        run = start_run(run_dir, described, mode=mode, after_step=after_step, all_processes=all_processes)
-    return ResumableWandbLogger(name=name, save_dir=run_dir, project=project, experiment=run, artifacts=artifacts)
+        record = record or Record()
+        run, repeats = start_run(run_dir, described, mode=mode, record=record, all_processes=all_processes)
+    named: dict[str, Any] = {"name": name, "project": project, "artifacts": artifacts}
+    return ResumableWandbLogger(save_dir=run_dir, experiment=run, record=record, repeats=repeats, **named)
 
 
 def mlflow(
@@ -95,7 +100,7 @@ def mlflow(
     group: str | None = None,
     tags: Sequence[str] = (),
     artifacts: Sequence[Artifact] = (),
-    after_step: int = 0,
+    record: Record | None = None,
 ) -> Logger:
     """Returns an MLflow logger; `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db` shows all runs.
 
@@ -107,7 +112,7 @@ def mlflow(
         group: as of `wandb`; a tag.
         tags: as of `wandb`; each a tag with the value "true".
         artifacts: as of `wandb`.
-        after_step: as of `wandb`.
+        record: as of `wandb`.
 
     Raises:
         InputError: when MLflow is not installed.
@@ -120,24 +125,26 @@ def mlflow(
         return DummyLogger()
     names = {"name": run_name(run_dir, name), "group": group or run_group(run_dir, name)}
     labels = [hide(str(tag)) for tag in tags]
-    run_id, store = start_run(run_dir, **names, tags=labels, experiment=experiment, uri=uri, after_step=after_step)
-    return ResumableMLFlowLogger(experiment_name=experiment, tracking_uri=store, run_id=run_id, artifacts=artifacts)
+    run_id, store = start_run(run_dir, **names, tags=labels, experiment=experiment, uri=uri)
+    named: dict[str, Any] = {"artifacts": artifacts, "record": record or Record()}
+    return ResumableMLFlowLogger(experiment_name=experiment, tracking_uri=store, run_id=run_id, **named)
 
 
 def build_loggers(
-    chosen: Mapping[str, Any], run_dir: Path, name: str, *, tags: Sequence[str] = (), after_step: int = 0
+    chosen: Mapping[str, Any], run_dir: Path, name: str, *, tags: Sequence[str] = (), record: Record | None = None
 ) -> list[Logger]:
     """Returns the loggers of the config, each fault-tolerant; metrics.csv is written along with any other.
 
-    A logger that cannot be started is logged and left out. `after_step` are the optimizer steps that a resumed run has done.
+    A logger that cannot be started is logged and left out. `record` holds the rows of metrics.csv that a resumed run keeps.
 
     Raises:
         InputError: when a logger's target or arguments are wrong, or its package is missing.
     """
     if not chosen:
         return []
-    available = {"run_dir": run_dir, "name": name, "after_step": after_step}
-    makers: dict[str, Callable[[], Logger]] = {"csv": functools.partial(csv, run_dir, after_step=after_step)}
+    record = record or Record()
+    available = dict(zip(OFFERED, (run_dir, str(run_dir), name, record), strict=True))
+    makers: dict[str, Callable[[], Logger]] = {"csv": functools.partial(csv, run_dir, record=record)}
     for key, settings in chosen.items():
         path = f"logger.{key}"
         if not isinstance(settings, Mapping):
@@ -154,13 +161,18 @@ def build_loggers(
             loggers.append(FaultTolerantLogger(make(), key, run_dir))
         except InputError:
             raise
+        except ModuleNotFoundError as error:
+            message = (
+                f"logger.{key} needs a package that is not installed: {first_line(error)}. Install it, or use another logger"
+            )
+            raise InputError(message, key=f"logger.{key}") from error
         except Exception as error:
             log.warning("%s cannot be started (%s): it records nothing; the run continues", key, first_line(error))
     return loggers
 
 
 def log_metadata(loggers: Sequence[Logger], settings: Mapping[str, Any]) -> None:
-    """Sends config, number of parameters, overrides, git commit, hardware and versions to every logger but the CSV file."""
+    """Sends config, number of parameters, overrides, git commit, machine and versions to every logger but the CSV file."""
     for logger in loggers:
         assert isinstance(logger, FaultTolerantLogger)
         if not isinstance(logger.logger, CSVLogger):  # config.yaml and environment.json are in the same directory

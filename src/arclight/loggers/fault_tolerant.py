@@ -44,7 +44,8 @@ class FaultTolerantLogger(Logger):
 
     Args:
         logger: the wrapped logger. Its class may define `is_slow` (it is called in a thread), `location()`,
-            `upload_artifacts(run_dir)`, `end(status)` and `release()` (called after a failure).
+            `stamped(metrics)` (returns what is logged; called at once), `upload_artifacts(run_dir)`, `end(status)` and
+            `release()` (called after a failure).
         name: of the logger in messages.
         run_dir: of the run.
     """
@@ -143,7 +144,10 @@ class FaultTolerantLogger(Logger):
         return self.attempt(lambda: getattr(self.logger, "experiment", None), DummyLogger().experiment)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.send(functools.partial(self.logger.log_metrics, dict(metrics), step=step))  # the caller may change its dict
+        values = dict(metrics)  # the caller may change it
+        if hasattr(type(self.logger), "stamped"):
+            values = self.logger.stamped(values)  # type: ignore[attr-defined]
+        self.send(functools.partial(self.logger.log_metrics, values, step=step))
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
         values = without_secrets(dict(params if isinstance(params, Mapping) else vars(params)))

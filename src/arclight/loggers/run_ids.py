@@ -52,10 +52,12 @@ def write_id(run_dir: Path, logger: str, value: str) -> None:
 
 
 def run_metadata(run_dir: Path) -> dict[str, Any]:
-    """Returns overrides, git commit, hardware and versions of a run; of uncommitted changes only whether there are any."""
+    """Returns overrides, git commit, machine and versions of a run; of uncommitted changes only whether there are any."""
     environment = read_json(run_dir / "environment.json")
     git = environment.get("git")
     metadata: dict[str, Any] = {"overrides": " ".join(overrides_of(run_dir)), "folder": str(run_dir)}
     if isinstance(git, Mapping):
         metadata["git"] = {"commit": git.get("commit", ""), "has_uncommitted_changes": bool(git.get("diff"))}
-    return metadata | {key: environment[key] for key in ("system", "python", "packages", "hardware") if key in environment}
+    # not as "hardware": the config has a group of this name
+    names = {"system": "system", "python": "python", "packages": "packages", "hardware": "machine"}
+    return metadata | {name: environment[key] for key, name in names.items() if key in environment}

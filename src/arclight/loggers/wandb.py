@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,13 +26,14 @@ from arclight.distributed.environment import is_main_process
 from arclight.distributed.rendezvous import broadcast
 from arclight.errors import InputError, first_line
 from arclight.loggers.artifacts import FILES, TABLES, Artifact
-from arclight.loggers.csv import NAME, rows_between
+from arclight.loggers.record import Record, Repeats, metrics_of, step_of
 from arclight.loggers.run_ids import SWEEP, read_id, write_id
 
 log = logging.getLogger(__name__)
 
 Mode = Literal["auto", "online", "offline"]
 AXIS = "trainer/global_step"  # the key of the optimizer step in Lightning's logger
+ROW = "arclight/row"  # the number of a row in metrics.csv, counted from 1; W&B shows no curve of it
 START_S, UPLOAD_S = 30.0, 300.0  # timeouts of the server at the start and of the upload at the end
 READ_S, WRITE_S = 60.0, 5.0  # timeouts for W&B to read an offline run and to write the end of one
 RELEASE_S = 20.0  # for W&B's process to end after a failure
@@ -45,9 +46,30 @@ class ResumableWandbLogger(WandbLogger):
     is_slow = True
     timeout_s = UPLOAD_S + 60.0
 
-    def __init__(self, *, name: str, save_dir: Path, project: str, experiment: Any, artifacts: Sequence[Artifact]) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        save_dir: Path,
+        project: str,
+        experiment: Any,
+        artifacts: Sequence[Artifact],
+        record: Record,
+        repeats: Repeats,
+    ) -> None:
         super().__init__(name=name, save_dir=save_dir, project=project, experiment=experiment)
         self.artifacts = tuple(artifacts)
+        self._record, self._repeats = record, repeats
+
+    def stamped(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Returns the metrics with the number of their row in metrics.csv."""
+        return {**metrics, ROW: self._record.num_rows}
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs those metrics that W&B has not recorded before a kill."""
+        new = self._repeats.new({key: value for key, value in metrics.items() if key != ROW}, step)
+        if new:
+            super().log_metrics({key: value for key, value in metrics.items() if key in new or key == ROW}, step)
 
     def location(self) -> str:
         run = self.experiment
@@ -81,8 +103,8 @@ class ResumableWandbLogger(WandbLogger):
         if self._experiment is not None:  # None on other processes than the first, unless all record their system metrics
             self._experiment.finish(exit_code=0 if status == "finished" else 1)
             if self._experiment.offline:
-                # W&B's own line names no directory
-                wandb.termlog(f"View this run in the terminal: wandb leet {Path(str(self.save_dir), 'wandb')}")
+                place = Path(str(self.save_dir), "wandb")
+                wandb.termlog(f"View this run in the terminal: wandb leet {place}; upload it: wandb sync {place}/offline-run-*")
                 warn_if_incomplete(Path(self._experiment.settings.sync_file))
 
     def release(self) -> None:
@@ -121,9 +143,9 @@ def warn_if_incomplete(file: Path) -> None:
 
 
 def start_run(
-    run_dir: Path, described: dict[str, Any], *, mode: Mode, after_step: int = 0, all_processes: bool = False
-) -> wandb.Run | None:
-    """Returns the W&B run of this directory, new or resumed; None on other processes than the main one.
+    run_dir: Path, described: dict[str, Any], *, mode: Mode, record: Record, all_processes: bool = False
+) -> tuple[wandb.Run | None, Repeats]:
+    """Returns the W&B run of this directory, new or resumed, and what it recorded; None on other processes than the main one.
 
     With `all_processes` every process must call, and all get the run if it is online. `described` are `name`, `group`, `tags`,
     `project` and `entity` of `wandb.init`; the other arguments are those of `factory.wandb`.
@@ -132,16 +154,16 @@ def start_run(
         InputError: when `mode` or `all_processes` requires an account and there is none.
     """
     if not all_processes:
-        return start_main(run_dir, described, mode=mode, after_step=after_step) if is_main_process() else None
+        return start_main(run_dir, described, mode=mode, record=record) if is_main_process() else (None, Repeats(()))
     if mode == "offline":
         raise InputError(
             "logger.wandb.all_processes=true needs W&B online: processes share a run only on its server. "
             "Try: logger.wandb.mode=auto"
         )
-    run, run_id = None, ""
+    run, run_id, repeats = None, "", Repeats(())
     try:
         if is_main_process():
-            run = start_main(run_dir, described, mode=mode, after_step=after_step, all_processes=True)
+            run, repeats = start_main(run_dir, described, mode=mode, record=record, all_processes=True)
             run_id = run.id if run.settings.mode == "shared" else ""
             if not run_id:
                 log.warning("logger.wandb.all_processes=true has no effect offline: only the main process is recorded")
@@ -150,12 +172,12 @@ def start_run(
     if run is None and run_id:
         settings = settings_of_process()
         run = wandb.init(id=run_id, dir=run_dir.absolute(), mode="shared", settings=settings, **paths_of(described))
-    return run
+    return run, repeats
 
 
 def start_main(
-    run_dir: Path, described: dict[str, Any], *, mode: Mode, after_step: int, all_processes: bool = False
-) -> wandb.Run:
+    run_dir: Path, described: dict[str, Any], *, mode: Mode, record: Record, all_processes: bool = False
+) -> tuple[wandb.Run, Repeats]:
     """Does the work of `start_run` on the main process."""
     run = None
     # absolute: the process of W&B outlives a run, and may have been started in another working directory
@@ -164,7 +186,7 @@ def start_main(
     if not os.environ.get(SWEEP):  # which sets the id
         given["id"] = read_id(run_dir, "wandb") or secrets.token_hex(4)
     if os.environ.get("WANDB_MODE") == "disabled" and mode == "auto":
-        return wandb.init(mode="disabled")
+        return wandb.init(mode="disabled"), Repeats(())
     if is_online(mode):
         try:
             settings = settings_of_process() if all_processes else wandb.Settings()
@@ -173,49 +195,62 @@ def start_main(
             run = wandb.init(**given, **how, settings=settings)
         except wandb.errors.Error as error:
             log.warning("W&B does not start online (%s): recording offline", first_line(error))
-    before = None
+    last_row = None  # of an offline run
     if run is None:
-        before = recorded_offline(run_dir) if after_step else None
-        run = wandb.init(**given, mode="offline")
+        recorded = recorded_offline(run_dir)
+        last_row = max((row["_step"] for row in recorded), default=None)
+        run = wandb.init(**given, mode="offline", settings=wandb.Settings(silent=True))  # else it prints 33 lines
         log.info("W&B: offline; `wandb leet %s` shows the run, `wandb sync` uploads it", run_dir / "wandb")
+    else:  # the server knows how many rows of metrics.csv it has
+        rows = record.found[: int(run.summary.get(ROW) or 0)]
+        recorded = [{**metrics_of(row), AXIS: step_of(row)} for row in rows]
     write_id(run_dir, "wandb", run.id)
     run.define_metric(AXIS)
+    run.define_metric(ROW, hidden=True)
     run.define_metric("*", step_metric=AXIS, step_sync=True)
-    if after_step:
-        catch_up(run, run_dir, after_step, before)
-    return run
+    repeats = Repeats((key, int(row[AXIS])) for row in recorded for key in row)
+    catch_up(run, record, repeats, last_row)
+    return run, repeats
 
 
-def catch_up(run: wandb.Run, run_dir: Path, after_step: int, before: tuple[int, int] | None) -> None:
+def catch_up(run: wandb.Run, record: Record, repeats: Repeats, last_row: int | None) -> None:
     """Records the rows of metrics.csv that are missing in W&B: a killed process loses its last seconds.
 
-    `before` is what `recorded_offline` returns; None for an online run, which the server knows. An offline run numbers its rows
-    from 0 at each start, and the server accepts no number twice, so numbering continues here.
+    An offline run numbers its rows from 0 at each start, and the server accepts no number twice, so numbering continues after
+    `last_row`.
     """
-    first, recorded = (None, int(run.summary.get(AXIS) or 0)) if before is None else (before[0] + 1, before[1])
-    for row in rows_between(run_dir / NAME, recorded, after_step) or [{"step": str(recorded)}]:
-        numbers = {key: float(value) for key, value in row.items() if key != "step"}
-        run.log({**numbers, AXIS: int(row["step"])}, step=first, commit=True)
+    rows = [(number, step_of(row), repeats.new(metrics_of(row), step_of(row))) for number, row in enumerate(record.rows, 1)]
+    missing: list[dict[str, Any]] = [{**new, AXIS: step, ROW: number} for number, step, new in rows if new]
+    first = None if last_row is None else last_row + 1
+    if first and not missing:
+        missing = [{AXIS: record.after_step}]
+    for row in missing:
+        run.log(row, step=first, commit=True)
         first = None
 
 
-def recorded_offline(run_dir: Path) -> tuple[int, int]:
-    """Returns the last row and the last optimizer step that W&B recorded offline in a run directory; 0 for none."""
-    rows, steps = [0], [0]
-    for path in run_dir.glob("wandb/offline-run-*/run-*.wandb"):
+def recorded_offline(run_dir: Path) -> list[dict[str, Any]]:
+    """Returns the rows that W&B recorded offline in a run directory."""
+    rows = []
+    for path in sorted(run_dir.glob("wandb/offline-run-*/run-*.wandb")):
         try:
-            summary = inspect_file(path)["summary"]
-            rows.append(int(summary.get("_step", 0)))
-            steps.append(int(summary.get(AXIS, 0)))
+            records = map(json.loads, inspect(path).splitlines())
+            found = [record["history"]["item"] for record in records if record["type"] == "history"]
+            rows += [row for row in found if row.keys() >= {AXIS, "_step"}]
         except INSPECT_ERRORS as error:
             log.warning("W&B: %s cannot be read (%s); recording its rows again", path, first_line(error))
-    return max(rows), max(steps)
+    return rows
 
 
 def inspect_file(path: Path) -> dict[str, Any]:
     """Returns what `wandb leet` says of the file of an offline run: its latest `summary`, its `exit_code` and more."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(path)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, timeout=READ_S, check=True).stdout)
+    return json.loads(inspect(path, "--summary"))
+
+
+def inspect(path: Path, option: str = "--json") -> str:
+    """Returns the content of the file of an offline run as JSON: a line for each record, or with `--summary` one object."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", option, "--json", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=READ_S, check=True).stdout
 
 
 def is_online(mode: Mode) -> bool:

@@ -26,6 +26,7 @@ from arclight.data.datamodule import DataModule
 from arclight.errors import InputError, closest, nearest
 from arclight.hardware.plan import FOR_TRAINER
 from arclight.interfaces import DataInfo, Monitor, PreflightContext, monitor_of
+from arclight.loggers.factory import OFFERED
 from arclight.optim.param_groups import read_rates
 from arclight.optim.schedulers import try_scheduler, without_interval
 from arclight.preflight.module_checks import module_class_errors
@@ -255,7 +256,7 @@ def _callback_errors(path: str, settings: Any, context: PreflightContext, built:
 def _logger_errors(path: str, settings: Any) -> list[InputError]:
     if not isinstance(settings, Mapping):
         return [InputError(f"{path}={settings!r} must hold a _target_ and its arguments; logger=none logs nothing", key=path)]
-    return find_errors(settings, path, dict.fromkeys(("run_dir", "name", "after_step")))
+    return find_errors(settings, path, dict.fromkeys(OFFERED))
 
 
 def _hardware_errors(

@@ -20,7 +20,7 @@ from arclight.callbacks.gradient_order import GradientOrder
 from arclight.callbacks.loss_logging import LossLogging
 from arclight.callbacks.progress import progress_callback
 from arclight.callbacks.throughput import Throughput
-from arclight.checkpoint.contents import CheckpointContents, build_module, check_fits, steps_done
+from arclight.checkpoint.contents import CheckpointContents, build_module, check_fits, load_checkpoint, steps_done
 from arclight.checkpoint.last_checkpoint import BeforeEpoch, LastCheckpoint
 from arclight.config.compose import RunConfig
 from arclight.config.groups import late_names, module_group, module_settings, resolve_late
@@ -31,6 +31,7 @@ from arclight.data.datasets import Datasets
 from arclight.distributed.signals import Interruption, take_over_signals
 from arclight.interfaces import Monitor, monitor_of, standard_name
 from arclight.loggers.factory import build_loggers, log_metadata
+from arclight.loggers.record import ROWS, Record, RecordedRows
 from arclight.preflight.module_checks import missing_methods
 
 Decisions = dict[str, hardware.Decision]
@@ -81,7 +82,9 @@ def build_components(
     compile_loss: Any = getattr(module, "compile_loss", None)
     if (mode := decisions["compile"].value) and compile_loss is not None:
         compile_loss("default" if mode is True else mode)
-    named: dict[str, Any] = {"tags": settings.get("tags") or (), "after_step": steps_done(ckpt_path)}
+    num_rows = None if ckpt_path is None else load_checkpoint(ckpt_path).get(ROWS)
+    record = Record.read(run_config.folder, steps_done(ckpt_path), num_rows)
+    named: dict[str, Any] = {"tags": settings.get("tags") or (), "record": record}
     loggers += build_loggers(settings["logger"], run_config.folder, settings["name"], **named)
     log_metadata(loggers, {**settings, "parameters": num_parameters})
     monitor = monitor_of(module, settings)
@@ -94,7 +97,7 @@ def build_components(
     last: LastCheckpoint = build(settings["checkpoint"], "checkpoint", given)
     losses = LossLogging(throughput)
     contents = CheckpointContents(settings, run_config.data, run_config.model)
-    callbacks = [BeforeEpoch(last), exact, throughput, losses, epochs, contents, GradientOrder()]
+    callbacks = [BeforeEpoch(last), exact, throughput, losses, epochs, contents, GradientOrder(), RecordedRows(record)]
     callbacks += [*other_callbacks(run_config, monitor, last, losses, console), last]
     allow_unused_parameters(decisions, module, callbacks)
     trainer = build_trainer(run_config, decisions, loggers, callbacks, last, accumulation_steps)

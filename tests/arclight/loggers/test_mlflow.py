@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import socket
 from collections.abc import Iterator
@@ -54,6 +55,7 @@ def test_a_server_that_disappears_costs_only_its_records(
     port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mlflow, "start_run", lambda run_dir, **described: ("abc", settings(port)["mlflow"]["uri"]))
+    monkeypatch.setattr(mlflow, "recorded_metrics", lambda client, run_id: ())
     monkeypatch.setattr(mlflow.ResumableMLFlowLogger, "experiment", property(lambda logger: logger._mlflow_client))
     monkeypatch.setenv(TIMEOUT, "5")  # as the user may; ends with the test
     monkeypatch.setenv(RETRIES, "0")
@@ -66,6 +68,20 @@ def test_a_server_that_disappears_costs_only_its_records(
     assert messages[0].startswith("mlflow failed (MlflowException: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [
+        *(("val/a b-c_1.5", "val/a b-c_1.5"), ("f1/N/A", "f1/N/A"), ("f1/C++", "f1/C__"), ("f1/猫", "f1/猫"), ("a:b", "a_b")),
+        *(("f1/", "f1/_"), ("f1/..", "f1/__"), ("//a", "_/_/a"), ("", "_"), ("x" * 999, "x" * 240)),
+    ],
+)
+def test_names_that_mlflow_accepts(name: str, accepted: str) -> None:
+    from mlflow.utils.validation import _validate_metric_name
+
+    assert mlflow.accepted_name(name) == accepted
+    _validate_metric_name(accepted)
+
+
 def test_client_limits_do_not_override_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TIMEOUT, "77")
     with client_limits({TIMEOUT: "1", "ARCLIGHT_TEST_LIMIT": "2"}):
@@ -74,14 +90,24 @@ def test_client_limits_do_not_override_the_user(monkeypatch: pytest.MonkeyPatch)
     assert os.environ[TIMEOUT] == "77"
 
 
+UI = "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db"
+
+
 @pytest.mark.parametrize(
-    ("store", "location"),
+    ("store", "packages", "location"),
     [
-        ("http://host:5000/", "http://host:5000/#/experiments/7/runs/ab"),
-        ("sqlite:///{cwd}/outputs/mlflow.db", "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db"),
+        ("http://host:5000/", ["mlflow-skinny"], "http://host:5000/#/experiments/7/runs/ab"),
+        ("sqlite:///{cwd}/outputs/mlflow.db", ["mlflow-skinny", "mlflow"], UI),
+        ("sqlite:///{cwd}/outputs/mlflow.db", ["mlflow-skinny"], f"pip install mlflow && {UI}"),
     ],
 )
-def test_location(store: str, location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_location(store: str, packages: list[str], location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name not in packages:
+            raise importlib.metadata.PackageNotFoundError
+        return "3.17"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.chdir(tmp_path)
     logger = object.__new__(mlflow.ResumableMLFlowLogger)
     logger._tracking_uri, logger._experiment_id, logger._run_id = store.format(cwd=tmp_path), "7", "ab"

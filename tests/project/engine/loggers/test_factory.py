@@ -6,16 +6,19 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 
 import arclight
 from arclight.errors import InputError
 from arclight.loggers.factory import build_loggers, close_loggers, log_metadata, mlflow
 from arclight.loggers.fault_tolerant import FaultTolerantLogger
+from arclight.loggers.record import Record
 from arclight.loggers.wandb import inspect_file
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
@@ -44,11 +47,18 @@ def write_run_dir(folder: Path) -> None:
     (folder / "overrides.txt").write_text("experiment=demo\noptimizer.lr=0.5\nseed=3\nlogger=csv\n")
     git = {"commit": "21bbb85", "diff": "+password"}
     (folder / "environment.json").write_text(json.dumps({"git": git, "hardware": {"cores": 2}}))
-    (folder / "results.json").write_text(json.dumps({"status": "finished", "test/accuracy": 0.75}))
+    (folder / "results.json").write_text(json.dumps({"status": "finished", "test/accuracy": 0.75, "test/f1/cat & 'co'": 0.125}))
     (folder / "scores.json").write_text(json.dumps(SCORES))
     (folder / "report.html").write_text("<p>")
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "best.ckpt").write_text("weights")
+
+
+def log_to(loggers: Sequence[Logger], metrics: dict[str, float], step: int) -> None:
+    """Logs as Lightning does."""
+    for logger in loggers:
+        logger.log_metrics(metrics, step=step)
+        logger.save()
 
 
 def test_no_logger(tmp_path: Path) -> None:
@@ -109,18 +119,18 @@ def test_all_loggers_record_a_run_offline(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_resumed_wandb_run_keeps_its_id_and_steps(tmp_path: Path) -> None:
     folder = tmp_path / "multirun" / "2026-01-31" / "0-synthetic_images-cnn"
     write_run_dir(folder)
-    for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
+    for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (3, 4, 5), 2)):
         loggers = build_loggers(
             {"wandb": {**WANDB, "artifacts": ["report", "checkpoint", "confusion", "classes"]}},
             folder,
             "synthetic_images-cnn",
             tags=["baseline"],
-            after_step=after_step,
+            record=Record.read(folder, after_step),
         )
-        log_metadata(loggers, {"optimizer": {"lr": 0.5}, "parameters": 7, "api_key": "Ab1"})
+        log_metadata(loggers, {"optimizer": {"lr": 0.5}, "parameters": 7, "api_key": "Ab1", "hardware": {"compile": "auto"}})
         for step in steps:
-            loggers[1].log_metrics({"train/loss": 1 / step}, step=step)
-            loggers[1].log_metrics({"val/loss": (float("nan"), float("inf"))[step % 2]}, step=step)
+            log_to(loggers, {"train/loss": 1 / step}, step)
+            log_to(loggers, {"val/loss": (float("nan"), float("inf"))[step % 2]}, step - 1)
         close_loggers(loggers, status=status)
         assert not loggers[1].is_broken  # type: ignore[attr-defined]
     (run_id,) = {path.name.split("-")[3] for path in folder.glob("wandb/offline-run-*")}
@@ -140,7 +150,7 @@ def test_a_resumed_wandb_run_keeps_its_id_and_steps(tmp_path: Path) -> None:
     for updated in contents(both[0], "config"):
         config |= updated["update"]
     assert config["git"] == {"commit": "21bbb85", "has_uncommitted_changes": True}
-    assert (config["parameters"], config["hardware"]) == (7, {"cores": 2})
+    assert (config["parameters"], config["hardware"], config["machine"]) == (7, {"compile": "auto"}, {"cores": 2})
     assert "optimizer.lr=0.5" in config["overrides"]
     assert "Ab1" not in str(both)
     assert {artifact["type"] for artifact in contents(both[0], "artifact")} >= {"report", "model"}
@@ -191,27 +201,33 @@ def test_a_resumed_mlflow_run_keeps_its_id(
     settings = {"_target_": "arclight.loggers.factory.mlflow", "artifacts": ["report", "checkpoint", "confusion"]}
     client = tracking.MlflowClient(f"sqlite:///{tmp_path / 'outputs' / 'mlflow.db'}")
     statuses = []
-    for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (4, 5), 3)):
-        tags = ["baseline", "a:b"]
-        loggers = build_loggers({"mlflow": settings}, folder, "synthetic_images-cnn", tags=tags, after_step=after_step)
-        log_metadata(loggers, {"optimizer": {"lr": 0.5 + after_step}, "parameters": 7})
+    for status, steps, after_step in (("interrupted", (1, 2, 3), 0), ("finished", (3, 4, 5), 2)):
+        tags, record = ["baseline", "a:b"], Record.read(folder, after_step, 2 * after_step)
+        loggers = build_loggers({"mlflow": settings}, folder, "synthetic_images-cnn", tags=tags, record=record)
+        log_metadata(loggers, {"optimizer": {"lr": 0.5 + after_step}, "parameters": 7, "labels": {"cat & 'co'": 1}})
         for step in steps:
-            loggers[1].log_metrics({"train/loss": 1 / step, "val/loss": (float("nan"), float("inf"))[step % 2]}, step=step)
+            log_to(loggers, {"train/loss": 1 / step, "val/loss": (float("nan"), float("inf"))[step % 2]}, step)
+            log_to(loggers, {"val/cat & 'co'": 0.5, "val/cat _ [co]": 0.25, "val/猫": 0.75, "val/": 1.0}, step)
         close_loggers(loggers, status=status)
         run_id = json.loads((folder / "trackers.json").read_text())["mlflow"]
         statuses.append(client.get_run(run_id).info.status)
         assert "failed (" not in caplog.text
     assert statuses == ["KILLED", "FINISHED"]
     (folder / "trackers.json").write_text('{"mlflow": "of another store"}')
-    other = build_loggers({"mlflow": settings}, folder, "synthetic_images-cnn", after_step=5)
+    other = build_loggers({"mlflow": settings}, folder, "synthetic_images-cnn", record=Record.read(folder, 5, 10))
     close_loggers(other, status="failed")
     assert "MLflow: cannot resume run of another store (" in caplog.text
     other_id = json.loads((folder / "trackers.json").read_text())["mlflow"]
     assert client.get_run(other_id).info.status == "FAILED"
+    assert [metric.step for metric in client.get_metric_history(other_id, "train/loss")] == [1, 2, 3, 4, 5]
     client.delete_run(other_id)
     experiment = client.get_experiment_by_name("arclight")
     (run,) = client.search_runs([experiment.experiment_id])
-    assert [metric.step for metric in client.get_metric_history(run_id, "train/loss")] == [1, 2, 3, 4, 5]
+    for key in ("train/loss", "val/loss", "val/cat _ _co_", "val/cat _ _co__2", "val/猫", "val/_"):
+        assert [metric.step for metric in client.get_metric_history(run_id, key)] == [1, 2, 3, 4, 5], key
+    assert (run.data.metrics["val/cat _ _co_"], run.data.metrics["val/cat _ _co__2"]) == (0.5, 0.25)
+    assert run.data.metrics["test/f1/cat _ _co_"] == 0.125
+    assert run.data.params["labels/cat _ _co_"] == "1"
     assert run.data.params["optimizer/lr"] == "0.5"
     assert (run.data.tags["group"], run.info.run_name) == ("synthetic_images-cnn", "synthetic_images-cnn lr=0.5 seed=3")
     assert (run.data.tags["baseline"], run.data.tags["a_b"]) == ("true", "true")

@@ -16,6 +16,7 @@ import wandb
 from arclight.errors import InputError
 from arclight.loggers import wandb as wandb_logger
 from arclight.loggers.factory import build_loggers, close_loggers
+from arclight.loggers.record import Record
 from arclight.loggers.wandb import start_run, warn_if_incomplete
 from tests.project.engine.loggers.test_factory import WANDB, contents, history, records
 
@@ -29,11 +30,11 @@ class Run:
         self.given = given
         self.id = given.get("id", "of the sweep")
         self.settings = wandb.Settings(mode=given["mode"])
-        self.summary = {wandb_logger.AXIS: recorded}
+        self.summary = {wandb_logger.ROW: recorded}
         self.rows: list[dict[str, Any]] = []
         self.exit_code: int | None = None
 
-    def define_metric(self, name: str, step_metric: str = "", step_sync: bool = False) -> None: ...
+    def define_metric(self, name: str, **options: Any) -> None: ...
 
     def log(self, row: dict[str, Any], step: int | None = None, commit: bool | None = None) -> None:
         self.rows.append(row)
@@ -102,7 +103,7 @@ def test_server_errors_are_logged_once_and_the_run_is_recorded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     client = Client(monkeypatch, answers, refuses)
-    assert start_run(tmp_path, DESCRIBED, mode=mode) is not None
+    assert start_run(tmp_path, DESCRIBED, mode=mode, record=Record())[0] is not None
     assert client.modes == modes
     assert message in caplog.text
     assert len(caplog.records) == (message != "")
@@ -118,24 +119,24 @@ def test_server_errors_are_logged_once_and_the_run_is_recorded(
 
 def test_without_an_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     client = Client(monkeypatch, False)
-    assert start_run(tmp_path, DESCRIBED, mode="auto") is not None
+    assert start_run(tmp_path, DESCRIBED, mode="auto", record=Record())[0] is not None
     assert (client.modes, caplog.records) == (["offline"], [])
     with pytest.raises(InputError, match="mode=online: this machine is not logged in to W&B; run `wandb login`"):
-        start_run(tmp_path, DESCRIBED, mode="online")
+        start_run(tmp_path, DESCRIBED, mode="online", record=Record())
 
 
 def test_wandb_mode_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(monkeypatch, True)
     for mode in ("disabled", "offline"):
         monkeypatch.setenv("WANDB_MODE", mode)
-        start_run(tmp_path, DESCRIBED, mode="auto")
+        start_run(tmp_path, DESCRIBED, mode="auto", record=Record())
     assert client.modes == ["disabled", "offline"]
 
 
 def test_a_sweep_sets_id_project_and_entity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(monkeypatch, True)
     monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
-    start_run(tmp_path, DESCRIBED, mode="auto")
+    start_run(tmp_path, DESCRIBED, mode="auto", record=Record())
     assert not {"id", "project", "entity"} & set(client.asked[0])  # W&B would warn of each
     assert json.loads((tmp_path / "trackers.json").read_text()) == {"wandb": "of the sweep"}
 
@@ -144,10 +145,22 @@ def test_a_resumed_online_run_sends_the_missing_rows(tmp_path: Path, monkeypatch
     (tmp_path / "trackers.json").write_text('{"wandb": "known"}')
     (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss\n1,0.5,\n2,0.4,\n3,,0.3\n4,nan,\n5,0.1,\n")
     client = Client(monkeypatch, True, recorded=2)
-    run: Any = start_run(tmp_path, DESCRIBED, mode="auto", after_step=4)
+    record = Record.read(tmp_path, 4)
+    run: Any
+    run, repeats = start_run(tmp_path, DESCRIBED, mode="auto", record=record)
     assert client.asked[0]["id"] == "known"
     assert [row[wandb_logger.AXIS] for row in run.rows] == [3, 4]
-    assert run.rows[0] == {"val/loss": 0.3, wandb_logger.AXIS: 3}
+    assert run.rows[0] == {"val/loss": 0.3, wandb_logger.AXIS: 3, wandb_logger.ROW: 3}
+    assert repeats.new({"train/loss": 0.1}, 5) == {"train/loss": 0.1}
+
+
+def test_a_resumed_online_run_repeats_no_row_that_the_server_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n1,0.5\n2,0.4\n3,0.3\n4,0.2\n")
+    Client(monkeypatch, True, recorded=3)
+    run: Any
+    run, repeats = start_run(tmp_path, DESCRIBED, mode="auto", record=Record.read(tmp_path, 2))
+    assert run.rows == []
+    assert [bool(repeats.new({"train/loss": 0.0}, step)) for step in (3, 4)] == [False, True]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -156,7 +169,7 @@ def test_every_process_records_its_system_metrics(rank: int, tmp_path: Path, mon
     monkeypatch.setattr(wandb_logger, "is_main_process", lambda: rank == 0)
     monkeypatch.setattr(wandb_logger, "broadcast", lambda word: word or "of the first")
     monkeypatch.setenv("RANK", str(rank))
-    run: Any = start_run(tmp_path, DESCRIBED, mode="auto", all_processes=True)
+    run: Any = start_run(tmp_path, DESCRIBED, mode="auto", record=Record(), all_processes=True)[0]
     settings = client.asked[0]["settings"]
     assert (client.modes, settings.x_label) == (["shared"], f"process {rank}")
     assert (settings.x_primary, settings.x_update_finish_state) == (rank == 0, rank == 0)
@@ -167,7 +180,7 @@ def test_every_process_records_its_system_metrics(rank: int, tmp_path: Path, mon
 def test_by_default_only_the_main_process_has_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(monkeypatch, True)
     monkeypatch.setattr(wandb_logger, "is_main_process", lambda: False)
-    assert start_run(tmp_path, DESCRIBED, mode="auto") is None
+    assert start_run(tmp_path, DESCRIBED, mode="auto", record=Record())[0] is None
     assert client.asked == []
 
 
@@ -176,8 +189,8 @@ def test_processes_share_a_run_only_online(
 ) -> None:
     client = Client(monkeypatch, False)
     with pytest.raises(InputError, match="all_processes=true needs W&B online"):
-        start_run(tmp_path, DESCRIBED, mode="offline", all_processes=True)
-    assert start_run(tmp_path, DESCRIBED, mode="auto", all_processes=True) is not None
+        start_run(tmp_path, DESCRIBED, mode="offline", record=Record(), all_processes=True)
+    assert start_run(tmp_path, DESCRIBED, mode="auto", record=Record(), all_processes=True)[0] is not None
     assert client.modes == ["offline"]
     assert "all_processes=true has no effect offline: only the main process is recorded" in caplog.text
 
@@ -226,7 +239,7 @@ def test_a_resumed_offline_run_has_all_its_rows(content: bytes, tmp_path: Path, 
     (killed / "run-known.wandb").write_bytes(content)
     (tmp_path / "trackers.json").write_text('{"wandb": "known"}')
     (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss\n5,0.5,\n10,0.4,\n11,,0.3\n")
-    loggers = build_loggers({"wandb": WANDB}, tmp_path, "name", after_step=12)
+    loggers = build_loggers({"wandb": WANDB}, tmp_path, "name", record=Record.read(tmp_path, 12))
     loggers[1].log_metrics({"train/loss": 0.2}, step=15)
     close_loggers(loggers, status="interrupted")
     (folder,) = (path for path in tmp_path.glob("wandb/offline-run-*") if path != killed)
