@@ -25,7 +25,7 @@ def report_out_of_memory() -> Iterator[None]:
         raise InputError(
             f"a training step does not fit the device's memory ({reason}). Try: data.max_batch_per_device=N, which computes N "
             "samples at a time without changing the batch (half of it, then a quarter); these need less memory, too: "
-            "precision=bf16, model.gradient_checkpointing=true where available, a smaller model, strategy=fsdp on several GPUs"
+            "precision=bf16, callbacks=gradient_checkpointing, a smaller model, strategy=fsdp on several GPUs"
         ) from error
 
 

@@ -136,6 +136,9 @@ class Classifier(LightningModule):
         self.test_accuracy(logits, batch[1])
         self.log("test/accuracy", self.test_accuracy)
 
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self(batch[0]).argmax(1)
+
     def configure_optimizers(self) -> Any:
         optimizer = self.hparams.optimizer(params=self.trainer.model.parameters())
         if self.hparams.scheduler is None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader, TensorDataset
 
+import arclight
 from arclight.testing import ModuleSuite
 from arclight.testing.module_suite import differences, weights_of
 from tests.arclight.conftest import MakeConf
+from tests.arclight.testing.modules import NoisyImages
 
 HERE = "tests.arclight.testing.modules"
 OPTIONS = {
@@ -47,6 +53,16 @@ class TestClassifier(AnyModule):
         assert run.results["val/accuracy"] == max(run.curve("val/accuracy")[1])
         assert (run.folder / "checkpoints" / "best.ckpt").is_file()
         assert run.results["test/accuracy"] > 0.3
+
+    def test_its_model_is_rebuilt_from_the_run_and_predicts_with_lightning(self) -> None:
+        run, images = self.train(), NoisyImages().images
+        model = arclight.load_run(run.folder).model
+        trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+        loader = DataLoader(TensorDataset(images, torch.zeros(len(images))), batch_size=10)
+        with warnings.catch_warnings(action="ignore"):  # Lightning recommends workers
+            predicted: Any = trainer.predict(model, loader)
+        assert model is not run.model
+        assert torch.equal(torch.cat(predicted), run.model.eval()(images).argmax(1))
 
 
 class TestClassifierOfIndependentSamples(AnyModule):
