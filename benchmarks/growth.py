@@ -33,7 +33,7 @@ from arclight.config.hardware_plan import plan_hardware
 from arclight.errors import InputError
 from arclight.hardware.peak_measurement import choose_device, measure_peaks
 from arclight.runs import build
-from arclight.text.columns import Sentence
+from arclight.text.sentences import Sentence
 from benchmarks.tasks import TASKS, TaskOptions, batches, new_parser
 from project.data.synthetic_images import SHAPES, draw
 from project.data.synthetic_text import SyntheticText

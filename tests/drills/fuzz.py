@@ -38,7 +38,8 @@ from arclight.data.download import unpack
 from arclight.errors import InputError
 from arclight.metrics.records import read_predictions
 from arclight.report.report import write_report
-from arclight.text.columns import in_iob2, read_columns
+from arclight.text.columns import read_columns
+from arclight.text.tag_schemes import in_iob2
 from project.data.cifar10 import CLASS_NAMES, DIRECTORY, RECORD, TEST_FILES, TRAIN_FILES, Cifar10
 
 LONGEST_S = 10  # seconds for one file, on a busy machine

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultCollection
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
@@ -151,6 +152,9 @@ class ExactResume(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._saved = checkpoint.get("exact_resume", {})
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and (state := checkpoint["callbacks"].get(callback.state_key)):
+                callback.current_score = state.get("current_score")  # saved by Lightning, and not loaded
         before, now = self._saved.get("accumulation_steps"), trainer.accumulate_grad_batches
         if before not in (None, now):
             rescale(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"], before, now)

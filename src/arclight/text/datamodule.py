@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -15,11 +16,11 @@ from arclight.data.datamodule import DataModule, check_minimum
 from arclight.data.samplers import EvalSampler, TrainSampler
 from arclight.errors import InputError
 from arclight.interfaces import PreflightContext
-from arclight.text.columns import Sentence, check_labels, find_labels
 from arclight.text.info import TokenBatch, TokenInfo
 from arclight.text.packing import BucketSampler, EvenSampler, Shape, TextSampler
 from arclight.text.pretrained import TOKENIZER_FILES, check_directory
 from arclight.text.previews import summarize_sentences
+from arclight.text.sentences import Sentence, check_labels, count_entities, find_labels, without_unknown
 from arclight.text.subwords import Subwords
 from arclight.text.tokenizer import load_tokenizer, train_wordpiece
 
@@ -28,6 +29,9 @@ MAX_VOCAB_SIZE = 1_000_000  # tokenizers reserves memory for all of it
 
 Packing = Literal["none", "buckets", "rows", "fixed"]
 Context = Literal["sentence", "document"]
+UnknownLabels = Literal["error", "drop", "add"]
+
+log = logging.getLogger(__name__)
 
 
 class TokenLoader:
@@ -79,6 +83,8 @@ class TokenDataModule(DataModule):
         tokens_per_row: most subwords of such a row.
         context: "sentence", or "document": a text is a window of consecutive sentences that fit `max_length`, each scored once;
             batches then count windows.
+        unknown_labels: what happens to entity types that only validation or test have. "error" lists them, "drop" counts them
+            as O, "add" adds them to the labels.
     """
 
     info_type = TokenInfo
@@ -111,13 +117,18 @@ class TokenDataModule(DataModule):
         packing: Packing = "buckets",
         tokens_per_row: int = 256,
         context: Context = "sentence",
+        unknown_labels: UnknownLabels = "error",
     ) -> None:
         super().__init__(root=root, batch_size=batch_size, max_batch_per_device=max_batch_per_device, seed=seed)
         check_minimum(1, {"vocab_size": vocab_size, "eval_batch_size": eval_batch_size})
         if vocab_size > MAX_VOCAB_SIZE:
             raise InputError(f"data.vocab_size={vocab_size} must be {MAX_VOCAB_SIZE} or less", key="data.vocab_size")
         check_minimum(3, {"max_length": max_length})
-        for name, choice, known in (("packing", packing, get_args(Packing)), ("context", context, get_args(Context))):
+        for name, choice, known in (
+            ("packing", packing, get_args(Packing)),
+            ("context", context, get_args(Context)),
+            ("unknown_labels", unknown_labels, get_args(UnknownLabels)),
+        ):
             if choice not in known:
                 raise InputError(f"data.{name}={choice} must be one of {', '.join(known)}", key=f"data.{name}")
         if packing in ("rows", "fixed") and tokens_per_row < max_length:
@@ -127,6 +138,7 @@ class TokenDataModule(DataModule):
                 key="data.tokens_per_row",
             )
         self.packing, self.tokens_per_row, self.context = packing, tokens_per_row, context
+        self.unknown_labels: UnknownLabels = unknown_labels
         self.tokenizer, self.vocab_size, self.max_length = tokenizer, vocab_size, max_length
         self.tokenizer_revision = tokenizer_revision
         self.eval_batch_size = min(eval_batch_size, max_batch_per_device or eval_batch_size)
@@ -146,7 +158,9 @@ class TokenDataModule(DataModule):
     @cached_property
     def _new_data_info(self) -> TokenInfo:
         train = self.sentences("train")
-        labels = find_labels(train)
+        find_labels(train)  # raises where there is no entity to learn from
+        of_splits = SPLITS if self.unknown_labels == "add" else ("train",)
+        labels = find_labels([sentence for split in of_splits for sentence in self.sentences(split)])
         if self.tokenizer is None:
             words = chain.from_iterable(sentence.words for sentence in train)
             tokenizer, pad_id = train_wordpiece(words, vocab_size=self.vocab_size), 0
@@ -160,12 +174,20 @@ class TokenDataModule(DataModule):
         data_info = self._new_data_info if self.data_info is None else self.data_info
         if not isinstance(data_info, TokenInfo):
             raise InputError(f"the model was not trained on tagged text, but {type(self).__name__} holds tagged text")
+        if self.unknown_labels == "drop":
+            known = without_unknown(self.sentences(split), data_info.labels)
+            num_dropped = count_entities(self.sentences(split)) - count_entities(known)
+            if num_dropped:
+                log.warning("%d entities of types that do not occur in training count as O in %s", num_dropped, split)
+            self._sentences[split] = known
         check_labels(self.sentences(split), data_info.labels)
         return data_info
 
     def prepare(self) -> None:
         for split in SPLITS:
             self._given_data_info(split)
+            if not count_entities(self.sentences(split)):
+                log.warning("the %s split holds no entity: an F1 of 0 there says nothing", split)
 
     def load(self, part: str) -> None:
         for split in ("train", "val") if part == "fit" else ("test",):

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from arclight.data.samplers import Shard, TrainSampler, generator
-from arclight.text.columns import Sentence
 from arclight.text.info import TokenInfo
+from arclight.text.sentences import Sentence
 
 WINDOW = 50  # batches sorted by length together; more would pad less and shuffle less
 

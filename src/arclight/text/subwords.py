@@ -13,9 +13,11 @@ from torch import Tensor
 
 from arclight.data.samplers import BatchIndices
 from arclight.interfaces import IGNORE_INDEX
-from arclight.text.columns import Sentence
 from arclight.text.info import TokenBatch, TokenInfo
 from arclight.text.packing import Shape, find_windows, lay_out
+from arclight.text.sentences import Sentence
+
+MANY_UNKNOWN = 0.05  # fraction of a split's subwords
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +73,16 @@ class Subwords:
         truncated = [row for row, encoding in enumerate(encodings) if encoding.overflowing]
         self.num_truncated = sum(int(num_words[r] - 1 - inner[offsets[r] : offsets[r] + lengths[r]].max()) for r in truncated)
         self.num_empty = int((word_starts < 0).sum()) - self.num_truncated
+        unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "[UNK]")
+        num_unknown = 0 if unknown is None else int((ids[inner >= 0] == unknown).sum())
+        file = sentences[0].file or "this data"
+        if num_unknown > MANY_UNKNOWN * len(ids):
+            share = 100 * num_unknown / len(ids)
+            _log.warning("%.0f %% of the subwords of %s are unknown to the tokenizer: is it for this language?", share, file)
+        if self.num_empty:
+            _log.warning(
+                "%d words of %s have only characters that the tokenizer drops, and count as predicted O", self.num_empty, file
+            )
         if self.num_truncated:
             _log.warning(
                 "%d words are beyond data.max_length=%d and count as predicted O", self.num_truncated, data_info.max_length

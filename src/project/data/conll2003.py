@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 from arclight.data.download import fetch
 from arclight.errors import InputError
-from arclight.text.columns import Sentence, count_entities, in_iob2, read_columns
+from arclight.text.columns import read_columns
+from arclight.text.sentences import Sentence, count_entities
+from arclight.text.tag_schemes import in_iob2
 from project.pinned_tokenizer import PinnedTokenizer
 
 _log = logging.getLogger(__name__)

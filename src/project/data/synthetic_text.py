@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from arclight.errors import InputError
-from arclight.text.columns import Sentence
 from arclight.text.datamodule import SPLITS
+from arclight.text.sentences import Sentence
 from project.pinned_tokenizer import PinnedTokenizer
 
 T = TypeVar("T")

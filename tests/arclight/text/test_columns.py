@@ -4,13 +4,16 @@ import contextlib
 import random
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arclight.errors import InputError
-from arclight.text.columns import Sentence, check_labels, count_entities, find_labels, in_iob2, read_columns, to_iob2
+from arclight.text.columns import read_columns
+from arclight.text.sentences import Sentence, count_entities
+from arclight.text.tag_schemes import in_iob2, to_iob2
 
 FIRST = "EU I-ORG\nrejects O\n\nPeter I-PER\n\n"
 SECOND = "Bonn I-LOC\n\n"
@@ -94,7 +97,7 @@ def test_other_encodings(tmp_path: Path) -> None:
         ("", r"some\.txt: holds no sentence"),
         ("\n \n-DOCSTART- O\n\n", r"some\.txt: holds no sentence"),
         ("EU O\n" + "x" * 10_001 + " O\n", r"some\.txt:2: has 10,003 characters, more than 10,000"),
-        ("EU O\nZürich O\n".encode("latin-1"), r"some\.txt:2: byte 0xfc is not utf-8; save the file as utf-8 or set data"),
+        ("EU O\nZürich O\n".encode("latin-1"), r"some\.txt:2: byte 0xfc is not utf-8; save the file as utf-8, or set data"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_reported_with_its_place(tmp_path: Path, content: str | bytes, message: str) -> None:
@@ -177,17 +180,72 @@ def test_a_tag_of_another_form_is_reported_with_its_place(tmp_path: Path, tag: s
             in_iob2(read_columns(path))
 
 
-def test_labels_hold_both_prefixes_of_every_type() -> None:
-    sentences = [Sentence(("a", "b"), ("B-PER", "O")), Sentence(("c",), ("B-LOC",))]
-    assert find_labels(sentences) == ("O", "B-LOC", "B-PER", "I-LOC", "I-PER")
-    with pytest.raises(InputError, match=r"t\.txt: holds no entity, every tag is O; is data\.tag_column right\?"):
-        find_labels([Sentence(("a",), ("O",), 0, "t.txt")])
+@pytest.mark.parametrize(
+    ("content", "settings", "expected"),
+    [
+        ("Old Town\tB-LOC\nis\tO\n", {}, [("Old Town", "is")]),  # all lines have tabs
+        ('",",O\nBonn,B-LOC\n', {"separator": ","}, [(",", "Bonn")]),  # as CSV writers quote a comma
+        ('",O\nBonn,B-LOC\n', {"separator": ","}, [('"', "Bonn")]),  # a quote that nobody quoted
+        ('""""' + ";O\nBonn;B-LOC\n", {"separator": ";"}, [('"', "Bonn")]),
+        ("word,tag\nBonn,B-LOC\n", {"separator": ","}, [("Bonn",)]),  # a header
+        ("Token Label\nBonn B-LOC\n", {}, [("Bonn",)]),
+        ("Bonn,B-LOC,\nis,O,\n", {"separator": ","}, [("Bonn", "is")]),  # separators at the end
+        ("# text = vitamin O\nvitamin B-X\n# O\n", {"comment": "#"}, [("vitamin", "#")]),
+        (
+            "# id\n1\tzum\tO\n2-3\tim\t_\n2\tin\tO\n2.1\t_\t_\n",
+            {"comment": "#", "word_column": 1, "id_column": 0},
+            [("zum", "in")],
+        ),
+        (
+            "Sentence #,Word,POS,Tag\nSentence: 1,Bonn,NNP,B-geo\n,is,VB,O\nSentence: 2,So,RB,O\n",
+            {"separator": ",", "word_column": 1, "sentence_column": 0},
+            [("Bonn", "is"), ("So",)],
+        ),
+        ("1 Bonn B-X\n1 is O\n2 So O\n", {"word_column": 1, "sentence_column": 0}, [("Bonn", "is"), ("So",)]),
+        ("Bonn B-LOC\ris O\r\rSo O\r", {}, [("Bonn", "is"), ("So",)]),  # lines of old Macs
+        (
+            '{"tokens": ["Bonn", "is"], "ner_tags": ["B-LOC", "O"]}\n{"words": ["So"], "labels": ["O"]}\n',
+            {},
+            [("Bonn", "is"), ("So",)],
+        ),
+    ],
+)
+def test_files_of_other_forms(tmp_path: Path, content: str, settings: dict[str, Any], expected: list[tuple[str, ...]]) -> None:
+    assert [sentence.words for sentence in read_columns(write(tmp_path, content), **settings)] == expected
 
 
-def test_a_label_missing_in_training_is_reported_with_its_place() -> None:
-    check_labels([Sentence(("a", "b"), ("O", "B-PER"))], ("O", "B-PER"))
-    with pytest.raises(InputError, match=r"t\.txt:8: label 'B-PRE' does not occur in training, which has O, B-PER, I-PER"):
-        check_labels([Sentence(("a", "b"), ("O", "B-PRE"), 0, "t.txt", 7)], ("O", "B-PER", "I-PER"))
+@pytest.mark.parametrize(
+    ("content", "settings", "message"),
+    [
+        (
+            "Bonn B-LOC\nNew York B-LOC\n",
+            {},
+            r"differ in their number of columns: 2 in most, 3 in line 2: 'New York B-LOC'; set",
+        ),
+        ("a,O\nb,c,O\n", {"separator": ","}, r"2 in most, 3 in line 2: 'b c O'; quote words that hold the separator"),
+        ("# text = a O\na O\nb O\n", {}, r"if lines that begin with # are comments, set \"data\.comment='#'\""),
+        ("a,O\nb,O\n", {}, r"has 1 column, .*; if , separates the columns, set \"data\.separator=','\""),
+        (
+            "a O\n" * 301,
+            {},
+            r"holds one sentence of 301 words\. Are the blank lines between sentences missing\?.*sentence_",
+        ),
+        (
+            '{"tokens": ["a"], "ner_tags": [3]}\n',
+            {},
+            r"some\.txt:1: is no JSON line such as .*write the names of tags, not",
+        ),
+        ('{"tokens": ["a", "b"], "ner_tags": ["O"]}\n', {}, r"it has 2 words and 1 tags"),
+        ('{"tokens": ["a"]\n', {}, r"some\.txt:1: is no JSON line"),
+        ('{"tokens": ["a"]}\n', {}, r"it has no list under ner_tags or tags or labels"),
+        ("Zürich O\n".encode("utf-16"), {}, r"byte 0xff is not utf-8; .* such as data\.encoding=utf-16"),
+    ],
+)
+def test_files_that_cannot_be_read_say_what_to_set(
+    tmp_path: Path, content: str | bytes, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read_columns(write(tmp_path, content), **settings)
 
 
 PLAIN = st.characters(exclude_categories=["Cs"], exclude_characters="\n\r \t")

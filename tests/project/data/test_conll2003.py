@@ -14,8 +14,8 @@ from typing import ClassVar
 import pytest
 
 from arclight.errors import InputError
-from arclight.text.columns import count_entities
 from arclight.text.info import TokenInfo
+from arclight.text.sentences import count_entities
 from project.data import conll2003
 from project.data.conll2003 import PUBLISHED, Conll2003, Counts
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,13 +47,15 @@ def test_all_missing_files_are_named_at_once_with_the_nearest_there_is(tmp_path:
         ConllFiles(str(tmp_path), train="trian.txt", test="some.conll").prepare_data()
     assert str(error.value).splitlines() == [
         f"data.train=trian.txt: no such file in {tmp_path}. Did you mean 'train.txt'?",
-        f"data.validation=valid.txt: no such file in {tmp_path}. Did you mean 'train.txt'?",
-        f"data.test=some.conll: no such file in {tmp_path}. Known: dev.txt, train.txt.",
+        f"data.validation=valid.txt: no such file in {tmp_path}. Did you mean 'train.txt'? data.validation=null draws it from "
+        "the training file.",
+        f"data.test=some.conll: no such file in {tmp_path}. Known: dev.txt, train.txt. data.test=null draws it from the "
+        "training file.",
     ]
 
 
 def test_an_empty_folder_and_none_at_all(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data\.train=train\.txt: no such file in .*\. It holds no file\."):
+    with pytest.raises(InputError, match=r"data\.train=train\.txt: no such file in .*\. It holds no other file\."):
         ConllFiles(str(tmp_path)).prepare_data()
     with pytest.raises(InputError, match=r"data\.root=.*nowhere: no such directory"):
         ConllFiles(str(tmp_path / "nowhere")).prepare_data()
@@ -63,7 +66,7 @@ def test_errors_in_a_file_are_reported_with_their_place(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("1,ibuprofen,NN,B-DOSE\n")
     columns = {"separator": ",", "word_column": 1, "tag_column": 3}
     with pytest.raises(
-        InputError, match=r"test\.txt:1: label 'B-DOSE' does not occur in training, which has O, B-DRUG, I-DRUG"
+        InputError, match=r"test\.txt:1: these entity types do not occur in training, which has DRUG: DOSE \(1, first at"
     ):
         ConllFiles(str(tmp_path), vocab_size=99, **columns).prepare_data()
     with pytest.raises(InputError, match=r"train\.txt:1: invalid tag 'NN'"):
@@ -75,5 +78,66 @@ def test_errors_in_a_file_are_reported_with_their_place(tmp_path: Path) -> None:
 
 
 def test_an_empty_separator_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data\.separator='' is empty; set what is between columns, or null"):
+    with pytest.raises(InputError, match=r"data\.separator='' is empty; set the characters, or null"):
         ConllFiles(str(tmp_path), separator="")
+
+
+def made(folder: Path, **settings: Any) -> ConllFiles:
+    """Returns the data module of these files, loaded."""
+    data = ConllFiles(str(folder), vocab_size=99, batch_size=2, **settings)
+    data.prepare_data()
+    data.setup("fit")
+    data.setup("test")
+    return data
+
+
+def test_a_missing_validation_file_is_never_replaced_by_the_test_file(tmp_path: Path) -> None:
+    write(tmp_path, names=("train.txt", "test.txt"))
+    with pytest.raises(InputError) as raised:
+        ConllFiles(str(tmp_path)).prepare_data()
+    assert "valid.txt: no such file" in str(raised.value)
+    assert "'test.txt'" not in str(raised.value)
+
+
+def test_splits_without_files_are_drawn_from_training(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("".join(f"word{number} B-X\n\n" for number in range(40)))
+    data = made(tmp_path, validation=None, test=None, holdout=0.25)
+    splits = [[one.words[0] for one in data.sentences(split)] for split in ("train", "val", "test")]
+    assert sorted(word for split in splits for word in split) == sorted(f"word{number}" for number in range(40))
+    assert [len(split) for split in splits] == [22, 10, 8]  # a quarter of 40, a quarter of the rest
+    assert [one.words[0] for one in made(tmp_path, validation=None, test=None, holdout=0.25).sentences("val")] == splits[1]
+    other = made(tmp_path, validation=None, test=None, holdout=0.25, split_seed=1)
+    assert [one.words[0] for one in other.sentences("val")] != splits[1]
+
+
+def test_documents_stay_whole_where_windows_span_sentences(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.conll").write_text(f"a{number} B-X\n\nb{number} O\n")
+    data = made(tmp_path, train="*.conll", validation=None, test=None, holdout=0.4, context="document")
+    for split in ("train", "val", "test"):
+        words = {one.words[0] for one in data.sentences(split)}
+        assert {f"b{word[1]}" for word in words if word[0] == "a"} == {word for word in words if word[0] == "b"}
+    assert len({one.document for one in data.sentences("train")}) == len(data.sentences("train")) // 2
+
+
+@pytest.mark.parametrize(
+    ("choice", "labels"), [("drop", ("O", "B-DRUG", "I-DRUG")), ("add", ("O", "B-DOSE", "B-DRUG", "I-DOSE", "I-DRUG"))]
+)
+def test_types_that_only_test_has(tmp_path: Path, choice: str, labels: tuple[str, ...]) -> None:
+    write(tmp_path)
+    (tmp_path / "test.txt").write_text("1,ibuprofen,NN,B-DOSE\n2,C,NN,B-DRUG\n")
+    data = made(tmp_path, separator=",", word_column=1, tag_column=3, unknown_labels=choice)
+    assert data.data_info is not None
+    assert data.data_info.labels == labels
+    assert data.sentences("test")[0].tags == ("O" if choice == "drop" else "B-DOSE", "B-DRUG")
+
+
+def test_a_split_without_entities_and_words_that_the_tokenizer_does_not_know_are_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path)
+    (tmp_path / "valid.txt").write_text("1,\u4eac\u90fd,NN,O\n2,\u00ad,NN,O\n")
+    made(tmp_path, separator=",", word_column=1, tag_column=3)
+    assert "the val split holds no entity: an F1 of 0 there says nothing" in caplog.text
+    assert "% of the subwords of" in caplog.text
+    assert "1 words of" in caplog.text

@@ -8,8 +8,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from arclight.errors import InputError
-from arclight.text.columns import Sentence, count_entities, to_iob2
 from arclight.text.info import TokenInfo
+from arclight.text.sentences import Sentence, count_entities
+from arclight.text.tag_schemes import to_iob2
 from project.data.synthetic_text import SyntheticText
 
 SPLITS = ("train", "val", "test")

@@ -16,10 +16,10 @@ from arclight.data.samplers import BatchIndices, Shard
 from arclight.hardware import Decision
 from arclight.metrics.predictions import PredictionCollector
 from arclight.optim.schedulers import constant
-from arclight.text.columns import Sentence
 from arclight.text.datamodule import TokenLoader
 from arclight.text.info import TokenBatch, TokenInfo
 from arclight.text.packing import EvenSampler
+from arclight.text.sentences import Sentence
 from arclight.text.subwords import Subwords
 from project.data.synthetic_text import SyntheticText
 from project.lightning_modules.token_tagger import TokenTagger

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from arclight.data.samplers import BatchIndices, EvalSampler, Shard
 from arclight.errors import InputError
 from arclight.interfaces import IGNORE_INDEX
-from arclight.text.columns import Sentence
 from arclight.text.datamodule import TokenLoader
 from arclight.text.info import TokenBatch, TokenInfo
 from arclight.text.packing import (
@@ -32,6 +31,7 @@ from arclight.text.packing import (
     lay_out,
     window_sizes,
 )
+from arclight.text.sentences import Sentence
 from arclight.text.subwords import Subwords
 from arclight.text.tokenizer import load_tokenizer
 from project.data.conll2003 import Conll2003
