@@ -67,7 +67,11 @@ def report(options: argparse.Namespace) -> None:
     from arclight.report.report import write_report
 
     is_run_dir = (Path(options.run) / "overrides.txt").is_file()  # all that a run killed at its start has written
-    page = write_report(Path(options.run) if is_run_dir else find_run(options.run))
+    folder = Path(options.run) if is_run_dir else find_run(options.run)
+    try:
+        page = write_report(folder)
+    except OSError as error:
+        raise InputError(f"{folder / 'report.html'} cannot be written: {error.strerror}") from error
     print_lines(open_console(), [str(page)])
 
 
@@ -83,7 +87,10 @@ def compare(options: argparse.Namespace) -> None:
     if options.html:
         if not Path(options.html).resolve().parent.is_dir():
             raise InputError(f"--html {options.html}: its directory does not exist; create it first")
-        write_comparison(comparison, Path(options.html))
+        try:
+            write_comparison(comparison, Path(options.html))
+        except OSError as error:
+            raise InputError(f"--html {options.html} cannot be written: {error.strerror}; name another file") from error
         print_lines(console, [options.html])
 
 

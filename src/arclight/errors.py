@@ -57,9 +57,20 @@ def _modules(error: BaseException) -> list[str]:
     return [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
 
 
-def closest(name: str, allowed: Iterable[object]) -> list[str]:
+def shown(value: object) -> str:
+    """Returns a value as Python writes it, short enough for a message."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python converts
+        text = "a very large number"
+    return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}..."
+
+
+def closest(name: object, allowed: Iterable[object]) -> list[str]:
     """Returns the allowed name most like `name`, as a list of one; an empty list when none is near."""
-    return difflib.get_close_matches(name, [text for text in allowed if isinstance(text, str)], n=1, cutoff=0.6)
+    return difflib.get_close_matches(
+        str(name)[:LONGEST_LINE], [text for text in allowed if isinstance(text, str)], n=1, cutoff=0.6
+    )
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

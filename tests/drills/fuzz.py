@@ -1,4 +1,4 @@
-"""Changes bytes in valid files and reads them: each file must be read, or refused with one error message.
+"""Changes bytes in valid files, and values in valid checkpoints: each file must be read, or refused with one error message.
 
     python tests/drills/fuzz.py --seconds 60
     python tests/drills/fuzz.py --only columns,archive --seed 3
@@ -26,7 +26,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,13 +37,18 @@ from arclight.data.download import unpack
 from arclight.errors import InputError
 from arclight.metrics.records import read_predictions
 from arclight.report.report import write_report
+from arclight.runs.evaluation import evaluate
 from arclight.text.columns import read_columns
 from arclight.text.tag_schemes import in_iob2
 from project.data.cifar10 import CLASS_NAMES, DIRECTORY, RECORD, TEST_FILES, TRAIN_FILES, Cifar10
 
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+from tests.drills.alterations import alter, image_checkpoint, saved, text_checkpoint  # noqa: E402
+
 LONGEST_S = 10  # seconds for one file, on a busy machine
 MOST_MEMORY = 16 << 30  # bytes of address space
-SELDOM = {"run_dir": 50, "config": 5}  # slow readers: once in this many rounds
+SELDOM = {"run_dir": 50, "altered": 5, "config": 5}  # slow readers: once in this many rounds
 TEXT = "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\nrejects VBZ I-VP O\nGerman JJ I-NP I-MISC\n\nZürich\tNN\tI-NP B-LOC\n\n"
 RESULTS = '{"status": "finished", "monitor": "val/accuracy", "val/accuracy": 0.5, "test/accuracy": 0.25, "steps": 12}'
 PREDICTIONS = '{"index": 0, "label": "cat", "predicted": "dog", "confidence": 0.5}\n' * 3
@@ -140,6 +144,13 @@ def checkpoint(folder: Path, content: bytes, draw: random.Random) -> None:
     restore(folder / "a.ckpt")
 
 
+def altered(folder: Path, content: bytes, draw: random.Random) -> None:
+    """Reads a well-formed checkpoint whose config or data info was altered, and evaluates it if that succeeds."""
+    (folder / "a.ckpt").write_bytes(content)
+    with contextlib.redirect_stderr(io.StringIO()):
+        evaluate(str(folder / "a.ckpt"), {})
+
+
 def contents(folder: Path, content: bytes, draw: random.Random) -> None:
     """Reads the file of a sharded checkpoint that torch writes."""
     (folder / "a.safetensors").write_bytes(save({"/state_dict/w": torch.ones(3, 2)}))
@@ -194,35 +205,13 @@ def repaired(content: bytes, draw: random.Random) -> bytes:
     return bytes(data)
 
 
-def a_checkpoint() -> bytes:
-    """Returns the bytes of a small checkpoint, as a run writes it."""
-    from arclight.config.compose import compose
-    from arclight.data.info import to_plain
-    from arclight.images.info import ImageInfo
-    from arclight.runs.build import build_module
-
-    run_config = compose(["experiment=demo", "model=small_cnn"])
-    data_info = ImageInfo(channels=3, height=8, width=8, classes=("cat", "dog"), mean=(0.5,) * 3, std=(0.5,) * 3)
-    module = build_module(run_config.settings, data_info)
-    ours = {"version": 2, "settings": run_config.settings, "data_info": to_plain(data_info), "blueprint": {}}
-    ours["options"] = {"data": "synthetic_images", "model": "small_cnn"}
-    stream = io.BytesIO()
-    torch.save({"arclight": ours, "state_dict": module.state_dict(), "global_step": 1, "epoch": 0}, stream)
-    return stream.getvalue()
-
-
-def saved(content: Any) -> bytes:
-    stream = io.BytesIO()
-    torch.save(content, stream)
-    return stream.getvalue()
-
-
 Target = Callable[[Path, bytes, random.Random], None]
 
 
 def kinds() -> dict[str, tuple[Target, Callable[[random.Random], bytes]]]:
     """Returns for each kind its reader and a function that makes a changed file."""
-    whole = a_checkpoint()
+    examples = (image_checkpoint(), text_checkpoint())
+    whole = saved(examples[0])
     parts = saved({"files": ["a.safetensors"], "contents": {"state_dict": {"w": torch.empty(3, 2, device="meta")}, "epoch": 1}})
     tensors = save({"/state_dict/w": torch.ones(3, 2), "/x": torch.ones(1, dtype=torch.bfloat16)})
     return {
@@ -231,6 +220,7 @@ def kinds() -> dict[str, tuple[Target, Callable[[random.Random], bytes]]]:
         "archive": (archive, lambda draw: archive_bytes(draw, is_whole=True)),
         "small_archive": (small_archive, lambda draw: archive_bytes(draw, is_whole=False)),
         "checkpoint": (checkpoint, lambda draw: changed(whole, draw)),
+        "altered": (altered, lambda draw: saved(alter(draw.choice(examples), draw)[0])),
         "contents": (contents, lambda draw: changed(parts, draw)),
         "weights": (weights, lambda draw: changed(tensors, draw)),
         "config": (config, lambda draw: changed(CONFIG.encode(), draw)),

@@ -13,20 +13,16 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from arclight.checkpoint import atomic_write, sharded
+from arclight.checkpoint.metadata import VERSION, corrupt, metadata_of
 from arclight.config.groups import module_group
 from arclight.config.instantiate import build, parameters_of
 from arclight.config.redaction import without_secrets
-from arclight.config.renamed import rename_checkpoint
 from arclight.data.info import from_plain, to_plain
 from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError, first_line, nearest
 from arclight.interfaces import DataInfo
 from arclight.optim.schedulers import build_scheduler, torch_scheduler
 
-VERSION, FIRST_VERSION = 2, 1  # the first is that of arclight 0.1
-KEYS = ("settings", "options", "data_info", "blueprint")  # of the metadata, besides the version
-# Config groups that a model is rebuilt from; "module", too, if there is one
-GROUPS = ("data", "model", "optimizer", "scheduler")
 # Names under which a LightningModule's constructor takes the objects of other groups
 NETS, OPTIMIZERS, SCHEDULERS = {"net", "model", "backbone"}, {"make_optimizer", "optimizer"}, {"scheduler", "lr_scheduler"}
 
@@ -148,27 +144,26 @@ def restore(run: str | Path) -> Restored:
     path = find_checkpoint(run)
     contents = load_checkpoint(path)
     metadata = metadata_of(contents, path)
+    settings, options = dict(metadata["settings"]), metadata["options"]
     try:
         data_info = None if metadata["data_info"] is None else from_plain(metadata["data_info"])
-        settings, blueprint = dict(metadata["settings"]), dict(metadata["blueprint"])
-        data, model = str(metadata["options"]["data"]), str(metadata["options"]["model"])
         state = {str(name): value for name, value in contents["state_dict"].items() if isinstance(value, torch.Tensor)}
-        if missing := [group for group in GROUPS if not isinstance(settings.get(group), dict)]:
-            raise KeyError(missing[0])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path} is an incomplete or corrupt checkpoint ({type(error).__name__}: {first_line(error)})"
-        ) from error
+    except (InputError, KeyError, AttributeError) as error:
+        raise corrupt(path, first_line(error) if isinstance(error, InputError) else "it holds no state_dict") from error
     try:
-        module = build_module(settings, data_info, blueprint=blueprint, is_trusted=False)
+        module = build_module(settings, data_info, blueprint=metadata["blueprint"], is_trusted=False)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    except Exception as error:  # of any class: values of the right type that the constructors of nets refuse
+        raise InputError(
+            f"{path}: no model can be built from its config ({type(error).__name__}: {first_line(error)})"
+        ) from error
     try:
         module.load_state_dict(state)
-    except RuntimeError as error:
+    except Exception as error:
         raise InputError(f"{path} holds weights of a different net than its config describes: {first_line(error)}") from error
     module.eval()
-    return Restored(module, data_info, settings, data, model, path)
+    return Restored(module, data_info, settings, options["data"], options["model"], path)
 
 
 def load_weights(module: LightningModule, path: Path) -> None:
@@ -177,28 +172,6 @@ def load_weights(module: LightningModule, path: Path) -> None:
 
     state: dict[str, Any] = load_checkpoint(path)["state_dict"]
     set_model_state_dict(module, state, options=StateDictOptions(full_state_dict=True))
-
-
-def metadata_of(contents: Any, path: Path, *, is_resumed: bool = False) -> dict[str, Any]:
-    """Returns what `CheckpointContents` added to a checkpoint, with present names; raises InputError if that cannot be used."""
-    metadata = contents.get("arclight") if isinstance(contents, dict) else None
-    if not isinstance(metadata, dict) or "version" not in metadata:
-        raise InputError(f"{path} is not a checkpoint of arclight: it holds no config and no data info")
-    if metadata["version"] == FIRST_VERSION and is_resumed:
-        raise InputError(
-            f"{path} was written by arclight 0.1, whose runs this version evaluates and reports but cannot resume; finish it "
-            "with arclight 0.1, or train a new one without resume"
-        )
-    if metadata["version"] == FIRST_VERSION:
-        metadata = {"version": VERSION, **rename_checkpoint(metadata)}
-    if metadata["version"] != VERSION:
-        raise InputError(
-            f"{path} has checkpoint version {metadata['version']}; this arclight reads version {VERSION}, and {FIRST_VERSION} "
-            "to evaluate; open it with the arclight that wrote it"
-        )
-    if missing := [key for key in KEYS if key not in metadata]:
-        raise InputError(f"{path} is an incomplete or corrupt checkpoint: {' and '.join(missing)} missing")
-    return metadata
 
 
 def last_checkpoint(run_dir: Path) -> Path:

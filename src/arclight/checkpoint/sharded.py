@@ -159,4 +159,7 @@ def load_sharded(
         except (IndexError, TypeError, RuntimeError) as error:  # shapes that do not match
             raise unreadable(directory, error) from error
 
-    return {key: value if key in skip else map_nested(value, load, f"/{key}") for key, value in reader.contents.items()}
+    try:
+        return {key: value if key in skip else map_nested(value, load, f"/{key}") for key, value in reader.contents.items()}
+    except RecursionError as error:  # it contains itself
+        raise unreadable(directory, error) from error

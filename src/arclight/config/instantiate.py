@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError
+from pydantic.errors import PydanticUserError
 
 from arclight.config import trust
 from arclight.config.groups import is_late
 from arclight.config.known_names import HYDRAS_OWN, targets, unknown_argument
 from arclight.config.signatures import names_taken
-from arclight.errors import InputError, closest, first_line
+from arclight.errors import InputError, closest, first_line, shown
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 NOT_ARGUMENTS = ("_target_", "_partial_")
@@ -185,11 +185,11 @@ def check_type(value: Any, annotation: Any, path: str) -> list[InputError]:
             return []
     except ValidationError:
         near = closest(str(value), literals(annotation))
-    except (PydanticSchemaGenerationError, TypeError):
+    except (PydanticUserError, TypeError):
         return []  # a dataclass or protocol that pydantic has no schema for: the constructor judges
     hint = f". Did you mean '{near[0]}'?" if near else ""
     suggestions = [f"{path}={text}" for text in near]
-    return [InputError(f"{path}={value!r} must be {described(annotation)}{hint}", key=path, suggestions=suggestions)]
+    return [InputError(f"{path}={shown(value)} must be {described(annotation)}{hint}", key=path, suggestions=suggestions)]
 
 
 def is_alike(value: Any, taken: Any) -> bool:
@@ -222,6 +222,8 @@ def described(annotation: Any) -> str:
         return " or ".join("null" if part is None else str(part) for part in parts)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(described(part) for part in parts))
+    if origin in (dict, Mapping):
+        return "a mapping"
     if origin in (list, tuple, Sequence, Iterable):
         of = [part for part in parts if part is not Ellipsis]
         return f"a list (of {described(of[0])} each)" if of else "a list"

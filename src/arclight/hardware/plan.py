@@ -105,7 +105,7 @@ def count_steps(steps_per_epoch: int | None, requested: Mapping[str, Any]) -> in
 
 def requested_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of a config that `plan` takes; old configs have no `hardware` group."""
-    return {**settings["trainer"], **settings.get("hardware", {})}
+    return {**settings["trainer"], **(settings.get("hardware") or {})}
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from arclight.errors import InputError, shown
 from arclight.interfaces import DataInfo
 
 if TYPE_CHECKING:
@@ -26,6 +28,19 @@ class ImageInfo(DataInfo):
     std: tuple[float, ...]
 
     content: ClassVar[str] = "images"
+
+    def __post_init__(self) -> None:
+        """Raises InputError for values that no data set has: those of a checkpoint may be anybody's."""
+        for name in ("channels", "height", "width"):
+            if getattr(self, name) < 1:
+                raise InputError(f"data_info.{name}={getattr(self, name)} must be 1 or more", key=f"data_info.{name}")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) != self.channels or not all(map(math.isfinite, values)):
+                message = f"data_info.{name}={shown(values)} must be one finite number for each of {self.channels} channels"
+                raise InputError(message, key=f"data_info.{name}")
+        if not self.classes:
+            raise InputError("data_info.classes is empty; it must name the classes", key="data_info.classes")
 
     @property
     def num_classes(self) -> int:

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from arclight.checkpoint.contents import build_module, check_fits, find_intact, load_checkpoint, metadata_of
+from arclight.checkpoint.contents import build_module, check_fits, find_intact, load_checkpoint
+from arclight.checkpoint.metadata import metadata_of
 from arclight.config.compose import RunConfig
 from arclight.config.instantiate import find_target, parameters_of
 from arclight.data.info import from_plain

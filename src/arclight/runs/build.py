@@ -130,13 +130,14 @@ def build_data(settings: Mapping[str, Any], *, workers: int, is_trusted: bool = 
     One that does not know the engine keeps its own defaults: it gets those that its config sets to null, or that it requires.
     """
     config, offers = settings["data"], {"seed": settings["seed"], "num_workers": workers}
-    taken = parameters_of(config["_target_"], "data", is_trusted=is_trusted, arguments=config)
-    target = find_target(config["_target_"], "data", is_trusted=is_trusted, arguments=config)
+    name = str(config.get("_target_"))
+    taken = parameters_of(name, "data", is_trusted=is_trusted, arguments=config)
+    target = find_target(name, "data", is_trusted=is_trusted, arguments=config)
     is_own = inspect.isclass(target) and issubclass(target, DataModule | Datasets)
     given = {
-        name: value
-        for name, value in offers.items()
-        if name in taken and config.get(name) is None and (is_own or name in config or taken[name].default in NO_DEFAULT)
+        key: value
+        for key, value in offers.items()
+        if key in taken and config.get(key) is None and (is_own or key in config or taken[key].default in NO_DEFAULT)
     }
     data: LightningDataModule = build(config, "data", given, is_trusted=is_trusted)
     return data

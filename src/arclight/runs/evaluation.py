@@ -15,12 +15,14 @@ from arclight.config import trust
 from arclight.config.locations import OUTPUTS
 from arclight.config.renamed import rename_settings
 from arclight.console.terminal import printable, silence_lightning
-from arclight.errors import InputError
+from arclight.errors import InputError, first_line
 from arclight.interfaces import standard_name
 from arclight.modules.supervised import Scores
 from arclight.report.config_diff import default_settings
 from arclight.runs.build import build_data
 from arclight.runs.run_directory import HARMLESS
+
+NUMERICS = ("accelerator", "precision", "matmul_precision", "channels_last")  # hardware settings that change scores
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +41,23 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
     """
     restored = restore(run_or_checkpoint)
     settings = rename_settings({**restored.settings, "data": data_settings(restored, overrides)})
-    data: Any = build_data(settings, workers=0, is_trusted=False) if settings["data"] else None
-    if restored.data_info is not None:
+    data: Any = None
+    if settings["data"]:
+        try:
+            data = build_data(settings, workers=0, is_trusted=False)
+        except InputError as error:
+            raise InputError(f"{restored.path}: {error}", key=error.key) from error
+        except Exception as error:  # of any class: values of the right type that the constructor refuses
+            problem = f"no data can be built from its config ({type(error).__name__}: {first_line(error)})"
+            raise InputError(f"{restored.path}: {problem}") from error
+    if data is not None and restored.data_info is not None:
         data.data_info = restored.data_info
         data.prepare_data()
     one_process = {"devices": 1, "num_nodes": 1, "strategy": "auto"}  # whatever it was trained in
-    requested = {**hardware.requested_settings(restored.settings), **one_process}
+    requested = hardware.requested_settings(restored.settings)
+    if not is_own(restored):
+        requested = {name: value for name, value in requested.items() if name in NUMERICS}
+    requested |= one_process
     hardware_info = hardware.probe()
     try:
         decisions = hardware.plan(hardware_info, requested)
@@ -70,6 +83,11 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
     return Scores(named, per_class={}, tables=(), labels=(), counts=[])
 
 
+def is_own(restored: Restored) -> bool:
+    """Returns whether a checkpoint is in outputs/, where the runs of this user are."""
+    return restored.path.resolve().is_relative_to(OUTPUTS.resolve())
+
+
 def data_settings(restored: Restored, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the `data` settings of a checkpoint with overrides such as {"root": "x"}.
 
@@ -79,7 +97,7 @@ def data_settings(restored: Restored, overrides: Mapping[str, Any]) -> dict[str,
         InputError: for a path that has no default; it names what to type.
     """
     settings = copy.deepcopy(restored.settings["data"])
-    if not restored.path.resolve().is_relative_to(OUTPUTS.resolve()):
+    if not is_own(restored):
         defaults = default_settings(restored.data, restored.model).get("data") or {}
         settings, paths, missing = trust.without_paths(settings, defaults, "data")
         paths = {key: value for key, value in paths.items() if key.removeprefix("data.") not in overrides}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from arclight.errors import InputError, shown
 from arclight.interfaces import DataInfo
 
 if TYPE_CHECKING:
@@ -30,6 +31,17 @@ class TokenInfo(DataInfo):
     max_length: int
 
     content: ClassVar[str] = "tagged text"
+
+    def __post_init__(self) -> None:
+        """Raises InputError for values that no data set has: those of a checkpoint may be anybody's."""
+        if self.labels[:1] != ("O",) or not all(label[:2] in ("B-", "I-") for label in self.labels[1:]):
+            message = f"data_info.labels={shown(self.labels)} must be IOB2 tags, O first"
+            raise InputError(message, key="data_info.labels")
+        if not 0 <= self.pad_id < self.vocab_size:
+            message = f"data_info.pad_id={self.pad_id} must be one of the {self.vocab_size} ids of data_info.vocab_size"
+            raise InputError(message, key="data_info.pad_id")
+        if self.max_length < 1:
+            raise InputError(f"data_info.max_length={self.max_length} must be 1 or more", key="data_info.max_length")
 
     @property
     def num_classes(self) -> int:

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import random
 import re
 import struct
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from arclight.runs.comparison import compare_runs
 from arclight.runs.run_directory import read_config
 from project.models.bert_tagger import BertTagger
 from tests.arclight.runs.test_comparison import rights, write_run
+from tests.drills.alterations import alter, image_checkpoint, saved, text_checkpoint
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 from tests.project.models.test_bert_tagger import text
 
@@ -157,7 +159,7 @@ def change(content: dict[str, Any], path: str, value: Any) -> None:
         ("arclight/settings/model", 5, "is an incomplete or corrupt checkpoint"),
         ("arclight/settings", [1], "is an incomplete or corrupt checkpoint"),
         ("arclight/settings/model", None, "is an incomplete or corrupt checkpoint"),
-        ("arclight/data_info", {"kind": "os"}, "is an incomplete or corrupt checkpoint"),
+        ("arclight/data_info", {"kind": "os"}, r"is an incomplete or corrupt checkpoint: data_info\.kind"),
         ("arclight/data_info", None, "data_info missing"),
         ("arclight/data_info/classes", None, "is an incomplete or corrupt checkpoint"),
         ("arclight/options", "x", "is an incomplete or corrupt checkpoint"),
@@ -175,6 +177,72 @@ def test_a_made_up_checkpoint_is_told(place: str, value: Any, told: str, checkpo
         restore(tmp_path / "bad.ckpt")
     assert "bad.ckpt" in str(caught.value)
     assert not Path("bad").exists()
+
+
+@pytest.fixture(scope="module")
+def examples() -> dict[str, dict[str, Any]]:
+    return {"images": image_checkpoint(), "text": text_checkpoint()}
+
+
+@pytest.mark.parametrize("example", ["images", "text"])
+def test_altered_checkpoints_are_read_or_refused_with_one_message(
+    example: str, examples: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    """A small sample of what `python tests/drills/fuzz.py --only altered` does."""
+    path = tmp_path / "altered.ckpt"
+    outcomes: list[str] = []
+    for number in range(30):
+        content, note = alter(examples[example], random.Random(f"{example} {number}"))
+        path.write_bytes(saved(content))
+        outcomes.append("")
+        try:
+            restore(path)
+        except InputError as error:
+            outcomes[-1] = str(error)
+        assert not outcomes[-1] or "altered.ckpt" in outcomes[-1], note
+    assert 0 < outcomes.count("") < len(outcomes)
+
+
+def test_a_constructor_that_fails_is_one_message(examples: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    content = copy.deepcopy(examples["images"])
+    content["arclight"]["data_info"] |= {"height": 1 << 40, "width": 1 << 40, "channels": 1, "mean": [0.5], "std": [0.5]}
+    content["arclight"]["settings"]["model"]["hidden"] = 1 << 40
+    torch.save(content, tmp_path / "bad.ckpt")
+    with pytest.raises(InputError, match=r"bad\.ckpt: .*") as caught:
+        restore(tmp_path / "bad.ckpt")
+    assert "\n" not in str(caught.value)
+
+
+def test_evaluate_builds_nothing_but_data_and_model_and_prints_no_escape_sequence(
+    examples: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = copy.deepcopy(examples["images"])
+    payload = {"_target_": "pathlib.Path.touch", "self": {"_target_": "pathlib.Path", "_args_": ["was run"]}}
+    settings = content["arclight"]["settings"]
+    settings["hydra"] = {
+        "callbacks": {"a": payload},
+        "launcher": payload,
+        "sweeper": payload,
+        "job_logging": {"()": "os.abort"},
+    }
+    settings["logging"] = {"version": 1, "handlers": {"a": {"()": "os.abort"}}}
+    settings |= {"callbacks": {"a": payload}, "logger": {"a": payload}, "checkpoint": payload, "\x1b[2J": payload}
+    settings["trainer"] |= {"strategy": payload, "plugins": [payload], "profiler": payload, "default_root_dir": "/nowhere"}
+    settings["hardware"] |= {"threads": 100_000, "workers": payload}
+    torch.save(content, "bad.ckpt")
+    main(["evaluate", "bad.ckpt"])
+    assert "test/accuracy" in capsys.readouterr().out
+    content["arclight"]["data_info"]["classes"] = [
+        f"\x1b[2J\ud800{name}" for name in content["arclight"]["data_info"]["classes"]
+    ]
+    torch.save(content, "bad.ckpt")
+    with pytest.raises(SystemExit):
+        main(["evaluate", "bad.ckpt"])  # other classes than those of the data: the message names them
+    message = capsys.readouterr().err
+    assert "\ufffd[2J\ufffdcircle" in message
+    assert "\x1b" not in message
+    assert os.listdir() == ["bad.ckpt"]
 
 
 def header(length: int, text: bytes = b"") -> bytes:
@@ -274,6 +342,55 @@ def test_other_hostile_files_of_a_run_cost_their_own_part(content: str, tmp_path
     assert write_report(runs[0]).is_file()
     good = [write_run(tmp_path / "outputs" / "b" / str(seed), lr=seed, seed=0, right=rights(0.5, seed)) for seed in (0, 1)]
     main(["compare", *map(str, [*good, *runs]), "--html", str(tmp_path / "page.html")])
+
+
+def test_a_run_s_hydra_nodes_are_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    payload = "{_target_: pathlib.Path.touch, self: {_target_: pathlib.Path, _args_: [was run]}}"
+    nodes = f"hydra:\n  callbacks: {{a: {payload}}}\n  launcher: {payload}\n  sweeper: {payload}\nlogger: {{a: {payload}}}\n"
+    runs = [write_run(tmp_path / "outputs" / "a" / str(seed), lr=1, seed=seed, right=rights(0.5, seed)) for seed in range(2)]
+    for run in runs:
+        (run / "config.yaml").write_text(nodes + f"seed: {run.name}\n")
+    assert "pathlib.Path.touch" in write_report(runs[0]).read_text()
+    main(["compare", *map(str, runs)])
+    assert os.listdir() == ["outputs"]
+
+
+def test_links_pipes_and_devices_in_a_run_are_neither_followed_nor_read(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "outputs" / "a" / "0", lr=1, seed=0, right=rights(0.5, 0))
+    precious = tmp_path / "precious"
+    precious.write_text("old")
+    for name in ("report.html", f"report.html.{os.getpid()}.part", "report.html.part"):
+        (run / name).symlink_to(precious)
+    for name in ("predictions.jsonl", "metrics.csv"):
+        (run / name).unlink()
+    os.mkfifo(run / "predictions.jsonl")
+    (run / "metrics.csv").symlink_to("/dev/zero")
+    page = write_report(run)
+    assert not page.is_symlink()
+    assert page.read_text().count("cannot be read: Not a regular file.") >= 2
+    assert precious.read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["/dev/full", "pipe", "link"])
+def test_a_page_replaces_regular_files_only(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("link").symlink_to("/dev/full")
+    runs = [write_run(tmp_path / "outputs" / "a" / str(seed), lr=1, seed=seed, right=rights(0.5, seed)) for seed in range(2)]
+    before = Path(name).lstat().st_ino
+    with pytest.raises(SystemExit):
+        main(["compare", *map(str, runs), "--html", name])
+    assert Path(name).lstat().st_ino == before
+
+
+def test_a_report_that_cannot_be_written_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "outputs" / "a" / "0", lr=1, seed=0, right=rights(0.5, 0))
+    (run / "report.html").mkdir()
+    with pytest.raises(SystemExit):
+        main(["report", str(run)])
+    assert "error: " in (message := capsys.readouterr().err)
+    assert message.endswith("report.html cannot be written: Is a directory\n")
 
 
 # names that are more than names

@@ -17,11 +17,11 @@ from arclight.checkpoint.contents import (
     build_module,
     check_fits,
     find_checkpoint,
-    metadata_of,
     newest_intact,
     restore,
     steps_done,
 )
+from arclight.checkpoint.metadata import metadata_of
 from arclight.errors import InputError
 
 TINY_IMAGES = [
