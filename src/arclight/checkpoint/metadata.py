@@ -51,8 +51,9 @@ def metadata_of(contents: Any, path: Path, *, is_resumed: bool = False) -> dict[
         )
     if missing := [key for key in SCHEMA if "." not in key and key not in metadata]:
         raise corrupt(path, f"{' and '.join(missing)} missing")
-    # of a run that is resumed, which composes its config again, only the version counts
-    for key, kind in () if is_resumed else SCHEMA.items():
+    for key, kind in SCHEMA.items():
+        if is_resumed and "." in key:  # the config of a run that is resumed is composed again
+            continue
         value: Any = metadata
         for part in key.split("."):
             value = value.get(part)

@@ -225,9 +225,10 @@ def test_weights_of_a_different_net_are_reported(run: Any, tmp_path: Path) -> No
 
 def test_any_lightning_module_can_be_saved() -> None:
     checkpoint: dict[str, Any] = {}
-    CheckpointContents({"seed": 1}, "data", "model").on_save_checkpoint(None, LightningModule(), checkpoint)  # type: ignore[arg-type]
+    settings = {"seed": 1, **{key: {} for key in ("data", "model", "optimizer", "scheduler", "trainer")}}
+    CheckpointContents(settings, "data", "model").on_save_checkpoint(None, LightningModule(), checkpoint)  # type: ignore[arg-type]
     metadata = metadata_of(checkpoint, Path("last.ckpt"))
-    assert (metadata["data_info"], metadata["blueprint"], metadata["settings"]) == (None, {}, {"seed": 1})
+    assert (metadata["data_info"], metadata["blueprint"], metadata["settings"]) == (None, {}, settings)
 
 
 def test_constructors_get_the_objects_that_they_accept() -> None:
