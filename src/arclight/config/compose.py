@@ -33,6 +33,7 @@ from arclight.config.other_templates import translate_overrides
 from arclight.config.overrides.start_settings import start_errors
 from arclight.config.redaction import LEFT_OUT
 from arclight.config.renamed import rename_overrides, rename_settings
+from arclight.console.output import tolerate_broken_output
 from arclight.console.terminal import printable
 from arclight.distributed.environment import detect_launch
 from arclight.errors import InputError, ProcessError, raised_in
@@ -278,14 +279,15 @@ def report_errors() -> Iterator[None]:
     ARCLIGHT_DEBUG=1 shows the traceback. Everything else keeps it: that is a bug.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra.main then raises errors instead of printing them
-    try:
-        with report_unwritable_outputs(), explain_config_errors(sys.argv[1:]):
-            yield
-    except (InputError, ProcessError) as error:
-        if os.environ.get("ARCLIGHT_DEBUG") == "1":
-            raise
-        print_error(error)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+    with tolerate_broken_output():
+        try:
+            with report_unwritable_outputs(), explain_config_errors(sys.argv[1:]):
+                yield
+        except (InputError, ProcessError) as error:
+            if os.environ.get("ARCLIGHT_DEBUG") == "1":
+                raise
+            print_error(error)
+            sys.exit(2 if isinstance(error, InputError) else 1)
 
 
 @contextmanager

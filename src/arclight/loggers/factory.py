@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -113,12 +112,7 @@ def mlflow(
         tags: as of `wandb`; each a tag with the value "true".
         artifacts: as of `wandb`.
         record: as of `wandb`.
-
-    Raises:
-        InputError: when MLflow is not installed.
     """
-    if importlib.util.find_spec("mlflow") is None:
-        raise InputError("logger=mlflow: MLflow is not installed. Try: pip install 'arclight[mlflow]', or another logger")
     from arclight.loggers.mlflow import ResumableMLFlowLogger, start_run
 
     if not is_main_process():

@@ -104,7 +104,8 @@ class ResumableWandbLogger(WandbLogger):
             self._experiment.finish(exit_code=0 if status == "finished" else 1)
             if self._experiment.offline:
                 place = Path(str(self.save_dir), "wandb")
-                wandb.termlog(f"View this run in the terminal: wandb leet {place}; upload it: wandb sync {place}/offline-run-*")
+                line = f"View this run in the terminal: wandb leet {place}; upload it: wandb sync {place}/offline-run-*"
+                sys.stderr.write(f"wandb: {line}\n")
                 warn_if_incomplete(Path(self._experiment.settings.sync_file))
 
     def release(self) -> None:

@@ -26,10 +26,9 @@ MORE = 2  # checkpoints besides those that `keep` counts: the best, and the one 
 STATES = 3  # weights and the two moments of Adam
 WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 NOT_IN_A_PROJECT = set("/\\#?%:")
-PACKAGES = {  # of loggers, and how to install them
-    "wandb": "pip install wandb",
-    "mlflow": "pip install 'arclight[mlflow]'",
-    "tensorboard": "pip install tensorboard",
+PACKAGES = {  # that loggers need, by the last part of their _target_
+    **{"wandb": "wandb", "mlflow": "mlflow", "tensorboard": "tensorboard"},
+    **{"WandbLogger": "wandb", "MLFlowLogger": "mlflow", "CometLogger": "comet_ml", "LitLogger": "litlogger"},
 }
 
 log = logging.getLogger(__name__)
@@ -106,8 +105,9 @@ def pretrained_bytes(settings: Mapping[str, Any]) -> int | None:
 def _logger_errors(name: str, settings: Mapping[str, Any]) -> Iterator[InputError]:
     """Yields an error for a logger whose package is missing, or whose settings its server would refuse."""
     kind = str(settings.get("_target_", "")).rpartition(".")[2]
-    if kind in PACKAGES and importlib.util.find_spec(kind) is None:
-        yield InputError(f"logger={name}: {kind} is not installed; {PACKAGES[kind]}, or use another logger")
+    if kind in PACKAGES and importlib.util.find_spec(PACKAGES[kind]) is None:
+        message = f"logger.{name}: {PACKAGES[kind]} is not installed. Try: pip install {PACKAGES[kind].replace('_', '-')}"
+        yield InputError(f"{message}; or leave this logger out: ~logger.{name}", key=f"logger.{name}")
     if kind == "wandb":
         mode = os.environ.get("WANDB_MODE", "offline")
         if mode not in WANDB_MODES:

@@ -25,6 +25,7 @@ from arclight.config.atomic_file import read_file, read_json, write_atomically
 from arclight.config.compose import RunConfig, read_settings
 from arclight.config.locations import CONF
 from arclight.config.redaction import WithoutSecrets, hide, hide_in_override, without_secrets
+from arclight.console import output
 from arclight.console.terminal import LIGHTNING, StderrHandler
 from arclight.distributed.environment import is_main_process
 from arclight.errors import InputError
@@ -63,8 +64,11 @@ def log_to_file(folder: Path) -> Iterator[None]:
         logger.setLevel(logging.INFO)
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message=message)
+    for failure in output.failures:  # from before this log
+        logging.getLogger(__name__).warning(failure)
     try:
-        yield
+        with output.tolerate_broken_output():
+            yield
     except Exception as error:
         info = (type(error), error, error.__traceback__)
         to_file.handle(logging.LogRecord(__name__, logging.ERROR, __file__, 0, "the run failed", None, info))

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 
 import arclight
 from arclight.errors import InputError
-from arclight.loggers.factory import build_loggers, close_loggers, log_metadata, mlflow
+from arclight.loggers.factory import build_loggers, close_loggers, log_metadata
 from arclight.loggers.fault_tolerant import FaultTolerantLogger
 from arclight.loggers.record import Record
 from arclight.loggers.wandb import inspect_file
@@ -95,8 +95,15 @@ def test_config_errors_are_raised(settings: Any, message: str, tmp_path: Path) -
         build_loggers({"wandb": settings}, tmp_path, "name")
 
 
-def test_all_loggers_record_a_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")  # of MLflow
+def test_all_loggers_record_a_run_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracking = pytest.importorskip("mlflow.tracking")
+    for limit in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
+        monkeypatch.setenv(limit, "5")  # the logger sets them for the whole process
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
@@ -114,6 +121,11 @@ def test_all_loggers_record_a_run_offline(tmp_path: Path, monkeypatch: pytest.Mo
     assert summary["test/accuracy"] == pytest.approx(run.results["test/accuracy"])
     assert summary["status"] == "finished"
     assert max(row["trainer/global_step"] for row in history(found)) == run.results["steps"] == 4
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if "wandb" in line.lower() or "W&B" in line)
+    place = f"{run.folder}/wandb"
+    assert line.endswith(f"View this run in the terminal: wandb leet {place}; upload it: wandb sync {place}/offline-run-*")
+    (recorded,) = tracking.MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db").search_runs(["1"])
+    assert recorded.data.metrics["test/accuracy"] == pytest.approx(run.results["test/accuracy"])
 
 
 def test_a_resumed_wandb_run_keeps_its_id_and_steps(tmp_path: Path) -> None:
@@ -181,10 +193,57 @@ def test_other_processes_close_their_loggers(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mlflow_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"MLflow is not installed. Try: pip install 'arclight\[mlflow\]', or another logger"):
-        mlflow(tmp_path, name="name")
+OWN = """
+from lightning.pytorch.loggers.logger import DummyLogger
+
+class OwnLogger(DummyLogger):
+    def __init__(self, run_dir, *, note="", max_rows=None):
+        super().__init__()
+        self.file, self.max_rows, self.rows = run_dir / "own.txt", max_rows, [note]
+
+    def log_metrics(self, metrics, step=None):
+        if self.max_rows is not None and len(self.rows) > self.max_rows:
+            raise ConnectionError("the server is gone")
+        self.rows.append(f"{step} {sorted(metrics)}")
+        self.file.write_text("\\n".join(self.rows))
+
+class NeedsPackage(OwnLogger):
+    def __init__(self):
+        import a_package_that_is_missing
+"""
+
+
+@pytest.fixture
+def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A package beside the checkout that holds Lightning loggers."""
+    place = tmp_path / "beside"
+    place.mkdir()
+    (place / "own_loggers.py").write_text(OWN)
+    monkeypatch.syspath_prepend(place)
+    return "own_loggers"
+
+
+def test_a_logger_of_any_package_is_named_in_yaml(own_package: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    chosen = {
+        "own": {"_target_": f"{own_package}.OwnLogger", "note": "first", "max_rows": 2},
+        "curves": {"_target_": "lightning.pytorch.loggers.TensorBoardLogger", "version": "a"},
+    }
+    loggers = build_loggers(chosen, tmp_path, "name")
+    for step in range(4):
+        log_to(loggers, {"train/loss": 0.5}, step)
+    close_loggers(loggers, status="finished")
+    assert (tmp_path / "own.txt").read_text().splitlines() == ["first", "0 ['train/loss']", "1 ['train/loss']"]
+    assert caplog.text.count("own failed (ConnectionError: the server is gone)") == 1
+    assert list((tmp_path / "name" / "a").glob("events*"))
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 5
+
+
+def test_a_package_that_a_logger_needs_is_missing(own_package: str, tmp_path: Path) -> None:
+    message = (
+        "logger.own needs a package that is not installed: No module named 'a_package_that_is_missing'. Install it, or use"
+    )
+    with pytest.raises(InputError, match=message):
+        build_loggers({"own": {"_target_": f"{own_package}.NeedsPackage"}}, tmp_path, "name")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
@@ -236,7 +295,7 @@ def test_a_resumed_mlflow_run_keeps_its_id(
 
 
 def test_a_run_survives_a_failing_logger(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    own_package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from lightning.pytorch.loggers import CSVLogger
 
@@ -246,8 +305,10 @@ def test_a_run_survives_a_failing_logger(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(CSVLogger, "save", full)
+    own = [f"+logger.own._target_={own_package}.OwnLogger", "+logger.own.note=first"]
     with caplog.at_level(logging.WARNING):
-        run = arclight.run([*TINY_IMAGES, "logger=csv", "trainer.max_epochs=1", "precision=fp32"])
+        run = arclight.run([*TINY_IMAGES, "logger=csv", "trainer.max_epochs=1", "precision=fp32", *own])
     assert run.results["status"] == "finished"
     message = "csv failed (OSError: [Errno 28] No space left on device): it records nothing from here on; the run continues"
     assert (run.folder / "train.log").read_text().count(message) == 1
+    assert (run.folder / "own.txt").read_text().startswith("first\n3 ['epoch', 'val/accuracy'")

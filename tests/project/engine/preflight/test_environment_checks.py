@@ -49,11 +49,23 @@ def test_what_is_not_there(overrides: list[str], told: str) -> None:
         assert not "\n".join(found(*overrides))
 
 
-def test_a_tracker_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("override", "name", "module", "package"),
+    [
+        ("logger=mlflow", "mlflow", "mlflow", "mlflow"),
+        ("logger=all", "mlflow", "mlflow", "mlflow"),
+        ("+logger.mine._target_=lightning.pytorch.loggers.CometLogger", "mine", "comet_ml", "comet-ml"),
+    ],
+)
+def test_a_logger_whose_package_is_not_installed(
+    override: str, name: str, module: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mlflow" else real(name))
-    (told,) = found(*TINY_IMAGES, "logger=mlflow")
-    assert told == "logger=mlflow: mlflow is not installed; pip install 'arclight[mlflow]', or use another logger"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else real(name))
+    assert found(*TINY_IMAGES, override) == [
+        f"logger.{name}: {module} is not installed. Try: pip install {package}; or leave this logger out: ~logger.{name}"
+    ]
+    assert found(*TINY_IMAGES, override, f"~logger.{name}") == []
 
 
 @pytest.mark.parametrize(("free", "told", "warned"), [(10**12, False, False), (10**8, False, True), (10**5, True, False)])
