@@ -23,7 +23,7 @@ test: $(VENV)/dev ## offline tests, on two cores
 test-processes: $(VENV)/dev ## runs of several processes, crashes, whole programs; about a quarter of an hour
 	$(BIN)/python -m pytest -m processes
 
-test-slow: $(VENV)/dev ## tests on the real data in $ARCLIGHT_DATA; about a minute
+test-slow: $(VENV)/dev ## calibration of statistics, and tests on the real data in $ARCLIGHT_DATA; two minutes
 	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/dev ## format, lint, types, import rules, dependencies, language

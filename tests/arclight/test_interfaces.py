@@ -85,3 +85,18 @@ def test_the_index_of_a_batch_is_passed_if_training_step_takes_it() -> None:
     for module, args in ((WithIndex(), ("batch", 0)), (Without(), ("batch",))):
         assert interfaces.training_step_args(module, "batch") == args
         assert interfaces.loss_in(module.training_step(*args)) == 2.0
+
+
+def test_the_direction_of_a_metric() -> None:
+    results = {"monitor": "val/gap", "monitor_mode": "min"}
+    assert [interfaces.direction(name, results) for name in ("test/gap", "val/gap", "test/f1", "test/loss", "test/x")] == [
+        *("min", "min", "max", "min", None),
+    ]
+    older = {"monitor": "val/loss"}  # a run without the mode in its results
+    assert [interfaces.direction(name, older) for name in ("test/loss", "test/gap")] == ["min", None]
+    assert interfaces.direction("test/gap", {"monitor": None}) is None
+
+
+def test_keys_of_one_class() -> None:
+    keys = ("test/f1/cat", "val/f1/cat", "test/f1", "val/mse/dataloader_idx_0")
+    assert [interfaces.is_of_one_class(key) for key in keys] == [True, True, False, False]

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from arclight.config.compose import in_multirun, overrides_of, print_error
-from arclight.console.terminal import open_console, print_lines, print_tables
+from arclight.console.terminal import format_metric, open_console, print_lines, print_tables
 from arclight.errors import InputError, ProcessError
 from arclight.runs.run_directory import read_results, write_status
 
@@ -68,7 +68,7 @@ def to_table(runs: list[Path], results: list[dict[str, Any]]) -> Table:
         status, error = str(result.get("status", "running")), str(result.get("error", "")).splitlines()
         outcome = f"{status}: {error[0][:LONGEST_ERROR]}" if error else status
         numbers = [result.get(str(result.get("monitor"))), *(result.get(key) for key in scores)]
-        cells = ["" if value is None else f"{value:.4f}" for value in numbers]
+        cells = ["" if value is None else format_metric(value) for value in numbers]
         total = result.get("time/total_s")
         table.add_row(str(job_number(run)), " ".join(overrides), outcome, *cells, "" if total is None else f"{total:.0f}")
     return table

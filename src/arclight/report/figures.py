@@ -135,9 +135,10 @@ def calibration_chart(calibration: Calibration) -> Any:
         width = 1 / NUM_BINS
         places = [min(int(part.confidence * NUM_BINS), NUM_BINS - 1) * width for part in calibration.bins]
         means, accuracies = [part.confidence for part in calibration.bins], [part.accuracy for part in calibration.bins]
-        bars = axes.bar(places, accuracies, width=0.9 * width, align="edge", color=LINES[0][0], alpha=0.75)
-        counts = [f"{part.num:,}" if part.num < 10_000 else f"{part.num / 1000:,.0f}k" for part in calibration.bins]
-        axes.bar_label(bars, counts, fontsize=7, padding=5, color=INK)
+        axes.bar(places, accuracies, width=0.9 * width, align="edge", color=LINES[0][0], alpha=0.75)
+        for place, part in zip(places, calibration.bins, strict=True):  # above all bars, where the diagonal does not cross them
+            number = f"{part.num:,}" if part.num < 10_000 else f"{part.num / 1000:,.0f}k"
+            axes.text(place + 0.45 * width, 1.02, number, fontsize=6.5, ha="center", color=INK)
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1, dashes=(4, 3))
         axes.plot(means, accuracies, color=LINES[1][0], marker="D", markersize=4, linewidth=0)
         axes.set(xlim=(0, 1), ylim=(0, 1.08), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1], xlabel="confidence", ylabel="accuracy")

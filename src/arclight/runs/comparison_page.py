@@ -71,7 +71,10 @@ def pair_rows(comparison: Comparison) -> Rows:
     for (letter, name), pair in comparison.pairs.items():
         value, low, high = (format_metric(number) if number <= 0 else f"+{format_metric(number)}" for number in pair[:3])
         rows.append(
-            (f"{letter} - {first}, {name}", [value, f"{low} to {high}", format_p(pair.p).removeprefix("p = "), pair.covers])
+            (
+                f"{letter} - {first}, {name}",
+                [value, f"{low} to {high}", format_p(pair.p).removeprefix("p ").removeprefix("= "), pair.covers],
+            )
         )
     return rows
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from arclight.console.terminal import (
     StderrHandler,
+    format_metric,
     is_plain,
     open_console,
     print_lines,
@@ -141,6 +142,18 @@ def test_lightning_logs_warnings_only() -> None:
         with pytest.raises(UserWarning, match="but this"):
             warnings.warn("but this does", UserWarning, stacklevel=1)
     assert logger.level == before
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *[(0.91314, "0.913"), (0.9, "0.900"), (0.0432101, "0.0432"), (6.5083, "6.51"), (100.0, "100"), (48211.4, "48,200")],
+        *[(0.0, "0"), (-0.0, "0"), (-0.01, "-0.0100"), (1.0, "1.00"), (0.99996, "0.99996"), (1.2e-7, "1.20e-07")],
+        *[(float("nan"), "nan"), (float("-inf"), "-inf")],
+    ],
+)
+def test_metrics_have_three_significant_figures(value: float, text: str) -> None:
+    assert format_metric(value) == text
 
 
 def test_texts_of_strangers_command_no_terminal() -> None:

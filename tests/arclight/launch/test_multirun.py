@@ -36,7 +36,7 @@ def test_the_table_shows_how_each_run_ended(tmp_path: Path, capsys: pytest.Captu
     assert ended.value.code == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if re.match(r" *\d+  ", line)]
     assert [line.split()[0] for line in lines] == ["0", "2", "10"]
-    assert all(words in lines[0] for words in ("seed=1", "finished", "0.5000", "0.2500", "7"))
+    assert all(words in lines[0] for words in ("seed=1", "finished", "0.500", "0.250", "7"))
     assert "failed: out of luck" in lines[1]
     assert "running" in lines[2]
     assert "a=1" not in "".join(lines)

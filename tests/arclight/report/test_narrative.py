@@ -58,6 +58,15 @@ def test_a_lower_loss_is_better() -> None:
     assert expected.startswith("Best epoch 1 of 3 by val/loss")
 
 
+def test_the_stored_mode_says_which_epoch_is_best() -> None:
+    text = "step,epoch,val_gap\n1,0,3\n2,1,1\n3,2,2\n"
+    for mode, best in (("min", 2), ("max", 1)):
+        results = {"monitor": "val/gap", "monitor_mode": mode}
+        assert summarize_run(results, read_epochs(read_series(text, results)), None).startswith(
+            f"Best epoch {best} of 3 by val/gap"
+        )
+
+
 def test_epochs_of_a_metrics_file() -> None:
     text = """step,epoch,val/loss,train/loss
 1,,,4

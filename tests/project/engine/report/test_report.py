@@ -233,6 +233,9 @@ def test_light_dark_narrow_and_paper(run: Path) -> None:
     assert "prefers-color-scheme: dark" in source
     assert 'name="viewport" content="width=device-width' in source
     assert "@media print" in source
+    assert re.search(r"\.scroll \{ overflow-x: auto;[^}]*local,[^}]*scroll \}", source), (
+        "shadows show what lies beyond the edge"
+    )
     parents = [
         re.findall(r'<div class="scroll" tabindex="0">\s*$', source[: match.start()]) for match in re.finditer("<table", source)
     ]
