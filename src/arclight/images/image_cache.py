@@ -32,7 +32,7 @@ from arclight.errors import InputError
 
 _log = logging.getLogger(__name__)
 
-VERSION = 1  # of decoding: raise it when the same files give other pixels
+VERSION = 2  # of decoding: raise it when the same files give other pixels
 PREFIX = "decoded-"
 UNUSED_DAYS = 30  # after which a file is deleted
 FIX = "choose another directory with data.cache=DIRECTORY"
@@ -171,9 +171,9 @@ def memory_map(path: Path) -> Tensor:
     return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
-def fingerprint(paths: Sequence[Path], root: Path, image_size: int) -> str:
+def fingerprint(paths: Sequence[Path], root: Path, image_size: int, bits: int | None = None) -> str:
     """Returns 16 hexadecimal digits that change when a file is added, removed or rewritten, but not when `root` is moved."""
-    digest = hashlib.sha256(json.dumps([VERSION, image_size]).encode())
+    digest = hashlib.sha256(json.dumps([VERSION, image_size, bits]).encode())
     for path in paths:
         stat = path.stat()
         digest.update(json.dumps([path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns]).encode())

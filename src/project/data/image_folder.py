@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from arclight.data.datamodule import check_minimum
@@ -21,8 +19,9 @@ from arclight.distributed.environment import detect_launch, is_main_process
 from arclight.errors import InputError
 from arclight.hardware import usable_cores
 from arclight.hardware.memory import free_bytes
-from arclight.images.class_directories import LAYOUTS, check_classes, find_images
+from arclight.images.class_directories import LAYOUTS, Layout, check_classes, find_images, report_duplicates
 from arclight.images.datamodule import ArrayDataModule, Arrays
+from arclight.images.decoding import check_readable, read_image
 from arclight.images.image_cache import (
     PREFIX,
     CachedImages,
@@ -45,14 +44,10 @@ from arclight.images.storage import (
     choose_storage,
 )
 
-if TYPE_CHECKING:
-    import PIL.Image
-
 _log = logging.getLogger(__name__)
 
 IMAGE_SIZE = 64  # pixels, the default
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # other formats could start external programs
-MAX_PIXELS = 89_478_485  # of one image; above it PIL warns of a decompression bomb
+NUM_COMPARED = 100  # images
 
 
 class Files(NamedTuple):
@@ -69,9 +64,10 @@ class Files(NamedTuple):
 class ImageFolder(ArrayDataModule):
     """Images of any size and mode, as RGB squares: the shorter side is resized to `image_size`, then the centre is cropped.
 
-    EXIF orientation is applied, transparency is dropped, an animation counts as its first frame. Layouts:
-    `root/train/<class>/*` with `root/val` (or valid, validation) and `root/test`, or `root/<class>/*`. A split without a
-    directory is drawn from the training images by `split_seed`, from all classes together. `files["test"]` holds the paths.
+    EXIF orientation is applied, transparency becomes white, an animation counts as its first frame. Layouts:
+    `root/train/<class>/*` with `root/val` and `root/test`, in any case and under the usual other names (Training, dev,
+    seg_test, ...), or `root/<class>/*`. A split without a directory is drawn from the training images by `split_seed`.
+    `files["test"]` holds the paths.
 
     Each split is decoded into a cache file, which later starts and the other processes of this machine find by the names, sizes
     and times of its images. If memory does not hold all splits, the same batches are read from these files.
@@ -84,6 +80,9 @@ class ImageFolder(ArrayDataModule):
         validation: count or fraction of all training images, if there is no val directory.
         test: count or fraction of all training images, if there is no test directory.
         split_seed: selects them, independent of `seed`.
+        stratify: whether each class gives the same fraction of its images, else they are drawn from all classes together.
+        layout: "splits" or "classes" directly in `root`; "auto" goes by the names of the directories.
+        bits: that the values of 16-bit images use, 8 to 16; None is 16, and an error for images that would be almost black.
         num_workers: decoding threads of each process; None divides the usable cores among the processes of this machine.
         storage: "memory" or "disk"; "auto" is memory if the images fit, else disk.
         cache: directory of decoded images; "auto" is `root/.arclight`, or this user's cache directory (~/.cache/arclight on
@@ -101,6 +100,9 @@ class ImageFolder(ArrayDataModule):
         validation: int | float = 0.1,
         test: int | float = 0.1,
         split_seed: int = 0,
+        stratify: bool = False,
+        layout: Layout = "auto",
+        bits: int | None = None,
         num_workers: int | None = None,
         storage: Storage = "auto",
         cache: str = "auto",
@@ -109,6 +111,12 @@ class ImageFolder(ArrayDataModule):
         super().__init__(root=root, **options)
         check_minimum(1, {"image_size": image_size, "num_workers": num_workers})
         check_storage(storage, cache)
+        if bits is not None and not 8 <= bits <= 16:
+            raise InputError(f"data.bits={bits} must be 8 to 16", key="data.bits")
+        if layout not in get_args(Layout):
+            raise InputError(f"data.layout={layout} must be one of {', '.join(get_args(Layout))}", key="data.layout")
+        self.layout: Layout = layout
+        self.bits, self.stratify = bits, stratify
         self.image_size = image_size
         self.validation, self.test, self.split_seed = validation, test, split_seed
         self.num_workers = num_workers
@@ -116,7 +124,7 @@ class ImageFolder(ArrayDataModule):
         self.cache = cache
 
     def prepare(self) -> None:
-        """Checks all names and the headers of the test images; the others are decoded right after this."""
+        """Checks all names and the test images; the others are decoded right after this."""
         paths = self.files["test"].paths
         if self.data_info is not None:
             self._compare_classes(self.classes)
@@ -125,7 +133,9 @@ class ImageFolder(ArrayDataModule):
             _log.log(logging.WARNING if choice.is_streamed and self.storage == "auto" else logging.INFO, choice.reason)
         if choice.is_cached and self._cached["test"].is_complete():  # they have been decoded already
             return
-        self._in_threads(lambda row: check_header(paths[row]), len(paths), "check test images", self._num_processes)
+        if is_main_process():
+            report_duplicates({name: files.paths for name, files in self.files.items()})
+        self._in_threads(lambda row: check_readable(paths[row]), len(paths), "check test images", self._num_processes)
 
     def read(self, part: str) -> tuple[dict[str, Arrays], tuple[str, ...]]:
         if part == "test":
@@ -137,7 +147,7 @@ class ImageFolder(ArrayDataModule):
     @functools.cached_property
     def _found(self) -> dict[str, dict[str, list[Path]]]:
         assert self.root is not None
-        return find_images(self.root)
+        return find_images(self.root, self.layout)
 
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:
@@ -165,8 +175,14 @@ class ImageFolder(ArrayDataModule):
             if num_train and name not in files:
                 # a fraction is of all training images, whichever split is drawn first
                 count = num_held_out(num_train, getattr(self, setting), name=f"data.{setting}")
-                kept, drawn = split(len(files["train"].paths), count, self.split_seed, name=f"data.{setting}")
+                groups = files["train"].labels if self.stratify else None
+                name_of = f"data.{setting}"
+                kept, drawn = split(len(files["train"].paths), count, self.split_seed, name=name_of, groups=groups)
                 files |= {"train": files["train"].pick(kept.tolist()), name: files["train"].pick(drawn.tolist())}
+        missing = sorted(set(range(len(numbers))) - set(files["train"].labels)) if "train" in files else []
+        if missing and is_main_process():
+            shown = ", ".join(self.classes[number] for number in missing[:5])
+            _log.warning("%d classes have no training image, such as %s; set data.stratify=true", len(missing), shown)
         return files
 
     @property
@@ -186,7 +202,7 @@ class ImageFolder(ArrayDataModule):
         side = self._side
         return {
             name: CachedImages(
-                directory / f"{PREFIX}{name}-{side}-{fingerprint(files.paths, self.root, side)}.npy",
+                directory / f"{PREFIX}{name}-{side}-{fingerprint(files.paths, self.root, side, self.bits)}.npy",
                 (len(files.paths), 3, side, side),
             )
             for name, files in self.files.items()
@@ -213,7 +229,7 @@ class ImageFolder(ArrayDataModule):
 
         def decode(write: Write, num_processes: int) -> None:
             def work(row: int) -> None:
-                write(row, read_image(paths[row], self._side))
+                write(row, read_image(paths[row], self._side, self.bits))
 
             self._in_threads(work, len(paths), f"decode {name} images", num_processes)
 
@@ -225,6 +241,9 @@ class ImageFolder(ArrayDataModule):
             decoded = np.empty((len(paths), 3, self._side, self._side), np.uint8)
             decode(decoded.__setitem__, self._num_processes)
             images = torch.from_numpy(decoded)
+        some = images[torch.linspace(0, len(paths) - 1, NUM_COMPARED).long().unique()]
+        if name == "train" and len(some) > 1 and bool((some == some[0]).all()):
+            _log.warning("%d of the %s images are all equal once decoded, such as %s", len(some), name, paths[0])
         return Arrays(images, torch.tensor(labels))
 
     def statistics(self, images: Tensor | ImageFile) -> Statistics:
@@ -238,58 +257,3 @@ class ImageFolder(ArrayDataModule):
         PIL.Image.init()  # here, as threads would race for it at the first file of a rare format
         num_threads = max(1, (self.num_workers or usable_cores() // self._num_processes) * self._num_processes // num_processes)
         for_each(work, num_files, num_threads=num_threads, title=title)
-
-
-def read_image(file: Path | BinaryIO, image_size: int) -> NDArray[np.uint8]:
-    """Returns one image as the net receives it: RGB, uint8 (3, image_size, image_size).
-
-    Raises:
-        InputError: naming the file, when it is not a readable image, has more than MAX_PIXELS, or values of unknown range.
-    """
-    from PIL.Image import Resampling
-    from PIL.ImageOps import exif_transpose
-
-    with _opened(file) as image:
-        image.draft(None, (2 * image_size, 2 * image_size))  # a large JPEG is decoded at a fraction of its size
-        upright = _rgb(exif_transpose(image))
-        side = min(upright.size)
-        left, top = (upright.width - side) / 2, (upright.height - side) / 2
-        square = upright.resize((image_size, image_size), Resampling.BICUBIC, box=(left, top, left + side, top + side))
-        return np.array(square).transpose(2, 0, 1)
-
-
-def check_header(path: Path) -> None:
-    """Raises InputError when the header shows that `read_image` would; decodes nothing."""
-    with _opened(path) as image:
-        image.verify()
-
-
-@contextmanager
-def _opened(file: Path | BinaryIO) -> Iterator[PIL.Image.Image]:
-    """Context manager that opens an image file and turns every error inside into InputError."""
-    import PIL.Image
-
-    try:
-        if isinstance(file, Path) and not file.is_file():  # a pipe would block forever
-            raise InputError("not a file")
-        with PIL.Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise PIL.Image.DecompressionBombError
-            yield image
-    except Exception as error:  # decoders raise many classes for broken files
-        name = file if isinstance(file, Path) else getattr(file, "name", "the image")
-        if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
-            raise InputError(f"{name}: more than {MAX_PIXELS:,} pixels; shrink it") from error
-        if isinstance(error, PIL.UnidentifiedImageError):
-            raise InputError(f"{name}: not a readable image") from error
-        raise InputError(f"{name}: {str(error) or type(error).__name__}") from error
-
-
-def _rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    import PIL.Image
-
-    if image.mode.startswith("I;16"):  # convert() would clip 16 bits to 255
-        return PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise InputError(f"mode {image.mode} has no defined range of values; save it with 8 bits per channel")
-    return image.convert("RGBA").convert("RGB") if "transparency" in image.info else image.convert("RGB")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from PIL import Image
 from arclight.errors import InputError
 from arclight.images import class_directories, datamodule
 from arclight.images.class_directories import find_images
+from arclight.images.decoding import check_readable, read_image
 from arclight.images.image_cache import ImageFile
 from arclight.images.info import ImageBatch, ImageInfo
 from project.data import image_folder
-from project.data.image_folder import ImageFolder, check_header, read_image
+from project.data.image_folder import ImageFolder
 from tests.arclight.images.test_loader import same
 
 COLOURS = {"cat": (200, 0, 0), "dog": (0, 200, 0), "eel": (0, 0, 200)}
@@ -121,9 +123,9 @@ def test_a_split_that_leaves_nothing_is_an_error(flat: Path) -> None:
 def test_fit_decodes_no_test_image_and_test_no_training_image(split_up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: set[str] = set()
 
-    def listen(path: Path, image_size: int) -> np.ndarray:
+    def listen(path: Path, image_size: int, bits: int | None) -> np.ndarray:
         decoded.add(path.parent.parent.name)
-        return read_image(path, image_size)
+        return read_image(path, image_size, bits)
 
     monkeypatch.setattr(image_folder, "read_image", listen)
     data = ready(split_up, "fit")
@@ -234,7 +236,7 @@ def test_a_damaged_test_image_is_found_without_decoding_it(tmp_path: Path) -> No
     content[-16] ^= 1  # in the checksum of the pixels
     (tmp_path / "image.png").write_bytes(content)
     with pytest.raises(InputError, match=r"image\.png: broken PNG file"):
-        check_header(tmp_path / "image.png")
+        check_readable(tmp_path / "image.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
@@ -304,7 +306,7 @@ def test_processes_share_cached_images_and_hold_their_own_otherwise(flat: Path, 
 
 def test_the_next_start_decodes_nothing(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = ready(flat)
-    for name in ("read_image", "check_header"):
+    for name in ("read_image", "check_readable"):
         monkeypatch.setattr(image_folder, name, lambda *given: pytest.fail("decoded again"))
     monkeypatch.setattr(datamodule, "channel_statistics", lambda images: pytest.fail("counted again"))
     for settings in ({}, {"storage": "disk"}, {"seed": 5}):
@@ -409,8 +411,10 @@ def test_a_photo_is_turned_upright(tmp_path: Path) -> None:
     [
         ("L", 100, (100, 100, 100)),
         ("1", 1, (255, 255, 255)),
-        ("RGBA", (10, 20, 30, 0), (10, 20, 30)),
-        ("LA", (50, 0), (50, 50, 50)),
+        ("RGBA", (10, 20, 30, 255), (10, 20, 30)),
+        ("RGBA", (10, 20, 30, 0), (255, 255, 255)),  # transparent is white
+        ("LA", (50, 0), (255, 255, 255)),
+        ("LA", (55, 128), (155, 155, 155)),
         ("I;16", 0x1234, (0x12, 0x12, 0x12)),
         ("CMYK", (255, 0, 0, 0), (0, 255, 255)),
     ],
@@ -425,7 +429,56 @@ def test_a_palette_with_transparency_becomes_rgb(tmp_path: Path) -> None:
     image = Image.new("P", (9, 9), 1)
     image.putpalette([0, 0, 0, 7, 8, 9])
     image.save(tmp_path / "image.png", transparency=bytes([128, 100]))
-    assert read_image(tmp_path / "image.png", 4)[:, 1, 1].tolist() == [7, 8, 9]
+    assert read_image(tmp_path / "image.png", 4)[:, 1, 1].tolist() == [158, 158, 159]  # 100 / 255 of it, over white
+
+
+@pytest.mark.parametrize(
+    ("bits", "value", "expected"), [(8, 200, 200), (12, 3200, 200), (10, 800, 200), (16, 3200, 12), (8, 999, 255)]
+)
+def test_16_bit_images_that_use_fewer(tmp_path: Path, bits: int, value: int, expected: int) -> None:
+    Image.new("I;16", (9, 9), value).save(tmp_path / "image.png")
+    assert read_image(tmp_path / "image.png", 4, bits)[0, 1, 1] == expected
+    if value < 4096:
+        message = rf"a 16-bit image whose largest value is {value}; set data\.bits .*data\.bits={value.bit_length()}"
+        with pytest.raises(InputError, match=message):
+            read_image(tmp_path / "image.png", 4)
+
+
+def test_a_black_16_bit_image_is_black(tmp_path: Path) -> None:
+    Image.new("I;16", (9, 9), 0).save(tmp_path / "image.png")
+    assert read_image(tmp_path / "image.png", 4).max() == 0
+
+
+def test_truncated_test_images_are_found_before_training(split_up: Path) -> None:
+    path = split_up / "test" / "dog" / "noise.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(InputError, match=r"1 of 5 files cannot be read.*\n  .*noise\.jpg: .*truncated"):
+        ImageFolder(str(split_up), image_size=16).prepare_data()
+
+
+def test_each_class_gives_the_same_fraction(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plant(tmp_path, {f"class{number:02}": 3 for number in range(20)})
+    data = ready(tmp_path, "fit", validation=0.34, test=0.34, stratify=True)
+    assert set(data.files["train"].labels) == set(range(20))
+    assert "have no training image" not in caplog.text
+    ready(tmp_path, "fit", validation=0.4, test=0.4)
+    assert "classes have no training image, such as class" in caplog.text
+
+
+def test_images_that_are_all_equal_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plant(tmp_path, {"a": 4, "b": 4})
+    ready(tmp_path, "fit", validation=2, test=2)
+    assert "4 of the train images are all equal once decoded" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"bits": 7}, "data.bits=7 must be 8 to 16"), ({"layout": "x"}, "must be one of auto, splits, classes")],
+)
+def test_settings_out_of_range(flat: Path, setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ImageFolder(str(flat), **setting)
 
 
 def test_values_of_no_agreed_range_are_an_error(tmp_path: Path) -> None:
@@ -436,7 +489,7 @@ def test_values_of_no_agreed_range_are_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize(
-    ("side", "read"), [(9500, read_image), (14000, read_image), (9500, lambda path, _: check_header(path))]
+    ("side", "read"), [(9500, read_image), (14000, read_image), (9500, lambda path, _: check_readable(path))]
 )
 def test_a_decompression_bomb_is_refused(tmp_path: Path, side: int, read: Callable[[Path, int], object]) -> None:
     Image.new("1", (side, side)).save(tmp_path / "bomb.png")
@@ -461,7 +514,7 @@ def test_large_photos_are_decoded_at_a_fraction_without_losing_their_look(tmp_pa
 def test_what_is_inside_decides_and_no_format_that_starts_programs_is_read(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "postscript.eps")  # Pillow would hand it to ghostscript
     (tmp_path / "postscript.eps").rename(tmp_path / "a.png")
-    for read in (check_header, lambda path: read_image(path, 4)):
+    for read in (check_readable, lambda path: read_image(path, 4)):
         with pytest.raises(InputError, match="a.png: not a readable image"):
             read(tmp_path / "a.png")
 
@@ -476,7 +529,7 @@ def test_every_suffix_that_is_looked_for_is_read(tmp_path: Path, suffix: str) ->
 def test_a_pipe_is_no_image_and_keeps_nobody_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(InputError, match="a.png: not a file"):
-        check_header(tmp_path / "a.png")
+        check_readable(tmp_path / "a.png")
 
 
 def test_links_that_lead_in_circles_are_walked_once(flat: Path) -> None:

@@ -28,3 +28,14 @@ def test_a_split_that_leaves_nothing_is_an_error(share: int | float) -> None:
         split(10, share, 0)
     with pytest.raises(InputError, match=r"data\.test="):
         num_held_out(10, share, name="data.test")
+
+
+def test_each_group_gives_the_same_fraction_and_keeps_a_row() -> None:
+    groups = [number % 30 for number in range(60)] + [30] * 40
+    kept, drawn = split(100, 0.3, seed=0, groups=groups)
+    assert sorted([*kept.tolist(), *drawn.tolist()]) == list(range(100))
+    assert len(drawn) == 30
+    counts = [sum(groups[row] == group for row in drawn.tolist()) for group in range(31)]
+    assert max(counts[:30]) == 1  # of two
+    assert 10 <= counts[30] <= 30
+    assert not torch.equal(split(100, 0.3, seed=1, groups=groups)[1], drawn)

@@ -1,0 +1,94 @@
+"""One image file -> the pixels that the net receives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arclight.errors import InputError
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # other formats could start external programs
+MAX_PIXELS = 89_478_485  # of one image; above it PIL warns of a decompression bomb
+FEW_BITS = 12  # a 16-bit image without a value above these would be almost black
+
+
+def read_image(file: Path | BinaryIO, image_size: int, bits: int | None = None) -> NDArray[np.uint8]:
+    """Returns one image as the net receives it: RGB on white, uint8 (3, image_size, image_size).
+
+    Args:
+        file: the image.
+        image_size: height and width of what is returned.
+        bits: of the values of 16-bit images, which become 8 bits; None is 16 where values above 4095 occur, else an error.
+
+    Raises:
+        InputError: naming the file, when it is not a readable image, has more than MAX_PIXELS, or values of unknown range.
+    """
+    from PIL.Image import Resampling
+    from PIL.ImageOps import exif_transpose
+
+    with _opened(file) as image:
+        image.draft(None, (2 * image_size, 2 * image_size))  # a large JPEG is decoded at a fraction of its size
+        upright = _rgb(exif_transpose(image), bits)
+        side = min(upright.size)
+        left, top = (upright.width - side) / 2, (upright.height - side) / 2
+        square = upright.resize((image_size, image_size), Resampling.BICUBIC, box=(left, top, left + side, top + side))
+        return np.array(square).transpose(2, 0, 1)
+
+
+def check_readable(path: Path) -> None:
+    """Raises InputError when a file is no image, damaged or truncated; a large JPEG is decoded at an eighth of its size."""
+    with _opened(path) as image:
+        image.verify()  # checksums, where the format has them
+    with _opened(path) as image:
+        image.draft(None, (1, 1))
+        image.load()
+
+
+@contextmanager
+def _opened(file: Path | BinaryIO) -> Iterator[PIL.Image.Image]:
+    """Context manager that opens an image file and turns every error inside into InputError."""
+    import PIL.Image
+
+    try:
+        if isinstance(file, Path) and not file.is_file():  # a pipe would block forever
+            raise InputError("not a file")
+        with PIL.Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise PIL.Image.DecompressionBombError
+            yield image
+    except Exception as error:  # decoders raise many classes for broken files
+        name = file if isinstance(file, Path) else getattr(file, "name", "the image")
+        if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
+            raise InputError(f"{name}: more than {MAX_PIXELS:,} pixels; shrink it") from error
+        if isinstance(error, PIL.UnidentifiedImageError):
+            raise InputError(f"{name}: not a readable image") from error
+        raise InputError(f"{name}: {str(error) or type(error).__name__}") from error
+
+
+def _rgb(image: PIL.Image.Image, bits: int | None) -> PIL.Image.Image:
+    """Returns the image in RGB; what is transparent is blended over white."""
+    import PIL.Image
+
+    if image.mode.startswith("I;16"):  # convert() would clip 16 bits to 255
+        values = np.asarray(image)
+        largest = int(values.max())
+        if bits is None and 0 < largest < 1 << FEW_BITS:
+            raise InputError(
+                f"a 16-bit image whose largest value is {largest}; set data.bits to the bits that are used, such as "
+                f"data.bits={max(8, largest.bit_length())}, or data.bits=16"
+            )
+        return PIL.Image.fromarray(np.minimum(values >> ((bits or 16) - 8), 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise InputError(f"mode {image.mode} has no defined range of values; save it with 8 bits per channel")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        above = image.convert("RGBA")
+        return PIL.Image.alpha_composite(PIL.Image.new("RGBA", above.size, "white"), above).convert("RGB")
+    return image.convert("RGB")
