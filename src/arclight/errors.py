@@ -32,6 +32,10 @@ class InputError(ValueError):
         self.errors = tuple(errors) or (self,)
 
 
+class OtherDataError(InputError):
+    """A run was to be resumed on other data than it was trained on."""
+
+
 class ProcessError(RuntimeError):
     """A process that this one started for a run ended before its work was done; the message names it and how it ended."""
 

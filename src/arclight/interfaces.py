@@ -34,6 +34,8 @@ LightningDataModule
                                        hardware.cudnn_benchmark and hardware.compile. Default: False.
     batch_size, seed, steps_per_epoch  Global batch size, seed of shuffling, optimizer steps of an epoch.
     sizes: Mapping[str, int]           Samples of each loaded split.
+    fingerprint() -> str or None       A hash of the training data, without which a run resumes on any data of equal size.
+                                       Default: of three samples of a map-style data set.
     previews(split, rows)              Previews of samples for the report, as plain data.
     dataset_summary()                  Statistics of the splits for the report, as plain data.
 

@@ -4,6 +4,7 @@
     python tests/drills/kill.py --only kill --processes 2 --task text --stops 10 --seconds 300
     python tests/drills/kill.py --only signals
     python tests/drills/kill.py --only others                      # W&B, two runs at once, full and read-only disks
+    python tests/drills/kill.py --preload --random-settings 60 --seed 1
 
 Prints a line per stop and per run, appends it to --records, writes all records as Markdown tables to --page, and exits with 1
 if any run ended different or anything else was not as promised.
@@ -28,7 +29,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.drills import others, runs, table
+from tests.drills import others, random_settings, runs, table
 from tests.drills.moments import AIMS, Watch, wait_for
 from tests.drills.runs import ROOT, TASKS, Drill, command_for, differences, end, results
 
@@ -92,6 +93,9 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=5, help="stops per run (%(default)s)")
     parser.add_argument("--seconds", type=float, default=1800, help="no drill starts after this time (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument(
+        "--random-settings", type=int, metavar="N", help="SIGKILLs in N settings drawn from conf/; nothing else"
+    )
     parser.add_argument("--preload", action="store_true", help="fork runs from one process that has imported everything")
     parser.add_argument("--folder", type=Path, help="for the runs; kept for the next call")
     parser.add_argument("--records", type=Path, help="file to append to; default: beside the runs")
@@ -119,7 +123,9 @@ def main() -> int:
     record_result(kind="start", command=shlex.join(["python", "tests/drills/kill.py", *typed]), **table.environment())
     tasks = [options.task] if options.task else list(TASKS)
     numbers = [options.processes] if options.processes else [1, 2]
-    kinds = {"kill": ("SIGKILL",), "signals": SIGNALS}
+    kinds = {"kill": ("SIGKILL",), "signals": SIGNALS} if options.random_settings is None else {}
+    for record in random_settings.drill(folder, options.random_settings or 0, options.seed, deadline):
+        record_result(**record)
     for kind, signals in kinds.items():
         if options.only not in (None, kind):
             continue
@@ -135,7 +141,7 @@ def main() -> int:
             for record in stop_repeatedly(whole, Drill(folder / name, whole.overrides), stops, moments, deadline):
                 record_result(run=name, task=task, processes=processes, **record)
                 num_stops += record["kind"] == "stop"
-    if options.only in (None, "others"):
+    if options.only in (None, "others") and options.random_settings is None:
         for task in tasks:
             for record in others.all_of(folder, task, whole_run(folder, task, 1), deadline):
                 record_result(kind="other", **record)

@@ -20,6 +20,8 @@ from typing import Any
 import psutil
 import torch
 
+from arclight.checkpoint.sharded import load_sharded
+
 ROOT = Path(__file__).parents[2]
 STEPS_PER_EPOCH = 10  # of both examples
 COMMON = [
@@ -90,7 +92,13 @@ Process = subprocess.Popen[bytes] | Forked
 def preload() -> None:
     """Imports what a run imports; later runs are forks of this process."""
     global preloaded
-    for name in ("arclight.runs.experiment", "arclight.report.report", "lightning.pytorch", "transformers"):
+    for name in (
+        "arclight.runs.experiment",
+        "arclight.report.report",
+        "lightning.pytorch",
+        "matplotlib.backends.backend_svg",
+        "transformers",
+    ):
         importlib.import_module(name)
     preloaded = True
 
@@ -137,9 +145,12 @@ class Drill:
         return {"status": found["status"], "scores": scores, "curve": curve, "predictions": predictions}
 
     def states(self, name: str) -> dict[str, torch.Tensor]:
-        """Returns the weights and optimizer states of a checkpoint."""
+        """Returns the weights and optimizer states of a checkpoint; empty without it."""
         (run,) = self.runs
-        contents = torch.load(run / "checkpoints" / name, weights_only=True, map_location="cpu")
+        path = run / "checkpoints" / name
+        if not path.exists():
+            return {}
+        contents = load_sharded(path) if path.is_dir() else torch.load(path, weights_only=True, map_location="cpu")
         states = {f"0.{key}": value for key, value in contents["state_dict"].items()}
         for number, state in contents["optimizer_states"][0]["state"].items():
             states |= {f"1.{number}.{key}": value for key, value in state.items()}
@@ -172,9 +183,17 @@ def differences(whole: Drill, again: Drill) -> list[str]:
     different = [key for key in expected if expected[key] != found[key]]
     for name in ("best.ckpt", "last.ckpt"):
         one, other = whole.states(name), again.states(name)
-        if one.keys() != other.keys() or any(not torch.equal(one[key], other[key]) for key in one):
+        if one.keys() != other.keys() or any(not is_equal(one[key], other[key]) for key in one):
             different.append(name)
     return different
+
+
+def is_equal(one: Any, other: Any) -> bool:
+    """Returns whether two values are equal in every bit."""
+    if not isinstance(one, torch.Tensor):
+        return bool(one == other)
+    pair = [tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other)]
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(*pair)
 
 
 def family(process: Process) -> list[int]:

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from arclight.config.hardware_plan import plan_hardware
 from arclight.config.locations import CONF
 from arclight.errors import InputError
 from arclight.hardware.peak_measurement import choose_device, measure_peaks
+from arclight.runs.temporary import temporary_directory
 
 OURS = "arclight"
 PLACES = {"auto": [], "cpu": ["trainer=cpu"], "cuda": ["trainer=gpu"]}  # overrides by the option --device
@@ -140,8 +140,8 @@ def to_table(result: Result) -> Table:
 
 def train(overrides: Sequence[str], *, num_threads: int, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """Trains as `train_in` does, in a temporary directory."""
-    with tempfile.TemporaryDirectory(prefix="arclight-benchmark-") as folder:
-        return train_in(Path(folder), overrides, num_threads=num_threads, timeout_s=timeout_s)
+    with temporary_directory("benchmark") as folder:
+        return train_in(folder, overrides, num_threads=num_threads, timeout_s=timeout_s)
 
 
 def train_in(folder: Path, overrides: Sequence[str], *, num_threads: int, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:

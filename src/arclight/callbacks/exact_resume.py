@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.precision import DoublePrecision
 from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultCollection
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from torchmetrics import Metric, MetricCollection
 
+from arclight.callbacks.weight_averaging import resume_averaging
 from arclight.data.exact_loader import ExactLoader
 from arclight.data.loader_errors import unused_batch_size
 from arclight.data.samplers import DROPOUT, Shard, derive_seed
@@ -48,6 +50,8 @@ class ExactResume(Callback):
         self._saved: dict[str, Any] = {}  # of the checkpoint that is resumed
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if isinstance(trainer.precision_plugin, DoublePrecision):  # else Lightning loads float64 weights as float32
+            trainer.precision_plugin.convert_module(pl_module)
         process_loader = trainer.strategy.process_dataloader
         if not isinstance(process_loader, functools.partial):
             trainer.strategy.process_dataloader = functools.partial(self._process, trainer, process_loader)  # type: ignore[method-assign]
@@ -144,7 +148,7 @@ class ExactResume(Callback):
         own = {"metrics": metric_states(pl_module), "sums": epoch_sums(results) if is_inside_epoch(trainer) else {}}
         checkpoint["exact_resume"] = {
             "accumulation_steps": trainer.accumulate_grad_batches,
-            "monitored": {name: float(value) for name, value in trainer.callback_metrics.items()},
+            "monitored": {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()},
             "flags": flags_of(pl_module),
             "validation_steps": dict(trainer.fit_loop.epoch_loop.val_loop._seen_batches_per_dataloader),
             "by_rank": gather_objects(own),
@@ -169,8 +173,9 @@ class ExactResume(Callback):
         set_flags(pl_module, saved["flags"])
         # the steps under which values of single validation batches are logged
         trainer.fit_loop.epoch_loop.val_loop._seen_batches_per_dataloader.update(saved.get("validation_steps", {}))
+        resume_averaging(trainer, pl_module)
         for name, value in saved["monitored"].items():
-            trainer._logger_connector._callback_metrics.setdefault(name, torch.tensor(value, device=pl_module.device))
+            trainer._logger_connector._callback_metrics.setdefault(name, torch.as_tensor(value, device=pl_module.device))
         by_rank: list[dict[str, Any]] = saved["by_rank"]
         if len(by_rank) == trainer.world_size:
             load_metric_states(pl_module, by_rank[trainer.global_rank]["metrics"])

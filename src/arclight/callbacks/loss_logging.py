@@ -40,11 +40,11 @@ class LossLogging(Callback):
         if torch.distributed.is_initialized():
             sums = [torch.zeros_like(own) for _ in range(torch.distributed.get_world_size())]
             torch.distributed.all_gather(sums, own)
-        return {"loss_sums": torch.cat(sums).tolist(), "num_losses": self._num_losses}
+        return {"loss_sums": torch.cat(sums).cpu(), "num_losses": self._num_losses}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict["num_losses"]:
-            sums = torch.tensor(state_dict["loss_sums"])
+            sums = torch.as_tensor(state_dict["loss_sums"])
             group = torch.distributed
             rank, size = (group.get_rank(), group.get_world_size()) if group.is_initialized() else (0, 1)
             # with another number of processes, all resume from the mean

@@ -57,9 +57,8 @@ OmegaConf.register_new_resolver("data_info", lambda name: f"${{data_info:{name}}
 class RunConfig:
     """One run's config: every interpolation resolved, plain dicts, lists, numbers and strings only.
 
-    `data` and `model` are the options chosen in those groups; `folder` is the run directory; `started` is when the run began by
-    time.monotonic: the start of the process on the command line, of the call from Python or in a multirun. `resume` is "none",
-    "auto" or a RUN; `resume_with_changes` allows that run's config to differ. `preflight` is "quick", "full" or "none".
+    `data` and `model` are the options chosen there, `folder` is the run directory, `new_folder` that of a new run if
+    `resume=auto` has found another; `started` is when the run began by time.monotonic; `resume` is "none", "auto" or a RUN.
     """
 
     settings: dict[str, Any]
@@ -71,16 +70,18 @@ class RunConfig:
     resume: str = "none"
     resume_with_changes: bool = False
     preflight: str = "quick"
+    new_folder: Path | None = None
 
     def to_json(self) -> str:
         """Returns the text that is passed to the processes of a run; `from_json` is the inverse."""
-        return json.dumps({**asdict(self), "folder": str(self.folder)})
+        return json.dumps(asdict(self), default=str)
 
     @classmethod
     def from_json(cls, text: str) -> RunConfig:
         """Returns the config that `to_json` wrote."""
         plain = json.loads(text)
-        return cls(**{**plain, "folder": Path(plain["folder"]), "overrides": tuple(plain["overrides"])})
+        folders = {name: plain[name] and Path(plain[name]) for name in ("folder", "new_folder")}
+        return cls(**{**plain, **folders, "overrides": tuple(plain["overrides"])})
 
 
 def compose(overrides: Sequence[str]) -> RunConfig:

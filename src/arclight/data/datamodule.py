@@ -61,6 +61,10 @@ class DataModule(LightningDataModule):
     def sizes(self) -> dict[str, int]:
         """Samples in each loaded split."""
 
+    def fingerprint(self) -> str | None:
+        """Returns a hash of the training data's content, the same on every machine; None if there is none."""
+        return None
+
     def previews(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Returns the samples in these rows as plain values that the report shows; empty where there is nothing to show."""
         return [{} for _ in rows]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from arclight.data.datamodule import DataModule, check_minimum
+from arclight.data.fingerprint import hash_of
 from arclight.data.samplers import SAMPLE, EvalSampler, TrainSampler, generator
 from arclight.errors import InputError
 from arclight.hardware.memory import free_device_bytes
@@ -23,6 +24,7 @@ from arclight.images.previews import encode_png, summarize_images
 
 _log = logging.getLogger(__name__)
 
+NUM_HASHED = 16  # images in the fingerprint of a data set
 MEMORY_SHARE = 0.5  # of free memory, for images; the rest is for the net and its activations
 
 
@@ -135,6 +137,10 @@ class ArrayDataModule(DataModule):
         drawn = torch.randperm(self.num_train, generator=generator(self.seed, 0, 0, SAMPLE))[:count]
         images = self.arrays["train"].images
         return images[drawn.to(images.device)]
+
+    def fingerprint(self) -> str:
+        images, labels = self.arrays["train"]
+        return hash_of([labels, *(images[row] for row in range(0, len(labels), max(1, len(labels) // NUM_HASHED)))])
 
     def previews(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
         return [{"image": encode_png(self.arrays[split].images[row])} for row in rows]

@@ -6,13 +6,10 @@ notebook. Here torch's elastic agent (the engine of torchrun) starts and watches
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,19 +22,18 @@ import psutil
 from arclight import hardware
 from arclight.config import locations
 from arclight.config.compose import RunConfig, in_multirun
-from arclight.distributed.environment import OWN, Launch, slurm_master_address
+from arclight.distributed.environment import Launch, slurm_master_address
 from arclight.errors import InputError, ProcessError
+from arclight.launch.process import INPUT_ERROR, NEW_RUN_DIR, PARENT, PENDING_SIGNAL, PROCESS, RUN_CONFIG
 from arclight.runs import resume
 from arclight.runs.run import Run
 from arclight.runs.run_directory import read_results, read_status, write_status
+from arclight.runs.temporary import temporary_directory
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-# variables of the processes of a run: its config, and the signal that the run received before the process was started
-RUN_CONFIG, PENDING_SIGNAL = OWN, "ARCLIGHT_TO_BE_STOPPED"
 SUBMITTED = "SUBMITIT_EXECUTOR"  # set by submitit in the jobs it starts, each one run of a multirun
-INPUT_ERROR = 2  # exit status of a process that an InputError ended
 SHUTDOWN_S = 30  # for the other processes to end after one has died
 
 
@@ -53,7 +49,12 @@ def run(run_config: RunConfig) -> Run:
 
         with temporary(run_config) as dry_run_config:
             return run_in_place(dry_run_config)
-    return run_in_place(run_config)
+    try:
+        return run_in_place(run_config)
+    except (KeyboardInterrupt, SystemExit):
+        if not (run_config.folder / "config.yaml").exists():  # stopped before there was anything to keep
+            resume.discard(run_config.folder)
+        raise
 
 
 def run_in_place(run_config: RunConfig) -> Run:
@@ -147,7 +148,7 @@ class SignalForwarder:
         os.environ[PENDING_SIGNAL] = str(self.number)  # for processes that are just being started
         for process in psutil.Process().children():
             with suppress(psutil.Error):
-                if "arclight.launch.launcher" in process.cmdline():
+                if PROCESS in process.cmdline():
                     process.send_signal(signal.SIGKILL if kill else number)
 
 
@@ -159,7 +160,7 @@ def start(run_config: RunConfig, node: Node, *, num_threads: int) -> Run:
 
     from arclight.distributed.signals import Interrupted, handle_signals
 
-    folder, is_single = run_config.folder, node.num_nodes == 1
+    is_single = node.num_nodes == 1
     config = LaunchConfig(
         min_nodes=node.num_nodes,
         max_nodes=node.num_nodes,
@@ -174,27 +175,33 @@ def start(run_config: RunConfig, node: Node, *, num_threads: int) -> Run:
         signals_to_handle="SIGHUP,SIGQUIT",  # the agent would kill the processes SHUTDOWN_S after any other one, too
     )
     forwarder = SignalForwarder()
-    try:
-        with (
-            environment_for(run_config, num_threads=num_threads),
-            handle_signals(forwarder.handle),
-            tempfile.TemporaryDirectory(prefix="arclight-") as logs,
-        ):
-            config.logs_specs = DefaultLogsSpecs(log_dir=logs)  # where processes write why they failed
-            elastic_launch(config, sys.executable)("-u", "-m", "arclight.launch.launcher")
-    except ChildFailedError as error:
-        write_status_if_running(folder, "interrupted" if forwarder.number else "failed")
-        if forwarder.number:
-            raise Interrupted(forwarder.number) from None
-        raise_first_failure(error, node)
-    except SignalException as stopped:
-        write_status_if_running(folder, "interrupted")
-        raise Interrupted(stopped.sigval) from stopped
+    with temporary_directory("processes") as top:
+        config.logs_specs = DefaultLogsSpecs(log_dir=str(top))  # where processes write why they failed
+        try:
+            with environment_for(run_config, num_threads=num_threads, files=top), handle_signals(forwarder.handle):
+                elastic_launch(config, sys.executable)("-u", "-m", PROCESS)
+        except ChildFailedError as error:
+            write_status_if_running(run_dir_of(run_config, top), "interrupted" if forwarder.number else "failed")
+            if forwarder.number:
+                raise Interrupted(forwarder.number) from None
+            raise_first_failure(error, node)
+        except SignalException as stopped:
+            write_status_if_running(run_dir_of(run_config, top), "interrupted")
+            raise Interrupted(stopped.sigval) from stopped
+        folder = run_dir_of(run_config, top)
     results = read_results(folder)
     if number := forwarder.number or signal_of(results):
         write_status_if_running(folder, "interrupted")
         raise Interrupted(number)
     return Run(folder, results=results)
+
+
+def run_dir_of(run_config: RunConfig, top: Path) -> Path:
+    """Returns the run directory: another one than that of the config where the processes have started a new run."""
+    try:
+        return Path((top / NEW_RUN_DIR).read_text(encoding="utf-8"))
+    except OSError:
+        return run_config.folder
 
 
 def signal_of(results: Mapping[str, Any]) -> int:
@@ -204,11 +211,16 @@ def signal_of(results: Mapping[str, Any]) -> int:
 
 
 @contextmanager
-def environment_for(run_config: RunConfig, *, num_threads: int) -> Iterator[None]:
-    """Context manager that passes the config and this process's import path to the processes started inside."""
+def environment_for(run_config: RunConfig, *, num_threads: int, files: Path) -> Iterator[None]:
+    """Context manager that passes the config and this process's import path to the processes started inside.
+
+    `files` is a directory by which they report to this one.
+    """
     given = {
         RUN_CONFIG: run_config.to_json(),
         PENDING_SIGNAL: "",
+        PARENT: str(os.getpid()),
+        resume.NEW_RUN_DIR_FILE: str(files.absolute() / NEW_RUN_DIR),
         locations.CONF_VARIABLE: str(locations.CONF),
         "PYTHONPATH": os.pathsep.join([sys.path[0] or str(Path.cwd()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(num_threads)),
@@ -253,38 +265,3 @@ def write_status_if_running(folder: Path, status: str) -> None:
     """Writes how the run ended to results.json where its own process could not."""
     if folder.is_dir() and read_status(folder) == "running":
         write_status(folder, status)
-
-
-def train_in_this_process() -> None:
-    """Main function of each started process."""
-    if os.environ.get(PENDING_SIGNAL):
-        return
-    # outside the directories of the attempts: a restart (hardware.max_restarts) does not fix an input error
-    input_error_file = Path(os.environ["TORCHELASTIC_ERROR_FILE"]).parents[2] / "input_error"
-    if input_error_file.exists():
-        write_error_file(input_error_file.read_text(encoding="utf-8"))
-        sys.exit(INPUT_ERROR)
-    from arclight.distributed.signals import Interrupted
-    from arclight.runs.experiment import run as train
-
-    try:
-        train(RunConfig.from_json(os.environ[RUN_CONFIG]))
-    except Interrupted:
-        pass  # all processes have ended together; with another exit status torch's agent would restart them
-    except InputError as error:
-        input_error_file.write_text(str(error), encoding="utf-8")
-        write_error_file(str(error))
-        sys.exit(INPUT_ERROR)
-    except Exception as error:
-        write_error_file(f"{type(error).__name__}: {error}")
-        raise
-
-
-def write_error_file(text: str) -> None:
-    """Writes the reason of a failure where torch's agent reads it."""
-    content = {"message": {"message": text, "extraInfo": {"timestamp": str(int(time.time()))}}}
-    Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(content), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    train_in_this_process()

@@ -50,6 +50,14 @@ class MetricsFile(ExperimentWriter):
             self._file.unlink(missing_ok=True)
         super().__init__(str(run_dir))
         self.metrics_keys = columns
+        self._is_written = bool(rows)
+
+    def save(self) -> None:
+        """Writes the rows since the last call; warns when the earlier ones are gone."""
+        if self._is_written and not self._file.exists():
+            log.warning("%s was deleted while the run trains: earlier rows are lost, later ones are written", self._file)
+        super().save()
+        self._is_written = self._file.exists()
 
     def __getattr__(self, name: str) -> Any:
         """Returns a function that does nothing, for a module that calls `add_image` and the like on every logger."""

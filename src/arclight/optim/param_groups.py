@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningModule
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from arclight.errors import InputError
 from arclight.interfaces import Monitor, monitor_of
@@ -94,6 +94,17 @@ def read_rates(make_optimizer: MakeOptimizer) -> tuple[float, float]:
     return rates["lr"], rates["weight_decay"]
 
 
+def can_fuse(make_optimizer: MakeOptimizer, net: nn.Module) -> bool:
+    """Returns whether one kernel can do the whole update.
+
+    On CPUs, that of torch 2.13 for SGD with momentum reads memory that was never written where weights have 16 bits.
+    """
+    if "fused" not in inspect.signature(make_optimizer.func).parameters:
+        return False
+    has_short_weights = any(weight.element_size() < 4 and weight.device.type == "cpu" for weight in net.parameters())
+    return not (has_short_weights and make_optimizer.func is SGD)
+
+
 def configure(
     module: LightningModule,
     net: nn.Module,
@@ -110,8 +121,8 @@ def configure(
     """
     lr, weight_decay = read_rates(make_optimizer)
     groups = parameter_groups(net, lr=lr * factor, weight_decay=weight_decay, layer_decay=layer_decay)
-    # one kernel for the whole update; not under fp16, whose scaler Lightning cannot combine with clipping and a fused update
-    takes_fused = "fused" in inspect.signature(make_optimizer.func).parameters and module.trainer.precision != "16-mixed"
+    # not under fp16, whose scaler Lightning cannot combine with clipping and a fused update
+    takes_fused = module.trainer.precision != "16-mixed" and can_fuse(make_optimizer, net)
     optimizer = make_optimizer(groups, **({"fused": True, **make_optimizer.keywords} if takes_fused else {}))
     steps, epochs = count_steps(module.trainer, module.trainer.datamodule.steps_per_epoch)  # type: ignore[attr-defined]
     entry = scheduler_config(

@@ -15,13 +15,17 @@ from rich.console import Console
 
 from arclight import hardware
 from arclight.callbacks.best_checkpoint import EpochScores, best_checkpoints, build_callbacks
+from arclight.callbacks.changed_settings import ChangedSettings
+from arclight.callbacks.data_identity import DataIdentity, identity_of
 from arclight.callbacks.exact_resume import ExactResume
 from arclight.callbacks.gradient_order import GradientOrder
 from arclight.callbacks.loss_logging import LossLogging
+from arclight.callbacks.module_source import ModuleSource
 from arclight.callbacks.progress import progress_callback
 from arclight.callbacks.throughput import Throughput
 from arclight.checkpoint.contents import CheckpointContents, build_module, check_fits, load_checkpoint, steps_done
 from arclight.checkpoint.last_checkpoint import BeforeEpoch, LastCheckpoint
+from arclight.checkpoint.position import check_end
 from arclight.config.compose import RunConfig
 from arclight.config.groups import late_names, module_group, module_settings, resolve_late
 from arclight.config.hardware_plan import plan_hardware
@@ -49,7 +53,9 @@ class RunComponents:
     epochs: EpochScores
     monitor: Monitor | None
     exact: ExactResume
+    identity: DataIdentity
     decisions: Decisions
+    ckpt_path: Path | None  # that the run resumes from
 
 
 def build_components(
@@ -67,12 +73,14 @@ def build_components(
 
     Raises:
         InputError: for an error in the config or the data, or a checkpoint of another net.
+        OtherDataError: for a checkpoint of other data.
     """
     settings = run_config.settings
     decisions = plan_hardware(settings, hardware_info)
     seed_everything(settings["seed"], workers=True, verbose=False)
     hardware.apply_backend_settings(decisions)
-    data, accumulation_steps = prepare_data(settings, decisions)
+    identity = DataIdentity(ckpt_path, may_differ=run_config.resume_with_changes)
+    data, accumulation_steps = prepare_data(settings, decisions, identity)
     settings = resolve_late(settings, (getattr(data, "data_info", None), data))
     module = prepare_module(settings, data, decisions, ckpt_path)
     num_parameters, num_steps = count_parameters(module), getattr(data, "steps_per_epoch", None)
@@ -97,17 +105,21 @@ def build_components(
     last: LastCheckpoint = build(settings["checkpoint"], "checkpoint", given)
     losses = LossLogging(throughput)
     contents = CheckpointContents(settings, run_config.data, run_config.model)
-    callbacks = [BeforeEpoch(last), exact, throughput, losses, epochs, contents, GradientOrder(), RecordedRows(record)]
+    callbacks = [BeforeEpoch(last), exact, identity, ModuleSource(), ChangedSettings(settings), throughput, losses, epochs]
+    callbacks += [contents, GradientOrder(), RecordedRows(record)]
     callbacks += [*other_callbacks(run_config, monitor, last, losses, console), last]
     allow_unused_parameters(decisions, module, callbacks)
     trainer = build_trainer(run_config, decisions, loggers, callbacks, last, accumulation_steps)
-    return RunComponents(data, module, trainer, throughput, epochs, monitor, exact, decisions)
+    return RunComponents(data, module, trainer, throughput, epochs, monitor, exact, identity, decisions, ckpt_path)
 
 
-def prepare_data(settings: Mapping[str, Any], decisions: Decisions) -> tuple[LightningDataModule | None, int]:
+def prepare_data(
+    settings: Mapping[str, Any], decisions: Decisions, identity: DataIdentity
+) -> tuple[LightningDataModule | None, int]:
     """Returns the data module and the number of accumulation steps.
 
     The fit splits of the engine's own data modules are loaded; those of others where the config takes values from the data.
+    Then `identity` checks that they are those of the checkpoint.
     """
     if not settings["data"]:
         return None, settings["trainer"].get("accumulate_grad_batches") or 1
@@ -121,6 +133,7 @@ def prepare_data(settings: Mapping[str, Any], decisions: Decisions) -> tuple[Lig
     if isinstance(data, DataModule) or any(late_names(settings)):
         data.prepare_data()
         data.setup("fit")
+        identity.check(identity_of(data))
     return data, steps
 
 
@@ -153,6 +166,7 @@ def prepare_module(
         raise errors[0]
     if ckpt_path is not None:
         check_fits(module, ckpt_path)
+        check_end(ckpt_path, settings["trainer"])
     return module
 
 

@@ -36,6 +36,7 @@ OTHER_METRICS = (
 )
 COUNTED = ("f1", "accuracy")  # metrics that are also tested over the samples, where there are predictions
 Samples = tuple[list[Any], list[dict[str, Counts]]]  # index and labels of each test sample, and the counts of each run
+BEFORE_A_RUN = {"overrides.txt", ".lock", "train.log"}  # files of a start that was killed before it wrote config.yaml
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,11 @@ def find_runs(name: str) -> list[Path]:
         return folders
     # a run of a multirun that failed with a config error has only a results.json
     within = sorted({file.parent for kind in ("config.yaml", "results.json") for file in Path(name).glob(f"*/{kind}")})
-    return within if within and not (Path(name) / "config.yaml").is_file() else [find_run(name)]
+    if within and not (Path(name) / "config.yaml").is_file():
+        return within
+    if Path(name).is_dir() and {file.name for file in Path(name).iterdir()} <= BEFORE_A_RUN:
+        return [Path(name)]  # `read_runs` leaves it out, so that a pattern of the shell may match it
+    return [find_run(name)]
 
 
 def group_by_config(runs: Sequence[Run]) -> tuple[Group, ...]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,6 +27,7 @@ from arclight.distributed.signals import Interruption
 from arclight.interfaces import example_inputs, standard_name
 from arclight.runs.build import RunComponents, build_components, can_test, count_parameters
 from arclight.runs.run import Run
+from arclight.runs.temporary import temporary_directory
 
 ONE_BATCH = {  # settings of the trainer that replace the config's
     "max_epochs": 1,
@@ -53,11 +52,8 @@ def temporary(run_config: RunConfig) -> Iterator[RunConfig]:
     is_on_one_machine = run_config.settings["trainer"].get("num_nodes") in (None, 1, "auto")
     is_on_one_machine &= detect_launch(os.environ).num_nodes == 1
     # machines share the working directory, not their temporary ones
-    top = Path(tempfile.mkdtemp(prefix="arclight-preflight-", dir=None if is_on_one_machine else Path.cwd()))
-    try:
+    with temporary_directory("preflight", None if is_on_one_machine else Path.cwd()) as top:
         yield replace(run_config, folder=top / "runs" / "dry_run", resume="none")
-    finally:
-        shutil.rmtree(top, ignore_errors=True)
 
 
 @dataclass

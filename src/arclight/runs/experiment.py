@@ -24,7 +24,7 @@ from arclight.console.terminal import open_console
 from arclight.distributed import rendezvous
 from arclight.distributed.environment import is_main_process
 from arclight.distributed.signals import Interrupted, Interruption, handle_signals
-from arclight.errors import InputError
+from arclight.errors import InputError, OtherDataError
 from arclight.hardware import memory
 from arclight.interfaces import standard_name
 from arclight.loggers.factory import close_loggers
@@ -38,7 +38,7 @@ from arclight.runs.build import RunComponents, build_components, can_test, count
 from arclight.runs.dry_run import run_dry_run
 from arclight.runs.run import Run
 from arclight.runs.run_directory import explain_write_errors, write_json
-from arclight.runs.summary import print_results, print_run_summary
+from arclight.runs.summary import print_interrupted, print_results, print_run_summary
 
 TIMEOUT_S = 600  # how long processes wait for each other, where the config does not say
 SHARED_FILE_TIMEOUT_S, POLL_S = 20, 0.1  # how long a new file may take to appear on another machine
@@ -77,11 +77,27 @@ def rendezvous_and_train(run_config: RunConfig, hardware_info: hardware.Hardware
         if agreed.folder != run_config.folder:
             resume.discard(run_config.folder)
             check_shared_file_system(agreed.folder)
-        interruption = Interruption(is_one_of_many=hardware_info.launch.world_size > 1)
-        with resume.locked(agreed.folder), run_directory.log_to_file(agreed.folder), handle_signals(interruption.handle):
-            if run_config.preflight == "full":
-                return run_dry_run(agreed, hardware_info, interruption)
-            return train_and_test(agreed, hardware_info, interruption)
+        try:
+            return train_in_directory(agreed, hardware_info)
+        except OtherDataError as other_data:
+            reason = str(other_data)
+            starts_new_run = peers.rank == 0 and agreed.new_folder is not None
+            new_folder = peers.broadcast(str(resume.start_new_run(agreed)) if starts_new_run else "")
+            if not new_folder:
+                raise
+        return train_in_directory(replace(agreed, folder=Path(new_folder), new_folder=None), hardware_info, note=reason)
+
+
+def train_in_directory(run_config: RunConfig, hardware_info: hardware.HardwareInfo, *, note: str = "") -> Run:
+    """As `run`, with the run directory locked; `note` is the reason for a new run in place of an earlier one."""
+    interruption = Interruption(is_one_of_many=hardware_info.launch.world_size > 1)
+    folder = run_config.folder
+    with resume.locked(folder), run_directory.log_to_file(folder), handle_signals(interruption.handle):
+        if note and is_main_process():
+            log.warning("resume=auto starts a new run, %s: %s", folder, note)
+        if run_config.preflight == "full":
+            return run_dry_run(run_config, hardware_info, interruption)
+        return train_and_test(run_config, hardware_info, interruption)
 
 
 def with_folder_and_seed(run_config: RunConfig, peers: rendezvous.Peers) -> RunConfig:
@@ -125,11 +141,12 @@ def train_and_test(run_config: RunConfig, hardware_info: hardware.HardwareInfo, 
             components = build_components(
                 run_config, hardware_info, loggers, console, interruption=interruption, ckpt_path=ckpt_path
             )
-            keep_new_files()
+            components.identity.when_accepted = keep_new_files
             if commit := getattr(getattr(components.module, "net", None), "blueprint", {}).get("revision"):
                 run_directory.add_to_environment(folder, {"pretrained": {"commit": commit}})
             print_run_summary(console, components, run_config)
             divergence = fit(components, results, ckpt_path)
+            keep_new_files()
             scores = None
             if run_config.settings.get("test") is False:
                 load_best_weights(components, folder)
@@ -141,6 +158,7 @@ def train_and_test(run_config: RunConfig, hardware_info: hardware.HardwareInfo, 
             results["status"] = "interrupted"
             if isinstance(stopped, Interrupted):
                 results["signal"] = stopped.signal.name
+                print_interrupted(console, folder)
             raise
         finally:
             results["time/total_s"] = time.monotonic() - run_config.started

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -21,6 +22,7 @@ from arclight.runs.run_directory import explain_write_errors, read_config, read_
 
 LOCK = ".lock"
 LOCK_TIMEOUT_S = 0.5  # another start may hold the lock for a moment, to see whether a run trains there
+NEW_RUN_DIR_FILE = "ARCLIGHT_NEW_RUN_DIR_FILE"  # variable of the processes of a run
 UNNAMED = ("", "none")  # ids of launches that cannot be distinguished; torchrun without --rdzv-id is named "none"
 
 
@@ -40,7 +42,8 @@ def resolve_run_dir(run_config: RunConfig, launch: Launch) -> RunConfig:
         requested.rmdir()  # Hydra made it
         if in_multirun():  # the table of the multirun reads it
             requested.symlink_to(os.path.relpath(earlier.resolve(), requested.parent.resolve()))
-    return replace(with_seed(run_config, earlier), folder=earlier)
+    is_auto = run_config.resume == "auto"  # which trains other data in a new run
+    return replace(with_seed(run_config, earlier), folder=earlier, new_folder=requested if is_auto else None)
 
 
 def with_seed(run_config: RunConfig, earlier: Path | None = None) -> RunConfig:
@@ -85,12 +88,19 @@ def find_earlier(run_config: RunConfig, resume: str) -> Path | None:
     if resume == "none":
         return None
     if resume == "auto":
-        unlocked = [folder for folder in same_runs(run_config) if not is_locked(folder)]
+        same = same_runs(run_config)
         if not in_multirun():
-            return newest(folder for folder in unlocked if read_status(folder) != "finished")
+            found = newest(folder for folder in same if read_status(folder) != "finished")
+            if found is not None and is_locked(found):
+                raise InputError(f"resume=auto: {in_use(found)}; to start another, leave resume=auto out")
+            return found
         requested = run_config.folder
+        unlocked = [folder for folder in same if not is_locked(folder)]
         if requested in unlocked:
             return requested
+        # the data of a finished run is not loaded, so it cannot be compared
+        root = run_config.settings["data"].get("root")
+        unlocked = [folder for folder in unlocked if read_status(folder) != "finished" or root_of(folder) == root]
         others = [folder for folder in unlocked if folder.parent != requested.parent]  # not the other runs of this multirun
         return newest(folder for folder in others if folder.name == requested.name) or newest(others)
     folder = find_run(resume)
@@ -106,6 +116,12 @@ def find_earlier(run_config: RunConfig, resume: str) -> Path | None:
             f"resume={resume}: that run is finished; to train it further, set trainer.max_epochs=... resume_with_changes=true"
         )
     return folder
+
+
+def root_of(folder: Path) -> Any:
+    """Returns the directory of a run's data, by its config."""
+    data = read_config(folder).get("data")
+    return data.get("root") if isinstance(data, dict) else None
 
 
 def same_runs(run_config: RunConfig) -> list[Path]:
@@ -148,12 +164,31 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=LOCK_TIMEOUT_S)
         except Timeout:
-            raise InputError(f"{folder} is in use by a run that is still training; wait for it or stop it") from None
+            raise InputError(in_use(folder)) from None
     try:
         yield
     finally:
         (folder / LOCK).unlink(missing_ok=True)
         lock.release()
+
+
+def in_use(folder: Path) -> str:
+    """Returns the message for a directory in which a run trains."""
+    return f"{folder} is in use by a run that is still training; wait for it or stop it"
+
+
+def start_new_run(run_config: RunConfig) -> Path:
+    """Creates and returns the directory of a new run in place of the one that `resume=auto` has found.
+
+    Where a launcher has started this process, the file of NEW_RUN_DIR_FILE names the directory to it.
+    """
+    assert run_config.new_folder is not None
+    if run_config.new_folder.is_symlink():  # to the other run, for the table of a multirun
+        run_config.new_folder.unlink()
+    folder = create_run_dir(run_config.new_folder)
+    if file := os.environ.get(NEW_RUN_DIR_FILE):
+        Path(file).write_text(str(folder), encoding="utf-8")
+    return folder
 
 
 def discard(folder: Path) -> None:

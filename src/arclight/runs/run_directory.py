@@ -164,11 +164,14 @@ def restore_on_error(folder: Path) -> Iterator[Callable[[], None]]:
 
     Yields a function that turns this off. A directory that held no run is not touched.
     """
-    names = ("config.yaml", "overrides.txt", "environment.json", "results.json", "report.html") if is_main_process() else ()
+    written = ("config.yaml", "overrides.txt", "environment.json", "results.json", "report.html", "metrics.csv")
+    names = written if is_main_process() else ()
     before = {file: (file.read_bytes(), file.stat()) for name in names if (file := folder / name).is_file()}
     try:
         yield before.clear
     except InputError:
+        for file in [folder / name for name in names if before and folder / name not in before]:
+            file.unlink(missing_ok=True)  # written by the resume that is refused
         for file, (content, stat) in before.items():
             with contextlib.suppress(OSError):  # the InputError is reported, not the disk's
                 write_atomically(file, content)

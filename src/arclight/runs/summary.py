@@ -12,6 +12,8 @@ from rich.console import Console, Group
 from rich.panel import Panel
 from rich.text import Text
 
+from arclight.checkpoint.contents import is_checkpoint, last_checkpoint
+from arclight.checkpoint.position import Position
 from arclight.config.compose import RunConfig
 from arclight.config.groups import module_settings
 from arclight.console.terminal import columns, format_metric, print_lines, print_pairs, print_tables, relative_path, score_table
@@ -69,6 +71,8 @@ def summarize(components: RunComponents, run_config: RunConfig) -> list[tuple[st
         lines.insert(0, ("data", run_config.data if data is None else f"{run_config.data}: {type(data).__name__}"))
     if run_config.settings.get("test") is False:
         lines.append(("test", f"skipped (test=false); later: python -m arclight evaluate {relative_path(run_config.folder)}"))
+    if components.ckpt_path is not None:
+        lines.append(("resume", f"{Position.of(components.ckpt_path)}, from {relative_path(components.ckpt_path)}"))
     return [*lines, *locations(trainer.loggers), ("run dir", relative_path(run_config.folder))]
 
 
@@ -103,6 +107,15 @@ def print_results(console: Console, results: Mapping[str, Any], scores: Scores |
     print_pairs(console, times(results))
     evaluate = f"Evaluate again, or on other data: python -m arclight evaluate {run}"
     print_lines(console, ["", f"Report: {run}/report.html", evaluate, f"Compare: python -m arclight compare {run} RUN"])
+
+
+def print_interrupted(console: Console, folder: Path) -> None:
+    """Prints what a run that a signal has stopped saved, and the command that continues it."""
+    run, last = relative_path(folder), last_checkpoint(folder)
+    if not is_checkpoint(last):
+        print_lines(console, [f"Stopped before the first checkpoint: {run} has nothing to continue from"])
+        return
+    print_lines(console, [f"Saved {Position.of(last)}: {relative_path(last)}", f"To continue: python train.py resume={run}"])
 
 
 def metric_rows(results: Mapping[str, Any]) -> list[tuple[str, list[str]]]:

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from arclight.data.datamodule import DataModule, check_minimum
+from arclight.data.fingerprint import hash_of
 from arclight.data.samplers import EvalSampler, TrainSampler
 from arclight.errors import InputError
 from arclight.interfaces import PreflightContext
@@ -203,6 +204,9 @@ class TokenDataModule(DataModule):
     @property
     def sizes(self) -> dict[str, int]:
         return {split: len(subwords.num_words) for split, subwords in self._subwords.items()}
+
+    def fingerprint(self) -> str:
+        return hash_of((sentence.words, sentence.tags) for sentence in self.sentences("train"))
 
     def previews(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
         sentences = self.sentences(split)

@@ -41,9 +41,9 @@ def test_each_process_resumes_its_own_sum_of_losses(monkeypatch: pytest.MonkeyPa
             place.fill_(value)
 
     first = LossLogging(Throughput(0.0))
-    assert first.state_dict() == {"loss_sums": [0.0], "num_losses": 0}
+    assert first.state_dict() == {"loss_sums": torch.zeros(1), "num_losses": 0}
     first._loss_sum, first._num_losses = torch.tensor(3.0), 2
-    assert first.state_dict() == {"loss_sums": [3.0], "num_losses": 2}
+    assert first.state_dict() == {"loss_sums": torch.tensor([3.0]), "num_losses": 2}
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "all_gather", all_gather)
     for size, expected in ((2, [3.0, 5.0]), (4, [4.0] * 4), (1, [4.0])):
@@ -51,10 +51,10 @@ def test_each_process_resumes_its_own_sum_of_losses(monkeypatch: pytest.MonkeyPa
         for rank, value in enumerate(expected):
             monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
             again = LossLogging(Throughput(0.0))
-            again.load_state_dict({"loss_sums": [3.0, 5.0], "num_losses": 2})
+            again.load_state_dict({"loss_sums": torch.tensor([3.0, 5.0]), "num_losses": 2})
             assert (float(again._loss_sum), again._num_losses) == (value, 2)  # type: ignore[arg-type]
         if size == 2:
-            assert first.state_dict() == {"loss_sums": [3.0, 5.0], "num_losses": 2}
+            assert first.state_dict()["loss_sums"].tolist() == [3.0, 5.0]
 
 
 def test_a_loss_that_is_not_finite_is_a_warning_at_once(caplog: pytest.LogCaptureFixture) -> None:

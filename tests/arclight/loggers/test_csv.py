@@ -35,6 +35,17 @@ def test_a_resumed_run_keeps_its_rows(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_a_file_that_is_deleted_meanwhile_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    writer = MetricsFile(tmp_path, Record())
+    for step in (10, 20, 30):
+        writer.log_metrics({"train/loss": 1.0}, step)
+        writer.save()
+        if step == 10:
+            (tmp_path / "metrics.csv").unlink()
+    assert caplog.text.count("metrics.csv was deleted while the run trains") == 1
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.csv")] == ["20", "30"]
+
+
 def test_a_new_run_starts_empty(tmp_path: Path) -> None:
     file = write_file(tmp_path)
     MetricsFile(tmp_path, Record.read(tmp_path, 0))

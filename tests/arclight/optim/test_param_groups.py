@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from arclight.errors import InputError
-from arclight.optim.param_groups import configure, lr_factor, parameter_groups
+from arclight.optim.param_groups import can_fuse, configure, lr_factor, parameter_groups
 from arclight.optim.schedulers import warmup_linear
 
 
@@ -134,3 +134,11 @@ def test_the_factor_applies_to_every_group() -> None:
     made = configure(module(), Layered(), make, lambda step, total: 1.0, layer_decay=0.5, factor=4.0)
     rates = sorted({group["lr"] for group in made["optimizer"].param_groups})
     assert rates == pytest.approx([0.05, 0.1, 0.2, 0.4])
+
+
+def test_short_weights_are_not_updated_by_the_fused_sgd() -> None:
+    """Its momentum would hold whatever was in memory, and two equal runs would differ."""
+    sgd, adam = (functools.partial(kind, lr=0.1) for kind in (torch.optim.SGD, torch.optim.Adam))
+    net = nn.Linear(2, 2)
+    assert [can_fuse(make, net) for make in (sgd, adam, functools.partial(torch.optim.Adadelta))] == [True, True, False]
+    assert [can_fuse(make, net.to(torch.bfloat16)) for make in (sgd, adam)] == [False, True]

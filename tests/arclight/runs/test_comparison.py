@@ -52,6 +52,16 @@ def grid(tmp_path: Path) -> Path:
     return tmp_path / "grid"
 
 
+def test_a_start_that_was_killed_is_left_out(grid: Path) -> None:
+    for name, files in (("7-a", ()), ("8-a", ("overrides.txt", ".lock"))):
+        (grid / name).mkdir()
+        for file in files:
+            (grid / name / file).touch()
+    found = compare_runs([str(path) for path in sorted(grid.iterdir())])  # as a shell expands outputs/X/*
+    assert sum(len(group.runs) for group in found.groups) == 6
+    assert found.left_out[:2] == tuple(f"{name} is left out: its config.yaml cannot be read" for name in ("7-a", "8-a"))
+
+
 def test_runs_that_differ_in_the_seed_only_are_one_group(grid: Path) -> None:
     found = compare_runs([str(grid)])
     assert [(group.letter, [run.config["seed"] for run in group.runs]) for group in found.groups] == [

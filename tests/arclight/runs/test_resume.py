@@ -170,8 +170,10 @@ def test_a_run_directory_is_locked() -> None:
         resume.locked(folder),
     ):
         pass
+    with resume.locked(folder), pytest.raises(InputError, match=r"resume=auto: .* is in use .*; to start another, leave"):
+        resume.resolve_run_dir(run_config("now", resume="auto"), Launch())
     with resume.locked(folder):
-        assert resume.resolve_run_dir(run_config("now", resume="auto"), Launch()).folder.name == "now"
+        assert resume.resolve_run_dir(run_config("now"), Launch()).folder.name == "now"
     assert not (folder / resume.LOCK).exists()
     with resume.locked(folder):
         pass
@@ -229,6 +231,15 @@ def test_discard_keeps_the_directory_of_a_run_that_trains() -> None:
     assert not folder.exists()
 
 
+def test_auto_remembers_where_a_new_run_would_be() -> None:
+    earlier = write_run("before", "interrupted")
+    found = resume.resolve_run_dir(run_config("now", resume="auto"), Launch())
+    assert (found.folder, found.new_folder) == (earlier, run_config("now").folder)
+    assert resume.start_new_run(found) == run_config("now").folder
+    assert resume.start_new_run(found).name == "now_2"
+    assert resume.resolve_run_dir(run_config("later", resume=str(earlier)), Launch()).new_folder is None
+
+
 def write_launch(folder: Path, run_id: str) -> None:
     (folder / "environment.json").write_text(json.dumps({"hardware": {"launch": {"run_id": run_id}}}))
 
@@ -281,6 +292,17 @@ def test_a_run_of_a_multirun_resumes_in_its_own_directory(has_config: bool, monk
             run_config("0-synthetic_images-cnn", resume=word), Launch("slurm", run_id="7", restart_count=1)
         )
         assert again.folder == own
+
+
+def test_a_multirun_on_other_data_trains_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "in_multirun", lambda: True)
+    done = write_run("../earlier/0-synthetic_images-cnn", "finished")
+    elsewhere = {**SETTINGS, "data": {"root": "elsewhere", "batch_size": 8}}
+    for settings, expected in ((SETTINGS, done), (elsewhere, Path("outputs/now/0-synthetic_images-cnn"))):
+        new = run_config("../now/0-synthetic_images-cnn", settings=settings, resume="auto")
+        new.folder.mkdir(parents=True, exist_ok=True)
+        assert resume.resolve_run_dir(new, Launch()).folder.resolve() == expected.resolve()
+        new.folder.unlink() if new.folder.is_symlink() else None
 
 
 def test_equal_runs_of_a_multirun_do_not_share_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:

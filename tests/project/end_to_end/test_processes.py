@@ -139,7 +139,7 @@ def ranks_of(pid: int) -> list[tuple[psutil.Process, str]]:
     found = []
     try:
         for process in psutil.Process(pid).children():
-            if "arclight.launch.launcher" in process.cmdline():
+            if "arclight.launch.process" in process.cmdline():
                 found.append((process, process.environ()["RANK"]))
     except (psutil.Error, KeyError):
         pass

@@ -17,7 +17,7 @@ from arclight.config.compose import compose
 from arclight.distributed.environment import Launch
 from arclight.errors import InputError, ProcessError
 from arclight.hardware import Decision
-from arclight.launch import launcher
+from arclight.launch import launcher, process
 from arclight.launch.launcher import Node
 
 SETTINGS = {"max_restarts": 2}
@@ -87,7 +87,7 @@ def test_the_environment_passes_the_config_and_is_restored(monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     run_config = compose(["seed=3"])
-    with launcher.environment_for(run_config, num_threads=3):
+    with launcher.environment_for(run_config, num_threads=3, files=tmp_path):
         assert json.loads(os.environ[launcher.RUN_CONFIG])["settings"] == run_config.settings
         assert os.environ["OMP_NUM_THREADS"] == "3"
     assert launcher.RUN_CONFIG not in os.environ
@@ -166,6 +166,17 @@ def test_a_score_is_that_of_the_monitored_metric(tmp_path: Path) -> None:
     assert math.isnan(launcher.Run(tmp_path, results={}).score)
 
 
+def test_a_start_that_is_stopped_leaves_no_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("arclight.runs.experiment.run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        launcher.run(compose(["experiment=demo"]))
+    assert not list(tmp_path.glob("outputs/*/*"))
+
+
 def test_a_multirun_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     hardware_info = hardware.HardwareInfo(
@@ -194,7 +205,7 @@ def test_an_input_error_is_not_retried(tmp_path: Path, monkeypatch: pytest.Monke
         if attempt:
             monkeypatch.delenv(launcher.RUN_CONFIG)  # nothing is trained
         with pytest.raises(SystemExit) as ended:
-            launcher.train_in_this_process()
+            process.train_in_this_process()
         assert ended.value.code == launcher.INPUT_ERROR
         message.append(json.loads(error.read_text())["message"]["message"])
     assert message == ["seed=-1 must be a whole number from 0 to 4294967295, or null, which draws one (set by seed=-1)"] * 2

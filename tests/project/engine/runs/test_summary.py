@@ -19,7 +19,7 @@ from arclight.images.info import ImageInfo
 from arclight.interfaces import Monitor
 from arclight.metrics.tables import Row, Table
 from arclight.modules.supervised import Scores
-from arclight.runs.summary import MOST_CLASSES, describe_steps, print_results, print_run_summary
+from arclight.runs.summary import MOST_CLASSES, describe_steps, print_interrupted, print_results, print_run_summary
 from arclight.text.info import TokenInfo
 from tests.arclight.console.test_terminal import Terminal
 
@@ -70,7 +70,8 @@ def components(data_info: Any = IMAGES, **trainer: Any) -> Any:
     )
     data = SimpleNamespace(sizes={"train": 8000, "val": 9}, batch_size=16, data_info=data_info, steps_per_epoch=500)
     return SimpleNamespace(
-        trainer=SimpleNamespace(**given), module=module, monitor=module.monitor, data=data, decisions=CHOICES
+        **{"trainer": SimpleNamespace(**given), "module": module, "monitor": module.monitor, "data": data},
+        **{"decisions": CHOICES, "ckpt_path": None},
     )
 
 
@@ -182,3 +183,19 @@ def test_the_results_fit_a_terminal_and_show_the_weakest_of_many_classes() -> No
 def test_results_without_scores_or_times() -> None:
     assert "Report: outputs/x/report.html" in end(io.StringIO(), {"status": "finished"})
     assert "step " not in end(io.StringIO(), {"train/step_ms": 1.0, "train/tokens_per_s": 2.0})
+
+
+def test_a_resumed_run_and_a_stopped_one_name_their_position(tmp_path: Path) -> None:
+    stream, run = io.StringIO(), tmp_path / "run"
+    print_interrupted(open_console(file=stream), run)
+    assert "Stopped before the first checkpoint" in stream.getvalue()
+    last = run / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    progress = {"fit_loop": {"epoch_progress": {"current": {"started": 2, "processed": 1}}}}
+    torch.save({"global_step": 13, "loops": progress}, last)
+    print_interrupted(open_console(file=stream), run)
+    assert "Saved in epoch 2, after step 13: " in stream.getvalue()
+    assert "To continue: python train.py resume=run\n" in stream.getvalue()
+    made = components()
+    made.ckpt_path = last
+    assert "in epoch 2, after step 13, from " in start(io.StringIO(), made)
