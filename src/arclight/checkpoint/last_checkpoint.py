@@ -101,6 +101,8 @@ class LastCheckpoint(Checkpoint):
         if self.every_steps and trainer.global_step % self.every_steps == 0:
             self._is_due = True
         if (self._is_due or self._signal) and is_followed_by_step(trainer):
+            if self._signal:  # Lightning logs the metrics of a step after this hook, which ends the run
+                trainer._logger_connector.update_train_step_metrics()
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

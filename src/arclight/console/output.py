@@ -45,9 +45,9 @@ class TolerantStream:
         except OSError as error:
             self._fail(error.strerror or str(error))
         except ValueError:
-            if not self._stream.closed:  # of the text, such as a character that the encoding does not have
+            if not self._stream.closed:  # an error of the text, such as a character that the encoding does not have
                 raise
-            self._fail("it is closed")
+            self._is_broken = True  # whoever closed it knows
 
     def _fail(self, reason: str) -> None:
         self._is_broken = True

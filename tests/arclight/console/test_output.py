@@ -47,8 +47,9 @@ def test_a_broken_stream_drops_its_output_with_one_warning(kind: str, caplog: py
     for _ in range(3):
         assert tolerant.write("text") == 4
         tolerant.flush()
-    reason = {"full disk": "No space left on device", "ended pipe": "Broken pipe", "closed": "it is closed"}[kind]
-    assert caplog.messages == [f"stdout cannot be written ({reason}): its output is dropped"]
+    reasons = {"full disk": "No space left on device", "ended pipe": "Broken pipe"}  # whoever closes a stream knows
+    expected = [f"stdout cannot be written ({reasons[kind]}): its output is dropped"] if kind in reasons else []
+    assert caplog.messages == expected
     stream.close()  # raises nothing, as at the end of a program
     output.failures.clear()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from arclight import hardware
@@ -256,3 +256,21 @@ def test_a_signal_is_handled_after_the_step(
     assert "SIGTERM: Stopping after this step and saving; Ctrl-C again quits now" in capfd.readouterr().err
     assert contents.steps_done(contents.last_checkpoint(tmp_path)) == step
     assert_same_runs(Made(tmp_path, TASKS[module][0]), wholes[module])
+
+
+class StepMetric(Callback):
+    """Logs as modules do: Lightning gives the row the number of the steps before."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        pl_module.log("own", float(trainer.global_step), on_step=True, on_epoch=False)
+
+
+@pytest.mark.parametrize("end", ["a signal", "a kill"])
+def test_what_a_module_logs_at_each_step_is_recorded_once(end: str, tmp_path: Path) -> None:
+    overrides, interruption = [*IMAGES, "trainer.log_every_n_steps=1", "checkpoint.every_steps=2"], Interruption()
+    stopper = Sender(interruption, "on_train_batch_start", 2) if end == "a signal" else Killer("on_train_batch_start", 6)
+    with pytest.raises((Interrupted, Killed)):
+        Made(tmp_path, overrides, StepMetric(), stopper, interruption=interruption)
+    again = Made(tmp_path, overrides, StepMetric())
+    steps = [(row["step"], float(row["own"])) for row in again.curve if "own" in row]
+    assert steps == [(str(step), step) for step in range(6)]
