@@ -235,10 +235,13 @@ def allow_unused_parameters(decisions: Decisions, module: LightningModule, callb
         decisions["strategy"] = hardware.Decision("ddp_find_unused_parameters_true", reason)
 
 
-def monitor_in_results(settings: Mapping[str, Any]) -> dict[str, str | None]:
+def configured_monitor(settings: Mapping[str, Any]) -> Monitor | None:
+    """Returns the monitor of a config, or of the class of its module, before the module is built."""
+    return monitor_of(find_target(str(module_settings(settings).get("_target_", "")), module_group(settings)), settings)
+
+
+def monitor_in_results(monitor: Monitor | None) -> dict[str, str | None]:
     """Returns `monitor` and `monitor_mode` of results.json: the metric that selects the best checkpoint, None without one."""
-    target = find_target(str(module_settings(settings).get("_target_", "")), module_group(settings))
-    monitor = monitor_of(target, settings)
     if monitor is None:
         return {"monitor": None, "monitor_mode": None}
     return {"monitor": standard_name("val", monitor.metric), "monitor_mode": monitor.mode}

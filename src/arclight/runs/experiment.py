@@ -34,7 +34,14 @@ from arclight.modules.supervised import Scores
 from arclight.preflight.trainer_checks import explain_trainer_errors
 from arclight.report.report import write_report
 from arclight.runs import resume, run_directory
-from arclight.runs.build import RunComponents, build_components, can_test, count_parameters, monitor_in_results
+from arclight.runs.build import (
+    RunComponents,
+    build_components,
+    can_test,
+    configured_monitor,
+    count_parameters,
+    monitor_in_results,
+)
 from arclight.runs.dry_run import run_dry_run
 from arclight.runs.run import Run
 from arclight.runs.run_directory import explain_write_errors, write_json
@@ -128,7 +135,7 @@ def train_and_test(run_config: RunConfig, hardware_info: hardware.HardwareInfo, 
     """As `run`; however the run ends, results.json and the loggers record it."""
     console, folder = open_console(quiet=not is_main_process()), run_config.folder
     results: dict[str, Any] = {"status": "running", "data": run_config.data, "model": run_config.model}
-    results |= {"seed": run_config.settings["seed"], **monitor_in_results(run_config.settings)}
+    results |= {"seed": run_config.settings["seed"], **monitor_in_results(configured_monitor(run_config.settings))}
     loggers: list[Logger] = []
     for problem in hardware_info.problems if is_main_process() else ():
         log.warning(problem)
@@ -141,6 +148,7 @@ def train_and_test(run_config: RunConfig, hardware_info: hardware.HardwareInfo, 
             components = build_components(
                 run_config, hardware_info, loggers, console, interruption=interruption, ckpt_path=ckpt_path
             )
+            results |= monitor_in_results(components.monitor)  # a module may choose it when it is built
             components.identity.when_accepted = keep_new_files
             if commit := getattr(getattr(components.module, "net", None), "blueprint", {}).get("revision"):
                 run_directory.add_to_environment(folder, {"pretrained": {"commit": commit}})

@@ -198,12 +198,11 @@ class Table(Dataset[dict[str, Any]]):
 class Regression(LightningModule):
     """Has loaders of its own, two of them for validation, and reads the number of steps to make its scheduler."""
 
-    monitor = "val_mse/dataloader_idx_0"
-
     def __init__(self, lr: float = 0.01, has_plateau: bool = False) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.layers = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1))
+        self.monitor = "val_mse/dataloader_idx_0"
 
     def _error(self, batch: dict[str, Any]) -> Tensor:
         return functional.mse_loss(self.layers(batch["features"])[:, 0], batch["target"])

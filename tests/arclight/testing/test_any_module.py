@@ -94,6 +94,11 @@ class TestRegression(AnyModule):
     overrides: ClassVar[Any] = ("model=regression", "data=none", "trainer.max_epochs=2")
     stops = (3,)
 
+    def test_a_metric_that_the_module_chooses_when_it_is_built_is_monitored(self) -> None:
+        run = self.train()
+        assert (run.results["monitor"], run.results["monitor_mode"]) == ("val/mse/dataloader_idx_0", "min")
+        assert run.score == min(run.curve("val_mse/dataloader_idx_0")[1])
+
 
 class TestPlateau(AnyModule):
     overrides: ClassVar[Any] = ("model=regression", "data=none", "trainer.max_epochs=3", "model.has_plateau=true")

@@ -40,6 +40,6 @@ def test_the_users_accumulation_is_kept() -> None:
 
 
 def test_the_module_names_the_monitored_metric() -> None:
-    assert [build.monitor_in_results(compose(data).settings) for data in (TINY_IMAGES, TINY_TEXT)] == [
-        {"monitor": name, "monitor_mode": "max"} for name in ("val/accuracy", "val/f1")
-    ]
+    assert [
+        build.monitor_in_results(build.configured_monitor(compose(data).settings)) for data in (TINY_IMAGES, TINY_TEXT)
+    ] == [{"monitor": name, "monitor_mode": "max"} for name in ("val/accuracy", "val/f1")]
