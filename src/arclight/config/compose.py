@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -204,7 +205,7 @@ def with_overrides_of(run: str, overrides: Sequence[str]) -> list[str]:
     """Returns the overrides that RUN was started with, and after them these, which replace those of the same key.
 
     Raises:
-        InputError: when RUN's overrides leave out a secret, or name classes to build and configs to read, which its author
+        InputError: when RUN's overrides leave out a secret, or name classes to build or settings of Hydra, which its author
             chose and not the user: they must be typed.
     """
     before = [text for text in overrides_of(find_run(run)) if key_of(text) not in map(key_of, overrides)]
@@ -213,7 +214,8 @@ def with_overrides_of(run: str, overrides: Sequence[str]) -> list[str]:
             f"resume={run}: that run's overrides.txt leaves out {', '.join(hidden)}, which held a secret; "
             f"give it again: {hidden[0]}=..."
         )
-    if foreign := [text for text in before if "_target_" in text or "searchpath" in key_of(text)]:
+    hydras = re.compile(r"[+~]*hydra[./]")  # Hydra builds what its own node names, and reads what its searchpath names
+    if foreign := [text for text in before if "_target_" in text or hydras.match(text)]:
         raise InputError(
             f"resume={run}: that run's overrides.txt chooses code to run: {', '.join(foreign)}; if you trust it, type it: "
             f"python train.py resume={run} {shlex.join(foreign)}"

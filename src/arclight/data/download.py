@@ -49,6 +49,8 @@ def fetch(urls: Sequence[str], destination: Path, *, check: Callable[[Path], Non
         if destination.exists():
             return
         part = destination.with_name(f"{destination.name}.part")
+        if part.is_symlink():  # not ours: it may lead to any file
+            part.unlink()
         failures = []
         for url in urls:
             if (failure := _download(url, part, check)) is None:

@@ -200,10 +200,23 @@ def test_a_part_that_cannot_be_written_is_reported(tmp_path: Path, server: Serve
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_reported(tmp_path: Path, server: Server) -> None:
-    (tmp_path / "file.part").symlink_to("/dev/full")
+def test_a_full_disk_is_reported(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Path.open
+
+    def on_full_disk(path: Path, mode: str = "r") -> object:
+        return original(Path("/dev/full") if path.name == "file.part" else path, mode)
+
+    monkeypatch.setattr(Path, "open", on_full_disk)
     with pytest.raises(InputError, match=r"cannot write .*file\.part: No space left on device; run again to resume"):
         fetch([server.url()], tmp_path / "file", check=check)
+
+
+def test_a_link_in_the_place_of_the_part_is_not_followed(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "precious").write_bytes(CONTENT[:10])
+    (tmp_path / "file.part").symlink_to(tmp_path / "precious")
+    fetch([server.url()], tmp_path / "file", check=check)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert (tmp_path / "precious").read_bytes() == CONTENT[:10]
 
 
 def test_many_threads_load_once(tmp_path: Path, server: Server) -> None:

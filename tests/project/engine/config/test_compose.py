@@ -61,7 +61,14 @@ def test_later_overrides_replace_those_of_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "foreign", ["model._target_=os.system", "+callbacks.x={_target_: os.system}", "hydra.searchpath=[file:///elsewhere]"]
+    "foreign",
+    [
+        "model._target_=os.system",
+        "+callbacks.x={_target_: os.system}",
+        "hydra.searchpath=[file:///elsewhere]",
+        "hydra/launcher=theirs",
+        "++hydra.callbacks={}",
+    ],
 )
 def test_a_run_that_chooses_code_is_resumed_only_when_the_user_types_it(tmp_path: Path, foreign: str) -> None:
     (tmp_path / "config.yaml").touch()
