@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import sys
 import time
@@ -214,8 +213,7 @@ def with_overrides_of(run: str, overrides: Sequence[str]) -> list[str]:
             f"resume={run}: that run's overrides.txt leaves out {', '.join(hidden)}, which held a secret; "
             f"give it again: {hidden[0]}=..."
         )
-    hydras = re.compile(r"[+~]*hydra[./]")  # Hydra builds what its own node names, and reads what its searchpath names
-    if foreign := [text for text in before if "_target_" in text or hydras.match(text)]:
+    if foreign := [text for text in before if "_target_" in text or text.lstrip("+~").startswith(("hydra.", "hydra/"))]:
         raise InputError(
             f"resume={run}: that run's overrides.txt chooses code to run: {', '.join(foreign)}; if you trust it, type it: "
             f"python train.py resume={run} {shlex.join(foreign)}"
