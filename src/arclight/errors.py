@@ -46,17 +46,12 @@ def first_line(error: BaseException) -> str:
     return next((line for line in lines if line and not line.startswith(REMARK)), "")[:LONGEST_LINE]
 
 
-def raised_in(error: BaseException, module: str) -> bool:
-    """Returns whether an error was raised by code of a module, or of what that called."""
-    return module in _modules(error)
-
-
 def raised_last_in(error: BaseException, prefix: str) -> bool:
     """Returns whether the code that raised an error is in a module whose dotted name has this prefix."""
-    return "".join(_modules(error)[-1:]).startswith(prefix)
+    return "".join(modules_of(error)[-1:]).startswith(prefix)
 
 
-def _modules(error: BaseException) -> list[str]:
+def modules_of(error: BaseException) -> list[str]:
     """Returns the names of the modules in the traceback of an error, that of the code that raised it last."""
     return [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
 

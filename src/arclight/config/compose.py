@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from arclight.config import locations
-from arclight.config.known_names import unfit_groups, why_not_composed
+from arclight.config.known_names import message_of_hydra, unfit_groups, why_not_composed
 from arclight.config.locations import OUTPUTS, find_run
 from arclight.config.other_templates import translate_overrides
 from arclight.config.overrides.start_settings import start_errors
@@ -36,18 +36,10 @@ from arclight.config.renamed import rename_overrides, rename_settings
 from arclight.console.output import tolerate_broken_output
 from arclight.console.terminal import printable
 from arclight.distributed.environment import detect_launch
-from arclight.errors import InputError, ProcessError, raised_in
+from arclight.errors import InputError, ProcessError
 
 HOW_TO_START = ("resume", "resume_with_changes", "preflight")  # keys that do not change what is trained
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
-UNEXPLAINED = (
-    ValueError,
-    TypeError,
-    AttributeError,
-    KeyError,
-    AssertionError,
-    RecursionError,
-)  # that Hydra raises for files it cannot read
 
 # `${data_info:num_classes}` stays as it is when the config is composed; `groups.resolve_late` replaces it
 OmegaConf.register_new_resolver("data_info", lambda name: f"${{data_info:{name}}}", replace=True)
@@ -112,7 +104,7 @@ def compose_with_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
             config = hydra_compose("train", list(overrides), return_hydra_config=True)
         except CONFIG_ERRORS:
             raise
-        except UNEXPLAINED as error:  # Hydra cannot read a file
+        except Exception as error:  # Hydra cannot read a file
             raise ConfigCompositionException(why_not_composed(error)) from error
     held = HydraConfig.instance()
     before = held.cfg
@@ -267,17 +259,14 @@ def explain_config_errors(overrides: Sequence[str]) -> Iterator[None]:
         from arclight.config.overrides.errors import explain  # composes by means of this module
 
         raise explain(error, overrides) from error
-    except UNEXPLAINED as error:
-        if isinstance(error, InputError) or not raised_in(error, "hydra._internal.config_loader_impl"):
-            raise
-        raise InputError(why_not_composed(error)) from error
 
 
 @contextmanager
 def report_errors() -> Iterator[None]:
     """Context manager that ends the program with one message: status 2 for a user's error, 1 for a process that died.
 
-    ARCLIGHT_DEBUG=1 shows the traceback. Everything else keeps it: that is a bug.
+    What Hydra raises before a run has begun is an error of the user, too. ARCLIGHT_DEBUG=1 shows the traceback. Everything else
+    keeps it: that is a bug.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra.main then raises errors instead of printing them
     with tolerate_broken_output():
@@ -289,6 +278,11 @@ def report_errors() -> Iterator[None]:
                 raise
             print_error(error)
             sys.exit(2 if isinstance(error, InputError) else 1)
+        except Exception as error:
+            if os.environ.get("ARCLIGHT_DEBUG") == "1" or not (message := message_of_hydra(error)):
+                raise
+            print_error(InputError(message))
+            sys.exit(2)
 
 
 @contextmanager

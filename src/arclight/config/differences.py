@@ -10,7 +10,18 @@ from arclight.config.redaction import without_secrets
 
 # Settings that change where and how fast a run trains, not its results: a run may resume with other values
 WITHOUT_EFFECT = (
-    *("hardware.", "logger.", "checkpoint.", "name", "tags", "test", "seed_is_drawn", "data.root", "data.max_batch_per_device"),
+    *(
+        "hardware.",
+        "logger.",
+        "checkpoint.",
+        "name",
+        "tags",
+        "test",
+        "seed_is_drawn",
+        "data.root",
+        "data_root",
+        "data.max_batch_per_device",
+    ),
     *("data.storage", "data.cache", "data.memory_share", "data.num_workers"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar"),
 )

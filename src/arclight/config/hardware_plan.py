@@ -20,7 +20,7 @@ def plan_hardware(
 ) -> dict[str, hardware.Decision]:
     """Returns `hardware.plan` for a config. `num_parameters` is known once the net is built, the rest once the data is."""
     try:
-        has_fixed_shapes = getattr(find_target(settings["data"].get("_target_", ""), "data"), "has_fixed_shapes", None)
+        has_fixed_shapes = getattr(find_target(str(settings["data"].get("_target_", "")), "data"), "has_fixed_shapes", None)
     except InputError:  # reported when the data is checked or built
         has_fixed_shapes = None
     return hardware.plan(

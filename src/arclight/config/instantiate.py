@@ -113,6 +113,7 @@ def find_target(target: str, path: str, *, is_trusted: bool = True, arguments: M
     Raises:
         InputError: when there is none, or a config that is not the user's own may not call it with these arguments.
     """
+    target = str(target)  # a file may hold a number
     if not is_trusted:
         trust.check_name(target, path, arguments or {})  # before anything is imported
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 
 from arclight.config import locations
 from arclight.config.signatures import names_taken
-from arclight.errors import InputError, closest, first_line, nearest
+from arclight.errors import InputError, closest, first_line, modules_of, nearest
 
 # what the engine reads of every config; the data may be left out
 START = ("seed", "name", "resume", "resume_with_changes", "preflight")
@@ -29,8 +30,8 @@ def unknown_keys(settings: Mapping[str, Any]) -> list[InputError]:
                 InputError(f"{files}: its keys do not reach the config; its first line must be '# @package _global_'")
             )
         elif key not in known:
-            message = f"{key}: the config has no key '{key}'. {nearest(key, known)}"
-            errors.append(InputError(message, key=key, suggestions=closest(key, known)))
+            message = f"{key}: the config has no key '{key}'. {nearest(str(key), known)}"
+            errors.append(InputError(message, key=str(key), suggestions=closest(str(key), known)))
     for path, node in targets(settings):
         taken = names_taken(str(node["_target_"]))
         if taken is not None:
@@ -52,11 +53,11 @@ def unfit_groups(settings: Mapping[str, Any]) -> Iterator[InputError]:
             yield InputError(f"{key}={settings[key]} must hold keys, not a value; {hint}", key=key)
 
 
-def unknown_argument(path: str, key: str, name: str, taken: Iterable[str]) -> InputError:
+def unknown_argument(path: str, key: Any, name: str, taken: Iterable[str]) -> InputError:
     """Returns the error for an argument that the class or function `name`, configured at `path`, does not take."""
     names = list(taken)
-    message = f"{path}.{key}: {name} takes no '{key}'. {nearest(key, names)}"
-    return InputError(message, key=f"{path}.{key}", suggestions=[f"{path}.{near}" for near in closest(key, names)])
+    message = f"{path}.{key}: {name} takes no '{key}'. {nearest(str(key), names)}"
+    return InputError(message, key=f"{path}.{key}", suggestions=[f"{path}.{near}" for near in closest(str(key), names)])
 
 
 def targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -94,6 +95,16 @@ def why_not_composed(error: Exception) -> str:
     if isinstance(error, RecursionError):
         wrong.append("files of conf/ choose each other in their defaults lists without end: look at the file that you chose")
     return "\n".join(wrong) or f"conf/ cannot be composed: {type(error).__name__}: {first_line(error)}"
+
+
+def message_of_hydra(error: Exception) -> str:
+    """Returns what an error says that Hydra raised before a run had begun; empty for an error of other code, which is a bug."""
+    called = list(itertools.dropwhile(lambda name: not name.startswith("hydra."), modules_of(error)))  # from Hydra on
+    if not called or any(name.startswith(("arclight.", "project.")) for name in called):
+        return ""
+    if "hydra._internal.config_loader_impl" in called:
+        return why_not_composed(error)
+    return f"{type(error).__name__}: {first_line(error)}"  # of an option of Hydra, a launcher, a directory
 
 
 def unreadable_files() -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from arclight.errors import InputError, closest, nearest
@@ -109,20 +109,26 @@ def requested_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raises InputError for an unknown name in the `hardware` group, or a value out of range that is not planned here."""
+    """Raises InputError for unknown names in the `hardware` group, and values out of range that are not planned here."""
+    if errors := list(setting_errors(settings)):
+        raise errors[0] if len(errors) == 1 else InputError("\n".join(map(str, errors)), errors=errors)
+
+
+def setting_errors(settings: Mapping[str, Any]) -> Iterator[InputError]:
+    """Yields what `check_settings` raises."""
     known = (*FOR_SPEED, "timeout_s", "max_restarts")
     for name in settings:
         if name not in known:
-            raise InputError(
+            yield InputError(
                 f"hardware.{name}: there is no such setting. {nearest(name, known)}",
                 key=f"hardware.{name}",
                 suggestions=[f"hardware.{near}" for near in closest(name, known)],
             )
     timeout_s, max_restarts = settings.get("timeout_s", 1), settings.get("max_restarts", 0)
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
-        raise InputError(f"hardware.timeout_s={timeout_s} must be a number of seconds above 0", key="hardware.timeout_s")
+        yield InputError(f"hardware.timeout_s={timeout_s} must be a number of seconds above 0", key="hardware.timeout_s")
     if isinstance(max_restarts, bool) or not isinstance(max_restarts, int) or max_restarts < 0:
-        raise InputError(
+        yield InputError(
             f"hardware.max_restarts={max_restarts} must be a whole number of 0 or more", key="hardware.max_restarts"
         )
 

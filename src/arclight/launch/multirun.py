@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from arclight.config.compose import in_multirun, overrides_of, print_error
+from arclight.config.redaction import hide_in_override
 from arclight.console.terminal import format_metric, open_console, print_lines, print_tables
 from arclight.errors import InputError, ProcessError
 from arclight.runs.run_directory import read_results, write_status
@@ -30,7 +31,11 @@ def continue_on_error() -> Iterator[None]:
         if not in_multirun():
             raise
         print_error(error)
-        write_status(Path(HydraConfig.get().runtime.output_dir), "failed", str(error))
+        folder, hydra = Path(HydraConfig.get().runtime.output_dir), HydraConfig.get()
+        write_status(folder, "failed", str(error))
+        if not (folder / "overrides.txt").exists():  # for the summary table
+            lines = (f"{hide_in_override(override)}\n" for override in hydra.overrides.task)
+            (folder / "overrides.txt").write_text("".join(lines), encoding="utf-8")
 
 
 class MultirunTable(Callback):

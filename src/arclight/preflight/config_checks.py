@@ -31,7 +31,7 @@ from arclight.optim.param_groups import read_rates
 from arclight.optim.schedulers import try_scheduler, without_interval
 from arclight.preflight.module_checks import module_class_errors
 from arclight.preflight.ranges import size_errors, trainer_errors
-from arclight.preflight.top_level_checks import is_seed
+from arclight.preflight.top_level_checks import MODES, is_seed
 from arclight.preflight.trainer_checks import argument_errors, callback_errors, trial_errors
 
 GIVEN = {  # arguments that YAML cannot hold, by the group whose target gets them
@@ -73,7 +73,9 @@ def check_config(settings: Mapping[str, Any], hardware_info: hardware.HardwareIn
     built: dict[str, Any] = {}
     for name, callback in settings["callbacks"].items():
         errors += _callback_errors(f"callbacks.{name}", callback, context, built)
-    errors += callback_errors(built, _monitor(settings), has_logger=bool(settings["logger"]))
+    errors += callback_errors(
+        built, _monitor(settings), has_logger=any(isinstance(each, Mapping) for each in settings["logger"].values())
+    )
     for name, logger in settings["logger"].items():
         errors += _logger_errors(f"logger.{name}", logger)
     return [*errors, *found]
@@ -220,9 +222,10 @@ def metrics_of(context: PreflightContext) -> list[str]:
 def _monitor(settings: Mapping[str, Any]) -> Monitor | None:
     """Returns what the module of a config monitors, as far as its class says so."""
     try:
-        return monitor_of(find_target(str(module_settings(settings).get("_target_", "")), module_group(settings)), settings)
+        found = monitor_of(find_target(str(module_settings(settings).get("_target_", "")), module_group(settings)), settings)
     except InputError:
         return None
+    return found if found is None or found.mode in MODES else None
 
 
 def _callback_errors(path: str, settings: Any, context: PreflightContext, built: dict[str, Any]) -> list[InputError]:

@@ -18,7 +18,7 @@ from arclight.config.compose import RunConfig
 from arclight.config.instantiate import find_target, parameters_of
 from arclight.data.info import from_plain
 from arclight.distributed.environment import is_main_process
-from arclight.errors import InputError, nearest
+from arclight.errors import InputError, closest, nearest
 from arclight.interfaces import DataInfo
 
 LEAST_BYTES, SCARCE_BYTES = 10**6, 10**9  # free for a run: with less it cannot start; with less it starts with a warning
@@ -47,6 +47,9 @@ def _data_errors(data: Mapping[str, Any]) -> Iterator[InputError]:
     root = data.get("root")
     if not isinstance(root, str):
         return
+    if not root.strip():
+        yield InputError(f"data.root={root} must name a directory", key="data.root")
+        return
     place = Path(root).expanduser()
     try:
         can_download = "download" in parameters_of(str(data["_target_"])) and data.get("download", True)
@@ -54,7 +57,7 @@ def _data_errors(data: Mapping[str, Any]) -> Iterator[InputError]:
         return
     if not place.exists() and not can_download:
         siblings = [str(other) for other in place.parent.iterdir()] if place.parent.is_dir() else []
-        hint = nearest(root, siblings) if siblings else "Give the directory that holds the data."
+        hint = nearest(root, siblings) if closest(root, siblings) else "Give the directory that holds the data."
         yield InputError(f"data.root={root}: no such directory. {hint}", key="data.root")
     elif not place.exists() and not _is_writable(parent := _existing(place)):
         message = f"data.root={root}: nothing can be downloaded to there, because {parent} is not a writable directory"

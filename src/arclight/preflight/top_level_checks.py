@@ -11,9 +11,10 @@ from arclight.config.groups import module_group
 from arclight.config.instantiate import NAMED, parameters_of
 from arclight.config.known_names import HYDRAS_OWN
 from arclight.config.renamed import name_of
-from arclight.errors import InputError
+from arclight.errors import InputError, closest
 
 FROM_ENGINE = {"data_info", "num_classes", "channels_last", *NETS}  # what a module is given, which nobody types
+MODES = ("min", "max")  # of a monitored metric
 LONGEST_TAG = 64  # characters. Source: W&B
 # Names of settings that belong to an optimizer or a scheduler, in part
 OF_OPTIMIZERS = ("lr", "learning_rate", "optim", "sched", "weight_decay", "momentum", "beta", "warmup")
@@ -25,13 +26,19 @@ def is_seed(value: Any) -> bool:
 
 
 def top_level_errors(settings: Mapping[str, Any]) -> Iterator[InputError]:
-    """Yields what is wrong with `seed`, `test` and `tags`."""
+    """Yields what is wrong with `seed`, `test`, `tags`, `monitor` and `monitor_mode`."""
     seed, test, tags = settings["seed"], settings.get("test", True), settings.get("tags", [])
     if seed is not None and not is_seed(seed):
         message = f"seed={seed} must be a whole number from 0 to {2**32 - 1}, or null, which draws one"
         yield InputError(message, key="seed")
     if not isinstance(test, bool):
         yield InputError(f"test={test} must be true or false", key="test")
+    monitor, mode = settings.get("monitor"), settings.get("monitor_mode")
+    if monitor is not None and not isinstance(monitor, str):
+        yield InputError(f"monitor={monitor} must be the name of a logged metric, none, or null", key="monitor")
+    if mode not in (None, *MODES):
+        near = [f"monitor_mode={each}" for each in closest(str(mode), MODES)]
+        yield InputError(f"monitor_mode={mode} must be min, max or null", key="monitor_mode", suggestions=near)
     if isinstance(tags, str | int | float):
         yield InputError(f"tags={tags} must be a list: tags=[{tags}]", key="tags", suggestions=[f"tags=[{tags}]"])
     elif tags is not None:

@@ -127,7 +127,7 @@ def check_shared_file_system(folder: Path) -> None:
 def shared_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Returns the settings that all processes must share; the data may lie elsewhere, and the first one draws a seed."""
     is_drawn = settings.get("seed") is None or settings.get("seed_is_drawn")
-    own = ("logger.", "data.root", "data.cache", *(("seed",) if is_drawn else ()))
+    own = ("logger.", "data_root", "data.root", "data.cache", *(("seed",) if is_drawn else ()))
     return {key: value for key, value in flatten(settings) if not key.startswith(own)}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Glob, Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
@@ -207,6 +207,8 @@ def _is_choice(value: Any) -> bool:
 def _options_in(override: Override) -> list[str]:
     """Returns the options that an override names: one, those of a list, or those of a multirun."""
     value: Any = override.value()
+    if isinstance(value, Glob):
+        return []  # it chooses among those that are there
     if override.is_sweep_override():
         value = list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
     named = value if isinstance(value, list) else [value]

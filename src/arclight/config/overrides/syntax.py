@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from arclight.config import locations
@@ -70,8 +70,11 @@ def first_of(text: str) -> str:
     override = OverridesParser.create().parse_override(text)
     if not override.is_sweep_override():
         return text
-    value = next(iter(override.sweep_string_iterator())) if override.is_discrete_sweep() else "null"
-    return f"{text.partition('=')[0]}={value}"
+    value, key = override.value(), text.partition("=")[0]
+    if isinstance(value, Glob):
+        return f"{key}={next(iter(value.filter(options_of(key))), 'null')}"
+    first = next(iter(override.sweep_string_iterator())) if override.is_discrete_sweep() else "null"
+    return f"{key}={first}"
 
 
 def sweep_error(text: str) -> InputError:
@@ -108,4 +111,5 @@ def first_words(error: Exception) -> str:
     """Returns what an error of Hydra or OmegaConf says, without its trace of keys and files."""
     text = str(error).split("\n    full_key")[0].split("\nConfig search path")[0].split("\nSee https://hydra.cc")[0]
     text = re.sub(r"^\w+ raised while resolving interpolation: ", "", text)
-    return text.strip().strip('"') or type(error).__name__
+    text = text.strip().strip('"')
+    return text or (first_words(error.__cause__) if isinstance(error.__cause__, Exception) else type(error).__name__)

@@ -152,3 +152,93 @@ def test_typos_are_reported_without_torch() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout == "[]\n" * 3
+
+
+def test_a_glob_of_options() -> None:
+    errors = find_errors(["experiment=glob(demo*)", "data.bogus=1"])
+    assert [error.key for error in errors] == ["data.bogus"]
+
+
+def test_several_values_without_a_multirun() -> None:
+    errors = find_errors(["optimizer.lr=1e-3,1e-2", "logger=csv,wandb"], is_multirun=False)
+    assert "A run of each: add -m to the command" in str(errors[0])
+    assert "logger=[csv,wandb]" in str(errors[1])
+    assert find_errors(["optimizer.lr=1e-3,1e-2"]) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("trainer.min_epochs=2", "+trainer.min_epochs"),  # not max_epochs: the Trainer takes it
+        ("trainer.gradient_clip_algorithm=norm", "+trainer.gradient_clip_algorithm"),
+        ("min_epochs=2", "+trainer.min_epochs"),
+        ("max_epoch=2", "trainer.max_epochs"),
+        ("batch_siz=2", "data.batch_size"),
+        ("patience=2", "callbacks.early_stopping.patience"),
+    ],
+)
+def test_what_is_taken_is_suggested_first(override: str, meant: str) -> None:
+    (error,) = find_errors([override])
+    assert error.suggestions == (meant,)
+
+
+def test_a_command_that_would_fail_is_not_offered() -> None:
+    message = message_of(["max_epoch=3", "data.batch_size=abc"])
+    assert "Did you mean 'trainer.max_epochs'?" in message
+    assert "data.batch_size='abc' must be a whole number" in message
+    assert "Try:" not in message
+
+
+@pytest.mark.parametrize("value", ["null", "{lr: 1}", "[1]"])
+def test_a_group_chooses_a_file(value: str) -> None:
+    groups = ("optimizer", "callbacks", "data", "trainer")
+    for group, error in zip(groups, find_errors([f"{group}={value}" for group in groups]), strict=True):
+        assert str(error).startswith(f"{group}={value}: {group} chooses a file of conf/{group}/")
+
+
+FILES = {
+    "optimizer: null": "optimizer=None must hold keys, not a value",
+    "callbacks: text": "callbacks=text must hold keys, not a value",
+    "optimizer: [1]": "Cannot merge DictConfig with ListConfig",
+    "defaults: [/experiment/mine]": "choose each other in their defaults lists without end",
+    "seed: " + "9" * 5000: "conf/experiment/mine.yaml cannot be read: Exceeds the limit (4300 digits)",
+    "- 1": "Cannot merge DictConfig with ListConfig",
+    "5": "conf/experiment/mine.yaml must hold keys and values, and holds a int",
+    "a: [1": "conf/experiment/mine.yaml",
+    "defaults: 5": "defaults must be a list",
+    "null: 1": "Incompatible key type 'NoneType'",
+    "optimizer: {1: 2}": "optimizer.1: Adam takes no '1'",
+    "name: null": "name=None must be text",
+    "seed: ${seed}": "Recursive interpolation detected",
+    "name: caf\udce9": "conf/experiment/mine.yaml is not UTF-8 (byte 29)",  # latin-1
+}
+
+
+@pytest.mark.parametrize(("text", "message"), FILES.items(), ids=lambda text: text[:20])
+def test_a_recipe_that_is_wrong_is_one_message(text: str, message: str, conf: Path) -> None:
+    content = f"# @package _global_\n{text}\n".encode(errors="surrogateescape")
+    (conf / "experiment" / "mine.yaml").write_bytes(content)
+    assert message in message_of(["experiment=mine"])
+
+
+@pytest.mark.parametrize("group", ["experiment", "debug"])
+def test_a_recipe_without_its_first_line_is_not_ignored(group: str, conf: Path) -> None:
+    (conf / group / "mine.yaml").write_text("optimizer:\n  lr: 1\n")
+    assert message_of([f"{group}=mine"]).startswith(
+        f"the chosen file of conf/{group}/: its keys do not reach the config; its first line must be '# @package _global_'"
+    )
+
+
+def test_what_every_run_needs_is_not_left_out() -> None:
+    keys = ["seed", "name", "optimizer", "callbacks", "checkpoint", "resume", "preflight"]
+    errors = find_errors([f"~{key}" for key in keys])
+    assert [str(error).partition(" is needed and must not be left out")[0] for error in errors] == [
+        f"~{key}: {key}" for key in keys
+    ]
+    assert message_of(["~callbacks"]).startswith("callbacks is needed and must not be left out; callbacks=none chooses nothing")
+
+
+def test_a_directory_of_all_data_sets(conf: Path) -> None:
+    (conf / "local" / "default.yaml").write_text("# @package _global_\ndata_root: /scratch\n")
+    roots = [compose([f"data={name}"]).settings["data"].get("root") for name in ("cifar10", "conll2003", "synthetic_images")]
+    assert roots == ["/scratch/cifar10", "/scratch/conll2003", None]
