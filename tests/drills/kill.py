@@ -124,7 +124,9 @@ def main() -> int:
     tasks = [options.task] if options.task else list(TASKS)
     numbers = [options.processes] if options.processes else [1, 2]
     kinds = {"kill": ("SIGKILL",), "signals": SIGNALS} if options.random_settings is None else {}
-    for record in random_settings.drill(folder, options.random_settings or 0, options.seed, deadline):
+    for record in random_settings.drill(
+        folder, options.random_settings or 0, options.seed, deadline, processes=options.processes
+    ):
         record_result(**record)
     for kind, signals in kinds.items():
         if options.only not in (None, kind):

@@ -95,7 +95,7 @@ def draw_overrides(draw: random.Random) -> list[str]:
     return [*(override for choice in chosen for override in choice), *COMMON, f"seed={draw.randrange(1000)}"]
 
 
-def drill(folder: Path, num: int, seed: int, deadline: float) -> Iterator[dict[str, Any]]:
+def drill(folder: Path, num: int, seed: int, deadline: float, *, processes: int | None = None) -> Iterator[dict[str, Any]]:
     """Yields a record for each of `num` settings; starts none after the deadline, by time.monotonic().
 
     Args:
@@ -103,6 +103,7 @@ def drill(folder: Path, num: int, seed: int, deadline: float) -> Iterator[dict[s
         num: settings that train.
         seed: of settings and moments.
         deadline: of the start of a setting.
+        processes: of each run; None draws it, too.
     """
     done = 0
     for number in range(100 * num):
@@ -110,6 +111,8 @@ def drill(folder: Path, num: int, seed: int, deadline: float) -> Iterator[dict[s
         if done == num or time.monotonic() > deadline:
             return
         overrides = draw_overrides(draw)
+        while processes is not None and f"trainer.devices={processes}" not in overrides:
+            overrides = draw_overrides(draw)
         name = f"random-{seed}-{number}"
         record = {"kind": "setting", "seed": seed, "number": number, "overrides": " ".join(overrides)}
         whole = Drill(folder / f"{name}-whole", overrides)

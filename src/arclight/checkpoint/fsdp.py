@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
@@ -68,6 +68,13 @@ class ShardedStrategy(ModelParallelStrategy):
         """Replaces the parent's, which needs a `configure_model` that shards the net; WeightAveraging warns of that hook."""
         assert self.accelerator is not None
         assert self.model is not None
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set outside __init__
+        if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
+            raise InputError(
+                "strategy=fsdp: StochasticWeightAveraging cannot average sharded weights; take strategy=ddp, or "
+                "callbacks=weight_averaging",
+                key="strategy",
+            )
         self.accelerator.setup(trainer)
         if direct := [name for name, _ in self.model.named_parameters(recurse=False)]:
             name = f"{type(self.model).__name__}.{direct[0]}"

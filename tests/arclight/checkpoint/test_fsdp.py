@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
@@ -61,3 +62,9 @@ def test_parameters_outside_submodules_are_reported() -> None:
     trainer: Any = None
     with pytest.raises(InputError, match=r"strategy=fsdp: put OwnModule\.scale into a submodule, or take strategy=ddp"):
         strategy_of(module).setup(trainer)
+
+
+def test_stochastic_weight_averaging_of_sharded_weights_is_refused() -> None:
+    trainer = SimpleNamespace(callbacks=[StochasticWeightAveraging(swa_lrs=0.1)])
+    with pytest.raises(InputError, match="strategy=fsdp: StochasticWeightAveraging cannot average sharded weights"):
+        strategy_of(OwnModule()).setup(trainer)  # type: ignore[arg-type]
