@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.drills.moments import AIMS
+from tests.drills.random_settings import SWA
 from tests.drills.runs import ROOT
 
 PACKAGES = ("torch", "lightning", "wandb")
@@ -61,7 +62,8 @@ def write(records: list[dict[str, Any]], page: Path) -> None:
         "```",
         "",
     ]
-    page.write_text("\n".join([*stops(records), "", *others(records), "", *lines]))
+    tables = [*stops(records), "", *others(records), "", *settings(records)]
+    page.write_text("\n".join([*tables, "", *lines]))
 
 
 def stops(records: list[dict[str, Any]]) -> Iterator[str]:
@@ -88,6 +90,47 @@ def stops(records: list[dict[str, Any]]) -> Iterator[str]:
     different = [f"- {run}: {', '.join(ends[run]['different'])}" for run in sorted(runs) if ends[run]["different"]]
     if different:
         yield from ["", "Different:", "", *different]
+
+
+def settings(records: list[dict[str, Any]]) -> Iterator[str]:
+    """Yields a table of the runs of random settings: for each option, how many runs had it and ended equal."""
+    drawn = [record for record in records if record["kind"] == "setting"]
+    if not drawn:
+        return
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in drawn:
+        for option in options_of(record["overrides"].split()):
+            counts[option].update({"runs": 1, "kills": len(record["kills"]), "equal": not record["different"]})
+    kills, equal = sum(len(record["kills"]) for record in drawn), sum(not record["different"] for record in drawn)
+    yield f"**{kills} SIGKILLs of {len(drawn)} runs, each of other settings; {equal} of {len(drawn)} runs ended equal.**"
+    yield ""
+    yield "| option | runs with it | kills | ended equal |"
+    yield "|---|---|---|---|"
+    for option, count in sorted(counts.items()):
+        yield f"| `{option}` | {count['runs']} | {count['kills']} | {count['equal']} of {count['runs']} |"
+    for record in drawn:
+        if record["different"]:
+            yield f"\nDifferent: `{record['overrides']}`: {', '.join(record['different'])}"
+
+
+def options_of(overrides: list[str]) -> list[str]:
+    """Returns the overrides that the table counts: not sizes, seeds and what every run has."""
+    left_out = (
+        "seed=",
+        "experiment=",
+        "logger=",
+        "data.num_",
+        "data.batch_size",
+        "hardware.",
+        "model.",
+        f"+{SWA}.swa_",
+        "+data.",
+    )
+    kept = [override for override in overrides if not override.startswith((*left_out, f"+{SWA}.annealing", "optimizer."))]
+    kept = [
+        override for override in kept if override not in ("trainer.gradient_clip_val=null", "checkpoint.every_minutes=null")
+    ]
+    return [override.removeprefix("+").replace("lightning.pytorch.callbacks.", "") for override in kept]
 
 
 def others(records: list[dict[str, Any]]) -> Iterator[str]:
