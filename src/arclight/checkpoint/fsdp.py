@@ -68,8 +68,7 @@ class ShardedStrategy(ModelParallelStrategy):
         """Replaces the parent's, which needs a `configure_model` that shards the net; WeightAveraging warns of that hook."""
         assert self.accelerator is not None
         assert self.model is not None
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set outside __init__
-        if any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
+        if any(isinstance(callback, StochasticWeightAveraging) for callback in getattr(trainer, "callbacks", ())):
             raise InputError(
                 "strategy=fsdp: StochasticWeightAveraging cannot average sharded weights; take strategy=ddp, or "
                 "callbacks=weight_averaging",
