@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from arclight.checkpoint.atomic_write import LAST
 from arclight.distributed.signals import Agreement, Interrupted, Interruption
@@ -91,10 +93,22 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at = time.monotonic()
         self._interruption.is_training = True
+        if is_overridden("on_train_batch_end", pl_module):
+            hook = functools.partial(self._after_hook, trainer, pl_module.on_train_batch_end)
+            pl_module.on_train_batch_end = hook  # type: ignore[method-assign]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if not is_overridden("on_train_batch_end", pl_module):
+            self._after_step(trainer)
+
+    def _after_hook(self, trainer: Trainer, hook: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Takes the place of the module's own hook, which comes after those of callbacks and may change what is saved."""
+        hook(outputs, batch, batch_idx)
+        self._after_step(trainer)
+
+    def _after_step(self, trainer: Trainer) -> None:
         if trainer.fit_loop.epoch_loop._should_accumulate():
             return
         self._agree(trainer)
@@ -118,6 +132,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.save_epoch(trainer)
         self._interruption.is_training = False
+        vars(pl_module).pop("on_train_batch_end", None)
         if self.num_saves:
             log.info("%d saves of %s took %.1f s", self.num_saves, self.path.name, self.seconds)
 

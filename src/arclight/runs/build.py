@@ -150,7 +150,9 @@ def build_data(settings: Mapping[str, Any], *, workers: int, is_trusted: bool = 
     given = {
         key: value
         for key, value in offers.items()
-        if key in taken and config.get(key) is None and (is_own or key in config or taken[key].default in NO_DEFAULT)
+        if key in taken
+        and config.get(key) is None
+        and (is_own or key in config or any(taken[key].default is none for none in NO_DEFAULT))
     }
     data: LightningDataModule = build(config, "data", given, is_trusted=is_trusted)
     return data

@@ -216,9 +216,9 @@ def test_saves_follow_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"every_minutes": 0}, "checkpoint.every_minutes=0 must be more than 0, or null"),
+        ({"every_minutes": 0}, "checkpoint.every_minutes=0 must be more than 0 and finite, or null"),
         ({"every_steps": 0}, "checkpoint.every_steps=0 must be 1 or more, or null"),
-        ({"keep": 0}, "checkpoint.keep=0 must be 1 or more; 1 keeps only the last one"),
+        ({"keep": 0}, "checkpoint.keep=0 must be 1 to 1000; 1 keeps only the last one"),
     ],
 )
 def test_settings_out_of_range_are_reported(settings: dict[str, Any], message: str) -> None:
