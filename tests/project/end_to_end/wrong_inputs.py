@@ -109,11 +109,9 @@ def misspelled_keys() -> Iterator[Row]:
             if key in (*HYDRAS_OWN, "defaults") or len(str(key)) < 5 or (path, key) in seen or choice == "data=datasets":
                 continue
             seen.add((path, key))
-            if path.startswith("callbacks."):
-                if names_taken(str(node["_target_"])) is None:  # any may be taken
-                    continue
-                yield row(f"{choice} +{path}.{wrong}=1", f"{path}.{wrong}")
-            elif path.startswith("logger."):
+            if path.startswith("callbacks.") and names_taken(str(node["_target_"])) is None:
+                continue  # any may be taken
+            if path.startswith(("callbacks.", "logger.")):
                 yield row(f"{choice} +{path}.{wrong}=1", f"{path}.{wrong}", kind="composing")
             else:
                 place = f"{path}.{wrong}=1: {path} has no key '{wrong}'. Did you mean '"
