@@ -94,7 +94,11 @@ class FaultTolerantLogger(Logger):
         """Waits until a slow logger has recorded everything, or its timeout."""
         if self._pending is not None and not self.is_broken:
             done, timeout_s = threading.Event(), getattr(type(self.logger), "timeout_s", TIMEOUT_S)
-            self.send(done.set)
+            try:
+                self._pending.put_nowait(done.set)  # not by `send`, which makes no call after a failure
+            except queue.Full:
+                self._fail(f"does not respond, {MAX_PENDING:,} calls are pending")
+                return
             if not done.wait(timeout_s):
                 self._fail(f"did not record everything within {timeout_s:g} s")
 

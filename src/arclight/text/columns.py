@@ -20,6 +20,7 @@ MAX_ONLY_SENTENCE = 300  # words of a file's only sentence
 DOCUMENT_MARK = "-DOCSTART-"
 WORD_NAMES = {"word", "words", "token", "tokens", "text", "form"}  # of a header, in lower case
 TAG_NAMES = {"tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags", "entity", "iob"}
+JSON_LINE = re.compile(r'\{\s*"\w+"\s*:')
 RANGE = re.compile(r"\d+[-.]\d+")  # the id of a CoNLL-U line that is no word: 3-4 is a range, 3.1 an empty node
 
 
@@ -66,7 +67,7 @@ def read_columns(
             from the end, or holds no sentence, or only one of more than 300 words.
     """
     text = _text(path, encoding)
-    if text.lstrip()[:1] == "{":
+    if JSON_LINE.match(text.lstrip()[:200]):
         return list(_json_sentences(text, path))
     rows = _rows(text.split("\n"), separator, comment, path)  # splitlines would also cut at U+2028 and the like
     columns = {"word": word_column, "tag": tag_column}

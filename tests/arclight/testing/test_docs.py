@@ -107,7 +107,7 @@ def test_the_commands_of_one_process(birds: Path, capsys: pytest.CaptureFixture[
     for command in commands("python -m arclight"):
         main(command)
     printed = capsys.readouterr().out
-    assert re.search(r"test/acc +0\.\d{4}", printed)
+    assert re.search(r"test/acc +[01]\.\d{3}", printed)
     assert "report.html" in printed
 
 

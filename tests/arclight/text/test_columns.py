@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from arclight.errors import InputError
 from arclight.text.columns import read_columns
 from arclight.text.sentences import Sentence, count_entities
-from arclight.text.tag_schemes import in_iob2, to_iob2
+from arclight.text.tag_schemes import in_iob2, standard_names, to_iob2
 
 FIRST = "EU I-ORG\nrejects O\n\nPeter I-PER\n\n"
 SECOND = "Bonn I-LOC\n\n"
@@ -253,7 +253,7 @@ WORD = st.text(PLAIN, min_size=1, max_size=12).filter(
     lambda word: not word.isspace() and not word.startswith(("-DOC", "\ufeff"))
 )
 TYPE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r \t,|;"), min_size=1, max_size=6).filter(
-    lambda kind: not kind.isspace() and "-DOC" not in kind
+    lambda kind: standard_names({f"B-{kind}": 1}) == ({f"B-{kind}": f"B-{kind}"}, []) and "-DOC" not in kind
 )
 ENTITIES = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), TYPE), max_size=4)  # gap, words, type
 

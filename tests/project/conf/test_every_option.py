@@ -62,6 +62,7 @@ def test_top_level_keys(group: str, option: str) -> None:
         "monitor_mode",
         "name",
         "data",
+        "data_root",
         "model",
         "module",
         "optimizer",
