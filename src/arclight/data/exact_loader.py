@@ -80,7 +80,17 @@ class ExactLoader:
         self._inner: DataLoader[Any] | None = None
         self._source = Source()
         self.batch_sampler = None  # Lightning reads it
-        self.sampler = self  # Lightning calls its `set_epoch`
+
+    @property
+    def sampler(self) -> ExactLoader:
+        """Itself: Lightning calls its `set_epoch`. Not an attribute, which would be a cycle of references."""
+        return self
+
+    def close(self) -> None:
+        """Ends persistent workers. Python's garbage collector would wait 5 s for each: it frees their queues before them."""
+        if self._inner is not None:
+            self._inner._iterator = None
+            self._inner = None
 
     def __getattr__(self, name: str) -> Any:
         if name == "loader":
@@ -257,6 +267,14 @@ def part_of(size: int, num_parts: int, number: int) -> tuple[int, int]:
     each, rest = divmod(size, num_parts)
     begin = number * each + min(number, rest)
     return begin, begin + each + (number < rest)
+
+
+def end_workers(*loops: Any) -> None:
+    """Ends the persistent workers of the loaders of Lightning's loops."""
+    for loop in loops:
+        for loader in getattr(loop._combined_loader, "flattened", ()):
+            if isinstance(loader, ExactLoader):
+                loader.close()
 
 
 def eval_sizes(total: int, batch_size: int, world_size: int) -> list[int]:

@@ -47,11 +47,15 @@ class SkippingLoader:
         self.epoch = 0
         self.position = 0  # batches of this pass that were yielded
         self.batch_sampler = None  # Lightning reads it
-        self.sampler = self  # Lightning calls its `set_epoch`
         self._start: dict[str, Any] = {"epoch": -1}
         self.is_used = False  # whether a batch of the last pass was trained on
         self._before: Any = None  # the state before the last pass
         self._recent: list[tuple[int, Any]] = []  # position and state after each of the last batches
+
+    @property
+    def sampler(self) -> SkippingLoader:
+        """Itself: Lightning calls its `set_epoch`. Not an attribute, which would be a cycle of references."""
+        return self
 
     def __getattr__(self, name: str) -> Any:
         if name in ("loader", "__len__"):

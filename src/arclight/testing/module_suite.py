@@ -54,11 +54,14 @@ class ModuleSuite:
         stops: micro-batches, in rising order, after which one run is ended and resumed.
         mixes_samples: whether a step depends on which samples share a process, as with batch norm or dropout; then two
             processes need not end in the same weights as one.
+        is_shared_out: whether processes share the batches of the loaders; each has all of an iterable data set that does not
+            divide itself.
     """
 
     overrides: ClassVar[Sequence[str]] = ()
     stops: ClassVar[Sequence[int]] = (1, 3)
     mixes_samples: ClassVar[bool] = False
+    is_shared_out: ClassVar[bool] = True
 
     _directory: ClassVar[Path]
     _whole: ClassVar[Run]
@@ -119,8 +122,8 @@ class ModuleSuite:
     @pytest.mark.processes
     def test_two_processes_end_as_one_does(self) -> None:
         # without data.batch_size, a global batch is that of the loader times the processes
-        has_batch_size = "batch_size" in compose(self.overrides).settings["data"]
-        one = self.whole_run() if has_batch_size else self.train(["name=one", "trainer.accumulate_grad_batches=2"])
+        is_same_batch = not self.is_shared_out or "batch_size" in compose(self.overrides).settings["data"]
+        one = self.whole_run() if is_same_batch else self.train(["name=one", "trainer.accumulate_grad_batches=2"])
         two = self.train(["name=two", "strategy=ddp_cpu", "trainer.devices=2"])
         assert one.results["steps"] == two.results["steps"]
         if not self.mixes_samples:

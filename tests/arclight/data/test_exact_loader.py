@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Subset, WeightedRandomSampler
 
-from arclight.data.exact_loader import ExactLoader, eval_sizes, part_of
+from arclight.data.exact_loader import ExactLoader, end_workers, eval_sizes, part_of
 from arclight.data.samplers import Shard
 
 SIZE = 23
@@ -193,3 +196,27 @@ def test_parts_differ_by_one_at_most() -> None:
     assert eval_sizes(10, 4, 2) == [4, 4, 2]
     assert eval_sizes(9, 4, 2) == [4, 5]
     assert eval_sizes(1, 4, 2) == [1]
+
+
+def test_persistent_workers_end_at_once() -> None:
+    loader = ExactLoader(LOADERS["workers"](), seed=0, shard=Shard())
+    next(iter(loader))
+    inner = loader._inner
+    assert inner is not None
+    workers = inner._iterator._workers
+    assert all(worker.is_alive() for worker in workers)
+    trainer_loop = SimpleNamespace(_combined_loader=SimpleNamespace(flattened=[loader]))
+    del inner
+    end_workers(trainer_loop, SimpleNamespace(_combined_loader=None))
+    assert not any(worker.is_alive() for worker in workers)
+
+
+def test_a_loader_is_freed_without_the_garbage_collector() -> None:
+    loader = ExactLoader(LOADERS["shuffled"](), seed=0, shard=Shard())
+    freed = weakref.ref(loader)
+    gc.disable()
+    try:
+        del loader
+        assert freed() is None
+    finally:
+        gc.enable()

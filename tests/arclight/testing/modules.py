@@ -206,7 +206,8 @@ class Regression(LightningModule):
         self.register_buffer("average", torch.zeros(16, 6))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.average.lerp_(self.layers[0].weight.detach(), 0.1)
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 or self.trainer.is_last_batch:  # after a step
+            self.average.lerp_(self.layers[0].weight.detach(), 0.1)
 
     def _error(self, batch: dict[str, Any]) -> Tensor:
         return functional.mse_loss(self.layers(batch["features"])[:, 0], batch["target"])

@@ -114,6 +114,7 @@ class TestStream(AnyModule):
     overrides: ClassVar[Any] = ("model=on_stream", "data=none", "trainer.max_epochs=2")
     stops = (3, 11)
     mixes_samples = True
+    is_shared_out = False
 
 
 class TestStatefulStream(TestStream):
