@@ -269,7 +269,7 @@ def part_of(size: int, num_parts: int, number: int) -> tuple[int, int]:
     return begin, begin + each + (number < rest)
 
 
-def end_workers(*loops: Any) -> None:
+def end_workers(loops: Sequence[Any]) -> None:
     """Ends the persistent workers of the loaders of Lightning's loops."""
     for loop in loops:
         for loader in getattr(loop._combined_loader, "flattened", ()):

@@ -201,7 +201,7 @@ def fit(components: RunComponents, results: dict[str, Any], ckpt_path: Path | No
         with memory.report_out_of_memory(), explain_trainer_errors():
             trainer.fit(components.module, datamodule=components.data, ckpt_path=ckpt_path, weights_only=True)
     finally:
-        end_workers(trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop)
+        end_workers([trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop])
         results |= {
             **components.epochs.best,
             "time/fit_s": time.monotonic() - start,
@@ -238,7 +238,7 @@ def test(components: RunComponents, results: dict[str, Any], folder: Path) -> Sc
     load_best_weights(components, folder)
     with explain_trainer_errors():
         tested = components.trainer.test(module, datamodule=data, verbose=False)
-    end_workers(components.trainer.test_loop)
+    end_workers([components.trainer.test_loop])
     scores: Scores | None = getattr(module, "scores", None)
     if not isinstance(scores, Scores):
         results |= {standard_name("test", name): float(value) for logged in tested for name, value in logged.items()}

@@ -207,7 +207,7 @@ def test_persistent_workers_end_at_once() -> None:
     assert all(worker.is_alive() for worker in workers)
     trainer_loop = SimpleNamespace(_combined_loader=SimpleNamespace(flattened=[loader]))
     del inner
-    end_workers(trainer_loop, SimpleNamespace(_combined_loader=None))
+    end_workers([trainer_loop, SimpleNamespace(_combined_loader=None)])
     assert not any(worker.is_alive() for worker in workers)
 
 
