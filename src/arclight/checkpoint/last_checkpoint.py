@@ -100,7 +100,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not is_overridden("on_train_batch_end", pl_module):
+        if "on_train_batch_end" not in vars(pl_module):
             self._after_step(trainer)
 
     def _after_hook(self, trainer: Trainer, hook: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -131,15 +131,18 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.save_epoch(trainer)
-        self._interruption.is_training = False
-        vars(pl_module).pop("on_train_batch_end", None)
+        self._end(pl_module)
         if self.num_saves:
             log.info("%d saves of %s took %.1f s", self.num_saves, self.path.name, self.seconds)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._interruption.is_training = False
+        self._end(pl_module)
         if not isinstance(exception, Interrupted) and self.path.exists():
             log.info("resume=auto resumes from the last saved step: %s", self.path)
+
+    def _end(self, pl_module: LightningModule) -> None:
+        self._interruption.is_training = False
+        vars(pl_module).pop("on_train_batch_end", None)  # the module has its own hook again
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         stoppers = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
