@@ -19,8 +19,8 @@ from torchmetrics import Metric, MetricCollection
 from arclight.callbacks.weight_averaging import resume_averaging
 from arclight.data.exact_loader import ExactLoader
 from arclight.data.loader_errors import unused_batch_size
-from arclight.data.samplers import DROPOUT, Shard, derive_seed
-from arclight.data.seeding import seed_generators
+from arclight.data.samplers import Shard
+from arclight.data.seeding import seed_generators, step_seed
 from arclight.data.skipping_loader import SkippingLoader
 from arclight.distributed.collectives import gather_objects
 from arclight.errors import InputError
@@ -122,9 +122,7 @@ class ExactResume(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restore(trainer, pl_module)
         trainer.fit_loop.epoch_loop._results.sums = {}  # type: ignore[attr-defined]  # those of an earlier epoch
-        seed_generators(
-            derive_seed((self.seed, trainer.current_epoch, EPOCH_START, DROPOUT, trainer.global_rank)), pl_module.device
-        )
+        seed_generators(step_seed(self.seed, trainer.current_epoch, EPOCH_START, trainer.global_rank), pl_module.device)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._restore(trainer, pl_module)  # a run that resumes inside an epoch starts none
@@ -132,8 +130,7 @@ class ExactResume(Callback):
             if isinstance(loader, SkippingLoader):
                 loader.is_used = True
         # seeds are set on the host, so the device is not waited for
-        seed = derive_seed((self.seed, trainer.current_epoch, batch_idx, DROPOUT, trainer.global_rank))
-        seed_generators(seed, pl_module.device)
+        seed_generators(step_seed(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank), pl_module.device)
 
     def state_dict(self) -> dict[str, Any]:
         return {}  # marks the checkpoint; the content comes with `on_save_checkpoint`, which gets the trainer
