@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,13 +103,18 @@ class ConllFiles(PinnedTokenizer):
             return []
         return sorted(path for path in self.root.glob(name) if path.is_file())[:MAX_FILES]
 
+    @functools.cached_property
+    def _training_files(self) -> list[Sentence]:
+        """The sentences that splits are drawn from."""
+        assert self.files["train"] is not None
+        return self._read_files(self.files["train"])
+
     def read(self, split: str) -> list[Sentence]:
         names = self.files["validation" if split == "val" else split]
         drawn = [key for key in ("validation", "test") if self.files[key] is None]
         if names is not None and (split != "train" or not drawn):
             return self._read_files(names)
-        assert self.files["train"] is not None
-        whole = self._read_files(self.files["train"])
+        whole = self._training_files
         rest = list(range(len(whole)))
         for key in drawn:  # in the same order for each split
             rest, held_out = self._draw(whole, rest, key)
