@@ -39,7 +39,8 @@ def resolve_run_dir(run_config: RunConfig, launch: Launch) -> RunConfig:
     if earlier is None:
         return replace(with_seed(run_config), folder=create_run_dir(requested))
     if earlier.resolve() != requested.resolve() and requested.is_dir():
-        requested.rmdir()  # Hydra made it
+        with suppress(OSError):  # it is not empty: another run that was started in the same second has it
+            requested.rmdir()  # Hydra made it
         if in_multirun():  # the table of the multirun reads it
             requested.symlink_to(os.path.relpath(earlier.resolve(), requested.parent.resolve()))
     is_auto = run_config.resume == "auto"  # which trains other data in a new run

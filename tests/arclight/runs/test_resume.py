@@ -62,6 +62,12 @@ def test_two_runs_of_one_second_do_not_share_a_directory(tmp_path: Path) -> None
     assert sorted(folders) == sorted(tmp_path / name for name in ["run", *(f"run_{n}" for n in range(2, 21))])
 
 
+def test_a_resumed_run_leaves_the_directory_of_another_run_of_the_same_second() -> None:
+    wanted, other = write_run("old", "interrupted"), write_run("now", "finished")
+    assert resume.resolve_run_dir(run_config("now", resume="auto"), Launch()).folder == wanted
+    assert (other / "config.yaml").is_file()
+
+
 @pytest.mark.parametrize("status", ["interrupted", "failed", "running", None])
 def test_auto_resumes_the_newest_unfinished_run_of_the_same_config(status: str | None) -> None:
     write_run("old", status, age=2)
