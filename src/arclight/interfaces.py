@@ -37,6 +37,7 @@ LightningDataModule
     fingerprint() -> str or None       A hash of the training data, without which a run resumes on any data of equal size.
                                        Default: of three samples of a map-style data set.
     previews(split, rows)              Previews of samples for the report, as plain data.
+    sample_fields(split, rows)         Fields, as plain data, that predictions.jsonl gets for each sample, such as its file.
     dataset_summary()                  Statistics of the splits for the report, as plain data.
 
 Class of a data module, net, LightningModule, optimizer or callback

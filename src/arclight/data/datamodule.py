@@ -69,6 +69,10 @@ class DataModule(LightningDataModule):
         """Returns the samples in these rows as plain values that the report shows; empty where there is nothing to show."""
         return [{} for _ in rows]
 
+    def sample_fields(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Returns plain values that identify the samples in these rows; predictions.jsonl holds them beside the predictions."""
+        return [{} for _ in rows]
+
     def dataset_summary(self) -> dict[str, Any]:
         """Returns counts and sample previews of the loaded splits as plain values that the report shows."""
         return {}

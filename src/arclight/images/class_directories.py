@@ -54,8 +54,10 @@ def find_images(root: Path, layout: Layout = "auto") -> dict[str, dict[str, list
         splits = {"train": root}
         if layout == "auto":
             _check_classes_differ(root, inner)
-    if loose := [path for path in root.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]:
-        log.warning("%d images directly in %s belong to no class and are ignored, such as %s", len(loose), root, loose[0].name)
+    for parent in {root, *splits.values()}:
+        if loose := sorted(path.name for path in parent.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()):
+            example = ascii(loose[0]).strip("'")
+            log.warning("%d images directly in %s belong to no class and are ignored, such as %s", len(loose), parent, example)
     return {split: _classes_in(parent) for split, parent in splits.items()}
 
 

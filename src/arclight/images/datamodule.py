@@ -17,6 +17,7 @@ from arclight.data.samplers import SAMPLE, EvalSampler, TrainSampler, generator
 from arclight.errors import InputError
 from arclight.hardware.memory import free_device_bytes
 from arclight.images.augment import Augment
+from arclight.images.decoding import typed_size
 from arclight.images.image_cache import ImageFile
 from arclight.images.info import ImageInfo
 from arclight.images.loader import ArrayLoader
@@ -121,7 +122,7 @@ class ArrayDataModule(DataModule):
         if shape != expected:
             raise InputError(
                 f"the model was trained on images of {_shape(expected)}, these have {_shape(shape)}; set data.image_size="
-                f"{self.data_info.height} if the data set has this setting"
+                f"{typed_size(*expected[1:])} and data.channels={expected[0]} if the data set has these settings"
             )
 
     @property

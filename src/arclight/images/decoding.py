@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,32 +15,62 @@ from arclight.errors import InputError
 if TYPE_CHECKING:
     import PIL.Image
 
+Resize = Literal["crop", "pad", "squash"]
+
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # other formats could start external programs
 MAX_PIXELS = 89_478_485  # of one image; above it PIL warns of a decompression bomb
 FEW_BITS = 12  # a 16-bit image without a value above these would be almost black
 
 
-def read_image(file: Path | BinaryIO, image_size: int, bits: int | None = None) -> NDArray[np.uint8]:
-    """Returns one image as the net receives it: RGB on white, uint8 (3, image_size, image_size).
+def read_image(
+    file: Path | BinaryIO,
+    image_size: int | tuple[int, int],
+    bits: int | None = None,
+    *,
+    channels: int = 3,
+    resize: Resize = "crop",
+) -> NDArray[np.uint8]:
+    """Returns one image as the net receives it: upright and on white, uint8 (channels, height, width).
 
     Args:
         file: the image.
-        image_size: height and width of what is returned.
+        image_size: height and width in pixels, or one number for both.
         bits: of the values of 16-bit images, which become 8 bits; None is 16 where values above 4095 occur, else an error.
+        channels: 3 is RGB, 1 is grey.
+        resize: "crop" covers the target and cuts off what is beyond it on both sides, "pad" fits into it, on black, "squash"
+            changes the aspect ratio.
 
     Raises:
         InputError: naming the file, when it is not a readable image, has more than MAX_PIXELS, or values of unknown range.
     """
-    from PIL.Image import Resampling
     from PIL.ImageOps import exif_transpose
 
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     with _opened(file) as image:
-        image.draft(None, (2 * image_size, 2 * image_size))  # a large JPEG is decoded at a fraction of its size
+        image.draft(None, (2 * max(height, width),) * 2)  # a large JPEG is decoded at a fraction of its size
         upright = _rgb(exif_transpose(image), bits)
-        side = min(upright.size)
-        left, top = (upright.width - side) / 2, (upright.height - side) / 2
-        square = upright.resize((image_size, image_size), Resampling.BICUBIC, box=(left, top, left + side, top + side))
-        return np.array(square).transpose(2, 0, 1)
+        resized = _resize(upright.convert("L") if channels == 1 else upright, (width, height), resize)
+        return np.atleast_3d(np.array(resized)).transpose(2, 0, 1)
+
+
+def _resize(image: PIL.Image.Image, size: tuple[int, int], resize: Resize) -> PIL.Image.Image:
+    """Returns the image in this width and height."""
+    from PIL import Image, ImageOps
+
+    if resize == "crop":
+        return ImageOps.fit(image, size, Image.Resampling.BICUBIC)
+    if resize == "squash":
+        return image.resize(size, Image.Resampling.BICUBIC)
+    scale = min(size[0] / image.width, size[1] / image.height)
+    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))  # ImageOps.pad fails for 1x300 pixels
+    padded = Image.new(image.mode, size)
+    padded.paste(image.resize(inner, Image.Resampling.BICUBIC), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+    return padded
+
+
+def typed_size(height: int, width: int) -> str:
+    """Returns a size in pixels as it is typed for `data.image_size`."""
+    return str(height) if height == width else f"[{height},{width}]"
 
 
 def check_readable(path: Path) -> None:

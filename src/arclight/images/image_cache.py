@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,7 +44,11 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard de
 
 
 class CachedImages(NamedTuple):
-    """The cache file of a split's decoded images, uint8 of this shape (N, C, H, W), whether it exists or not."""
+    """The cache file of a split's decoded images, uint8 of this shape (N, C, H, W), whether it exists or not.
+
+    Its name ends in a hyphen and the fingerprint of the images. When it is written, files whose names differ in nothing else
+    are deleted: they are of images that have changed since.
+    """
 
     path: Path
     shape: tuple[int, ...]
@@ -88,6 +92,10 @@ class CachedImages(NamedTuple):
             if not self.is_complete():
                 delete_unused(directory)
                 self._write(decode)
+                for path in directory.glob(f"{PREFIX}*.npy"):
+                    if path != self.path and path.name.rpartition("-")[0] == self.path.name.rpartition("-")[0]:
+                        _log.info("deleted %s: its images have changed", path)
+                        delete(path)
 
     def _write(self, decode: Callable[[Write], None]) -> None:
         try:
@@ -171,9 +179,12 @@ def memory_map(path: Path) -> Tensor:
     return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
 
 
-def fingerprint(paths: Sequence[Path], root: Path, image_size: int, bits: int | None = None) -> str:
-    """Returns 16 hexadecimal digits that change when a file is added, removed or rewritten, but not when `root` is moved."""
-    digest = hashlib.sha256(json.dumps([VERSION, image_size, bits]).encode())
+def fingerprint(paths: Sequence[Path], root: Path, settings: Sequence[Any] = ()) -> str:
+    """Returns 16 hexadecimal digits that change when a file is added, removed or rewritten, but not when `root` is moved.
+
+    `settings` are plain values that the content depends on, too.
+    """
+    digest = hashlib.sha256(json.dumps([VERSION, *settings]).encode())
     for path in paths:
         stat = path.stat()
         digest.update(json.dumps([path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns]).encode())
@@ -210,9 +221,14 @@ def delete_unused(directory: Path) -> None:
     for path in directory.glob(f"{PREFIX}*.npy"):
         if path.lstat().st_mtime < time.time() - UNUSED_DAYS * 86400:
             _log.info("deleted %s, unused for %d days", path, UNUSED_DAYS)
-            for file in (path.with_suffix(".json"), path):
-                with suppress(OSError):  # there is none, or it is a directory
-                    file.unlink()
+            delete(path)
+
+
+def delete(path: Path) -> None:
+    """Deletes a cache file and the statistics beside it."""
+    for file in (path.with_suffix(".json"), path):
+        with suppress(OSError):  # there is none, or it is a directory
+            file.unlink()
 
 
 def for_each(work: Callable[[int], None], num_rows: int, *, num_threads: int, title: str) -> None:

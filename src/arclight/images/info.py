@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, get_args
 
 from arclight.errors import InputError, shown
+from arclight.images.decoding import Resize
 from arclight.interfaces import DataInfo
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ class ImageInfo(DataInfo):
     """Metadata of an image data set; every image has the same shape.
 
     `mean` and `std` are per channel, over the training split, of pixels scaled to 0..1.
+    `resize` and `bits` are those of `read_image`, by which an image file becomes such an image.
     """
 
     channels: int
@@ -26,6 +28,8 @@ class ImageInfo(DataInfo):
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize: Resize = "crop"
+    bits: int | None = None
 
     content: ClassVar[str] = "images"
 
@@ -39,6 +43,9 @@ class ImageInfo(DataInfo):
             if len(values) != self.channels or not all(map(math.isfinite, values)):
                 message = f"data_info.{name}={shown(values)} must be one finite number for each of {self.channels} channels"
                 raise InputError(message, key=f"data_info.{name}")
+        if self.resize not in get_args(Resize):
+            choices = ", ".join(get_args(Resize))
+            raise InputError(f"data_info.resize={self.resize} must be one of {choices}", key="data_info.resize")
         if not self.classes:
             raise InputError("data_info.classes is empty; it must name the classes", key="data_info.classes")
 

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, get_args
 import platformdirs
 
 from arclight.errors import InputError
+from arclight.images.decoding import typed_size
 from arclight.images.image_cache import FIX
 
 Storage = Literal["auto", "memory", "disk"]
@@ -83,7 +84,7 @@ def choose_storage(
     """Returns memory where it holds the images, else disk.
 
     Args:
-        shape: (N, 3, size, size) of all splits together.
+        shape: (N, channels, height, width) of all splits together.
         free: bytes of free memory.
         fraction: of `free` that images may take.
         num_processes: of this machine; each holds its own images where they are not cached.
@@ -96,13 +97,14 @@ def choose_storage(
     """
     copies = num_processes if obstacle else 1
     allowed, needed = int(free * fraction), math.prod(shape) * copies
-    fitting = math.isqrt(allowed // (3 * shape[0] * copies))
+    count, _, height, width = shape
+    fitting = [int(side * min(1, math.sqrt(allowed / needed))) for side in (height, width)]
     sizes = (
-        f"{shape[0]:,} images of {shape[2]}x{shape[2]} pixels"
+        f"{count:,} images of {height}x{width} pixels"
         f"{f' in each of {copies} processes' if copies > 1 else ''} take {needed / 1e9:.2f} GB of memory, and "
         f"data.memory_share={fraction} of the {free / 1e9:.2f} GB free allows {allowed / 1e9:.2f} GB"
     )
-    fix = f"data.image_size={fitting} would fit" if fitting else "free some memory"
+    fix = f"data.image_size={typed_size(*fitting)} would fit" if min(fitting) else "free some memory"
     cached = f"not cached for the next start: {obstacle}" if obstacle else f"cached in {cache} for the next start"
     if storage == "disk":
         if obstacle:

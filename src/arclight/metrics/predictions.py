@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed
@@ -92,10 +92,12 @@ class Predictions:
             own = slice(bounds[row], bounds[row + 1])
             yield self.record_type.from_entries(index, true[own], predicted[own], confidence[own])
 
-    def write(self, path: Path) -> None:
-        """Writes one JSON object per line, atomically."""
-        lines = (json.dumps(asdict(prediction), ensure_ascii=False, allow_nan=False) + "\n" for prediction in self)
-        write_atomically(path, "".join(lines))
+    def write(self, path: Path, fields: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Writes one JSON object per line, atomically; `fields`, plain values of each sample, stand beside its prediction."""
+        given = fields or [{}] * len(self)
+        pairs = ((asdict(prediction), beside) for prediction, beside in zip(self, given, strict=True))
+        objects = (record | {**beside} | record for record, beside in pairs)
+        write_atomically(path, "".join(json.dumps(each, ensure_ascii=False, allow_nan=False) + "\n" for each in objects))
 
 
 def flatten(batches: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> Flat:

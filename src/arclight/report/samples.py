@@ -26,7 +26,7 @@ def read_errors(text: str) -> dict[str, Any]:
             confidence = error_confidence(error)
             sentences.append({"index": error.index, "confidence": confidence, "true": true, "predicted": predicted})
         elif "label" in entry:
-            pictures.append({"error": parse_record(entry), "image": _picture(entry)})
+            pictures.append({"error": parse_record(entry), "image": _picture(entry), "file": str(entry.get("file") or "")})
     return {"pictures": pictures, "sentences": sentences}
 
 

@@ -248,10 +248,21 @@ def test(components: RunComponents, results: dict[str, Any], folder: Path) -> Sc
     write_json(folder / "scores.json", scores.to_plain())
     predictions: Predictions | None = getattr(module, "predictions", None)
     if predictions is not None and is_main_process():
-        with explain_write_errors(folder / "predictions.jsonl"):
-            predictions.write(folder / "predictions.jsonl")
+        write_predictions(data, predictions, folder)
         write_examples(data, predictions, folder)
     return scores
+
+
+def write_predictions(data: Any, predictions: Predictions, folder: Path, *, split: str = "test") -> None:
+    """Writes predictions.jsonl, with the fields that the data offers for each sample."""
+    path = folder / "predictions.jsonl"
+    offered = getattr(data, "sample_fields", None)
+    with explain_write_errors(path):
+        try:
+            predictions.write(path, offered(split, predictions.flat.indices.tolist()) if offered is not None else ())
+        except (TypeError, ValueError, LookupError):  # values of a user's data module that JSON cannot hold, or too few
+            log.exception("sample_fields of %s failed: predictions.jsonl holds the predictions alone", type(data).__name__)
+            predictions.write(path)
 
 
 def write_examples(data: Any, predictions: Predictions, folder: Path) -> None:

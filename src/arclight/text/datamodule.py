@@ -212,6 +212,9 @@ class TokenDataModule(DataModule):
         sentences = self.sentences(split)
         return [{"words": list(sentences[row].words)} for row in rows]
 
+    def sample_fields(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
+        return self.previews(split, rows)
+
     def dataset_summary(self) -> dict[str, Any]:
         pairs = {split: [(sentence.words, sentence.tags) for sentence in self.sentences(split)] for split in self._subwords}
         return summarize_sentences(pairs)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from arclight.hardware import usable_cores
 from arclight.hardware.memory import free_bytes
 from arclight.images.class_directories import LAYOUTS, Layout, check_classes, find_images, report_duplicates
 from arclight.images.datamodule import ArrayDataModule, Arrays
-from arclight.images.decoding import check_readable, read_image
+from arclight.images.decoding import Resize, check_readable, read_image
 from arclight.images.image_cache import (
     PREFIX,
     CachedImages,
@@ -46,6 +47,8 @@ from arclight.images.storage import (
 
 _log = logging.getLogger(__name__)
 
+Channels = Literal[1, 3]
+
 IMAGE_SIZE = 64  # pixels, the default
 NUM_COMPARED = 100  # images
 
@@ -62,7 +65,7 @@ class Files(NamedTuple):
 
 
 class ImageFolder(ArrayDataModule):
-    """Images of any size and mode, as RGB squares: the shorter side is resized to `image_size`, then the centre is cropped.
+    """Images of any size and mode, in RGB and one size.
 
     EXIF orientation is applied, transparency becomes white, an animation counts as its first frame. Layouts:
     `root/train/<class>/*` with `root/val` and `root/test`, in any case and under the usual other names (Training, dev,
@@ -76,7 +79,10 @@ class ImageFolder(ArrayDataModule):
 
     Args:
         root: directory of the images.
-        image_size: height and width in pixels; None is that of a restored model, or 64.
+        image_size: height and width in pixels, or one number for both; None is that of a restored model, or 64.
+        resize: how an image of another aspect ratio gets this size. "crop": the centre that covers it. "pad": all of the image,
+            with black beside it. "squash": all of it, stretched.
+        channels: 3 is RGB, 1 is grey.
         validation: count or fraction of all training images, if there is no val directory.
         test: count or fraction of all training images, if there is no test directory.
         split_seed: selects them, independent of `seed`.
@@ -96,7 +102,9 @@ class ImageFolder(ArrayDataModule):
         self,
         root: str,
         *,
-        image_size: int | None = None,
+        image_size: int | list[int] | None = None,
+        resize: Resize = "crop",
+        channels: Channels = 3,
         validation: int | float = 0.1,
         test: int | float = 0.1,
         split_seed: int = 0,
@@ -109,15 +117,28 @@ class ImageFolder(ArrayDataModule):
         **options: Any,
     ) -> None:
         super().__init__(root=root, **options)
-        check_minimum(1, {"image_size": image_size, "num_workers": num_workers})
+        check_minimum(1, {"num_workers": num_workers})
         check_storage(storage, cache)
         if bits is not None and not 8 <= bits <= 16:
             raise InputError(f"data.bits={bits} must be 8 to 16", key="data.bits")
-        if layout not in get_args(Layout):
-            raise InputError(f"data.layout={layout} must be one of {', '.join(get_args(Layout))}", key="data.layout")
+        sides = [image_size] * 2 if isinstance(image_size, int) else image_size
+        if sides is not None and (len(sides) != 2 or min(sides) < 1):
+            message = (
+                f"data.image_size={image_size} must be a number of pixels, 1 or more, or two, such as [64,96] (height, width)"
+            )
+            raise InputError(message, key="data.image_size")
+        for name, choice, known in (
+            ("layout", layout, get_args(Layout)),
+            ("resize", resize, get_args(Resize)),
+            ("channels", channels, get_args(Channels)),
+        ):
+            if choice not in known:
+                raise InputError(f"data.{name}={choice} must be one of {', '.join(map(str, known))}", key=f"data.{name}")
         self.layout: Layout = layout
         self.bits, self.stratify = bits, stratify
-        self.image_size = image_size
+        self.image_size = None if sides is None else (sides[0], sides[1])
+        self.resize: Resize = resize
+        self.channels = channels
         self.validation, self.test, self.split_seed = validation, test, split_seed
         self.num_workers = num_workers
         self.storage: Storage = storage
@@ -186,8 +207,10 @@ class ImageFolder(ArrayDataModule):
         return files
 
     @property
-    def _side(self) -> int:
-        return self.image_size or (self.data_info.height if isinstance(self.data_info, ImageInfo) else IMAGE_SIZE)
+    def _shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        given = (self.data_info.height, self.data_info.width) if isinstance(self.data_info, ImageInfo) else (IMAGE_SIZE,) * 2
+        return (self.channels, *(self.image_size or given))
 
     @property
     def _num_processes(self) -> int:
@@ -198,12 +221,23 @@ class ImageFolder(ArrayDataModule):
     def _cached(self) -> dict[str, CachedImages]:
         """The cache file of each split."""
         assert self.root is not None
-        directory = cache_directory(self.root, self.cache)
-        side = self._side
+        directory, shape = cache_directory(self.root, self.cache), self._shape
+        decoding = (*shape, self.resize, self.bits)
+        # equal for the same splits of other images: of those, the older are deleted
+        selection = (
+            self.layout,
+            self.validation,
+            self.test,
+            self.split_seed,
+            self.stratify,
+            os.path.relpath(self.root, directory),
+        )
+        source = fingerprint([], self.root, (*decoding, *selection))[:8]
+        size = "x".join(map(str, dict.fromkeys(shape[1:])))
         return {
             name: CachedImages(
-                directory / f"{PREFIX}{name}-{side}-{fingerprint(files.paths, self.root, side, self.bits)}.npy",
-                (len(files.paths), 3, side, side),
+                directory / f"{PREFIX}{name}-{size}-{source}-{fingerprint(files.paths, self.root, decoding)}.npy",
+                (len(files.paths), *shape),
             )
             for name, files in self.files.items()
         }
@@ -214,7 +248,7 @@ class ImageFolder(ArrayDataModule):
         directory = cached[0].path.parent if cached else None
         missing = sum(images.num_bytes for images in cached if not images.is_complete())
         return choose_storage(
-            (sum(len(files.paths) for files in self.files.values()), 3, self._side, self._side),
+            (sum(len(files.paths) for files in self.files.values()), *self._shape),
             free=free_bytes(),
             fraction=self.memory_share,
             num_processes=self._num_processes,
@@ -225,11 +259,13 @@ class ImageFolder(ArrayDataModule):
 
     def _decode(self, name: str) -> Arrays:
         paths, labels = self.files[name]
+        channels, *size = self._shape
         images: Tensor | ImageFile
 
         def decode(write: Write, num_processes: int) -> None:
             def work(row: int) -> None:
-                write(row, read_image(paths[row], self._side, self.bits))
+                image = read_image(paths[row], (size[0], size[1]), self.bits, channels=channels, resize=self.resize)
+                write(row, image)
 
             self._in_threads(work, len(paths), f"decode {name} images", num_processes)
 
@@ -238,13 +274,31 @@ class ImageFolder(ArrayDataModule):
             cached.create(lambda write: decode(write, 1))  # the other processes wait
             images = ImageFile(cached.path) if self._storage_choice.is_streamed else memory_map(cached.path)
         else:
-            decoded = np.empty((len(paths), 3, self._side, self._side), np.uint8)
+            decoded = np.empty((len(paths), *self._shape), np.uint8)
             decode(decoded.__setitem__, self._num_processes)
             images = torch.from_numpy(decoded)
         some = images[torch.linspace(0, len(paths) - 1, NUM_COMPARED).long().unique()]
         if name == "train" and len(some) > 1 and bool((some == some[0]).all()):
             _log.warning("%d of the %s images are all equal once decoded, such as %s", len(some), name, paths[0])
+        if name == "train" and channels == 3 and bool((some == some[:, :1]).all()):
+            _log.info("the images are grey: data.channels=1 trains on one channel")
         return Arrays(images, torch.tensor(labels))
+
+    def load(self, part: str) -> None:
+        is_new = self.data_info is None
+        super().load(part)
+        if is_new and isinstance(self.data_info, ImageInfo):
+            self.data_info = replace(self.data_info, resize=self.resize, bits=self.bits)
+
+    def sample_fields(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Returns the file of each image, as its path in `root`; bytes of a name that are not UTF-8 are escaped."""
+        assert self.root is not None
+        names = [os.fsencode(self.files[split].paths[row].relative_to(self.root)) for row in rows]
+        return [{"file": name.decode(errors="backslashreplace")} for name in names]
+
+    def previews(self, split: str, rows: Sequence[int]) -> list[dict[str, Any]]:
+        pairs = zip(self.sample_fields(split, rows), super().previews(split, rows), strict=True)
+        return [fields | preview for fields, preview in pairs]
 
     def statistics(self, images: Tensor | ImageFile) -> Statistics:
         compute = functools.partial(super().statistics, images)

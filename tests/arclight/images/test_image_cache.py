@@ -178,25 +178,36 @@ def test_a_cache_that_is_a_file_is_reported(cached: CachedImages) -> None:
         cached.create(decode)
 
 
-def test_a_fingerprint_follows_names_sizes_times_and_the_size_of_the_images(tmp_path: Path) -> None:
+def test_a_fingerprint_follows_names_sizes_times_and_the_settings(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "cat").mkdir(parents=True)
     paths = [root / "cat" / name for name in ("a.png", "b.png")]
     for path in paths:
         path.write_bytes(b"12")
-    seen = [fingerprint(paths, root, 8)]
-    assert fingerprint(paths, root, 8) == seen[0]
-    seen += [fingerprint(paths, root, 9), fingerprint(paths[:1], root, 8), fingerprint(paths[::-1], root, 8)]
+    seen = [fingerprint(paths, root, [8])]
+    assert fingerprint(paths, root, [8]) == seen[0]
+    seen += [fingerprint(paths, root, [9]), fingerprint(paths[:1], root, [8]), fingerprint(paths[::-1], root, [8])]
     os.utime(paths[0], (1, 1))
-    seen.append(fingerprint(paths, root, 8))
+    seen.append(fingerprint(paths, root, [8]))
     paths[0].write_bytes(b"123")
     os.utime(paths[0], (1, 1))
-    seen.append(fingerprint(paths, root, 8))
+    seen.append(fingerprint(paths, root, [8]))
     renamed = [paths[0].rename(root / "cat" / "c.png"), paths[1]]
-    seen.append(fingerprint(renamed, root, 8))
+    seen.append(fingerprint(renamed, root, [8]))
     assert len(set(seen)) == len(seen)
     moved = root.rename(tmp_path / "elsewhere")
-    assert fingerprint([moved / path.relative_to(root) for path in renamed], moved, 8) == seen[-1]
+    assert fingerprint([moved / path.relative_to(root) for path in renamed], moved, [8]) == seen[-1]
+
+
+def test_files_of_images_that_have_changed_are_deleted(cached: CachedImages) -> None:
+    folder = cached.path.parent
+    folder.mkdir()
+    older = [f"{PREFIX}train-2-{digits}{suffix}" for digits in ("1" * 16, "2" * 16) for suffix in (".npy", ".json")]
+    others = [f"{PREFIX}{name}-{'1' * 16}.npy" for name in ("train-3", "val-2", "train-2-abc")]
+    for name in (*older, *others, "of_the_user.npy"):
+        (folder / name).touch()
+    cached.create(decode)
+    assert names(cached) == {cached.path.name, *others, "of_the_user.npy"}
 
 
 def test_images_unused_for_long_are_deleted_and_nothing_else(cached: CachedImages) -> None:

@@ -36,6 +36,17 @@ def test_predictions_are_sorted_and_padding_is_dropped() -> None:
     ]
 
 
+def test_fields_of_the_data_stand_beside_each_prediction(tmp_path: Path) -> None:
+    predictions = collect((0, 0, 1, 0.9), (1, 1, 1, 0.5)).gather(2)
+    predictions.write(tmp_path / "p.jsonl", [{"file": "a.png", "label": "no"}, {"file": "é.png"}])
+    lines = (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == '{"index": 0, "label": "cat", "predicted": "dog", "confidence": 0.9, "file": "a.png"}'
+    assert json.loads(lines[1])["file"] == "é.png"
+    assert read_predictions(tmp_path / "p.jsonl") == list(predictions)
+    with pytest.raises(ValueError, match="shorter"):
+        predictions.write(tmp_path / "p.jsonl", [{}])
+
+
 def test_an_empty_split_has_no_predictions() -> None:
     assert list(PredictionCollector(["cat"]).gather(0)) == []
 

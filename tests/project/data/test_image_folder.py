@@ -16,6 +16,7 @@ from PIL import Image
 
 from arclight.errors import InputError
 from arclight.images import class_directories, datamodule
+from arclight.images.augment import Augment
 from arclight.images.class_directories import find_images
 from arclight.images.decoding import check_readable, read_image
 from arclight.images.image_cache import ImageFile
@@ -123,9 +124,9 @@ def test_a_split_that_leaves_nothing_is_an_error(flat: Path) -> None:
 def test_fit_decodes_no_test_image_and_test_no_training_image(split_up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: set[str] = set()
 
-    def listen(path: Path, image_size: int, bits: int | None) -> np.ndarray:
+    def listen(path: Path, *settings: Any, **others: Any) -> np.ndarray:
         decoded.add(path.parent.parent.name)
-        return read_image(path, image_size, bits)
+        return read_image(path, *settings, **others)
 
     monkeypatch.setattr(image_folder, "read_image", listen)
     data = ready(split_up, "fit")
@@ -363,7 +364,11 @@ def test_the_process_that_decodes_for_all_takes_the_threads_of_all(flat: Path, m
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"image_size": 0}, r"data\.image_size=0 must be 1 or more"),
+        ({"image_size": 0}, r"data\.image_size=0 must be a number of pixels, 1 or more, or two, such as \[64,96\]"),
+        ({"image_size": [8, 8, 3]}, r"data\.image_size=\[8, 8, 3\] must be"),
+        ({"image_size": [8, 0]}, r"data\.image_size=\[8, 0\] must be"),
+        ({"resize": "stretch"}, r"data\.resize=stretch must be one of crop, pad, squash"),
+        ({"channels": 4}, r"data\.channels=4 must be one of 1, 3"),
         ({"num_workers": 0}, r"data\.num_workers=0 must be 1 or more"),
         ({"memory_share": 1.5}, r"data\.memory_share=1\.5 must be more than 0 and at most 1"),
         ({"storage": "ram"}, r"data\.storage=ram must be auto, memory or disk"),
@@ -378,6 +383,63 @@ def test_a_wrong_setting_is_an_error(setting: dict[str, int], message: str) -> N
 def test_any_number_of_threads_gives_the_same(flat: Path, num_workers: int | None) -> None:
     data, one = ready(flat, num_workers=num_workers), ready(flat, num_workers=1)
     assert all(torch.equal(data.arrays[name].images, one.arrays[name].images) for name in data.sizes)
+
+
+@pytest.mark.parametrize("storage", ["memory", "disk"])
+def test_grey_rectangles_are_described_cached_and_loaded(
+    split_up: Path, storage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"image_size": [8, 12], "resize": "pad", "channels": 1, "storage": storage, "bits": 12}
+    data = ready(split_up, augment=Augment(crop=2, flip=True, cutout=3), **settings)
+    info = data.data_info
+    assert isinstance(info, ImageInfo)
+    assert (info.channels, info.height, info.width, info.resize, info.bits) == (1, 8, 12, "pad", 12)
+    assert next(iter(data.train_dataloader())).images.shape == (2, 1, 8, 12)
+    assert data.arrays["test"].images[0].shape == (1, 8, 12)
+    assert data.arrays["test"].images[0][:, :, 0].max() == 0  # 20 x 30 pixels stand upright between black
+    assert len(list((split_up / ".arclight").glob("decoded-*-8x12-*.npy"))) == 3
+    again = ready(split_up, "test", data_info=info, **{**settings, "image_size": None})
+    assert torch.equal(again.arrays["test"].images[:], data.arrays["test"].images[:])
+    message = r"images of 8x12 pixels and 1 channels, these have 8x12 .* set data\.image_size=\[8,12\] and data\.channels=1"
+    with pytest.raises(InputError, match=message):
+        ready(split_up, "test", data_info=info, image_size=None)
+
+
+def test_grey_images_with_three_channels_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    plant(tmp_path, {"a": 9, "b": 9})
+    ready(tmp_path, "fit")
+    assert "the images are grey: data.channels=1 trains on one channel" in caplog.text
+    caplog.clear()
+    plant(tmp_path / "colours", {"cat": 9, "dog": 9})
+    ready(tmp_path / "colours", "fit")
+    ready(tmp_path, "fit", channels=1)
+    assert "are grey" not in caplog.text
+
+
+def test_images_that_change_leave_no_older_cache_behind(flat: Path) -> None:
+    def cached() -> set[str]:
+        return {path.name for path in (flat / ".arclight").glob("decoded-*.npy")}
+
+    ready(flat)
+    ready(flat, image_size=8)
+    before = cached()
+    for number in range(10, 20):
+        (flat / "cat" / f"{number}.png").unlink()
+    ready(flat)
+    after = cached()
+    assert len(before) == len(after) == 6
+    assert before & after == {name for name in before if "-8-" in name}  # until they are decoded again, too
+
+
+def test_each_prediction_names_its_file(split_up: Path) -> None:
+    (split_up / "test" / "cat" / "00.png").rename(os.fsdecode(os.fsencode(split_up / "test" / "cat") + b"/00\xe9.png"))
+    data = ready(split_up, "test", data_info=ImageInfo(
+        channels=3, height=16, width=16, classes=("cat", "dog"), mean=(0.0,) * 3, std=(1.0,) * 3
+    ))  # fmt: skip
+    expected = ["test/cat/00\\xe9.png", "test/cat/01.png", "test/dog/00.png", "test/dog/01.png"]
+    assert [fields["file"] for fields in data.sample_fields("test", [0, 1, 2, 3])] == expected
+    assert [sorted(preview) for preview in data.previews("test", [3])] == [["file", "image"]]
 
 
 def test_the_middle_of_an_image_is_taken(tmp_path: Path) -> None:

@@ -77,6 +77,16 @@ def test_a_root_one_level_too_high_names_the_one_below(tmp_path: Path) -> None:
         check_classes(find_images(tmp_path), ("photos",), root=tmp_path)
 
 
+def test_images_outside_class_directories_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("train", "val"):
+        plant(tmp_path / name, {"cat": 1, "dog": 1})
+        Image.new("RGB", (5, 5)).save(tmp_path / name / "loose.png")
+    Image.new("RGB", (5, 5)).save(tmp_path / "cover.jpg")
+    find_images(tmp_path)
+    for place, name in ((tmp_path, "cover.jpg"), (tmp_path / "train", "loose.png"), (tmp_path / "val", "loose.png")):
+        assert f"1 images directly in {place} belong to no class and are ignored, such as {name}" in caplog.text
+
+
 def test_what_tools_leave_behind_is_skipped(flat: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in (".ipynb_checkpoints", ".thumbnails", "@eaDir"):
         (flat / "cat" / name).mkdir()
