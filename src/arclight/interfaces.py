@@ -25,6 +25,8 @@ LightningModule
     data_info: DataInfo                What it was built from, saved in every checkpoint.
     scores, predictions                Results of the last test: tables for the report, predictions.jsonl.
     compile_loss(mode)                 Compiles net and loss together, for `hardware.compile`.
+    predict_forward(*inputs)           What prediction calls in place of `forward`, with the same arguments.
+    input_pipeline()                   See "Class of data info"; comes before that of the data info.
     learning_rate(batch_size) -> str   The learning rate after the rule for the batch size, for the run summary.
 
 LightningDataModule
@@ -49,6 +51,9 @@ Class of data info
     content: str                       What it describes, in words for messages: "images".
     stand_in() -> DataInfo             Class method: made-up data info to try settings on before data is loaded. Nothing that
                                        real data allows may fail with it.
+    input_pipeline()                   An `arclight.inference.pipeline.InputPipeline`: reads new items for a model built from
+                                       this, and turns the model's outputs into records. Default: tensors in, tensors out, by
+                                       the module's `example_input_array` and its `predict_step` or `forward`.
 """
 
 from __future__ import annotations

@@ -43,14 +43,23 @@ def read_image(
     Raises:
         InputError: naming the file, when it is not a readable image, has more than MAX_PIXELS, or values of unknown range.
     """
-    from PIL.ImageOps import exif_transpose
-
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     with _opened(file) as image:
         image.draft(None, (2 * max(height, width),) * 2)  # a large JPEG is decoded at a fraction of its size
-        upright = _rgb(exif_transpose(image), bits)
-        resized = _resize(upright.convert("L") if channels == 1 else upright, (width, height), resize)
-        return np.atleast_3d(np.array(resized)).transpose(2, 0, 1)
+        return fit_image(image, (height, width), bits, channels=channels, resize=resize)
+
+
+def fit_image(
+    image: PIL.Image.Image, size: tuple[int, int], bits: int | None, *, channels: int, resize: Resize
+) -> NDArray[np.uint8]:
+    """Returns an opened image as `read_image` does, whose arguments these are; raises as it does, without the file's name."""
+    from PIL.ImageOps import exif_transpose
+
+    if channels not in (1, 3):
+        raise InputError(f"an image of {channels} channels cannot be made from an image file; give a uint8 array")
+    upright = _rgb(exif_transpose(image), bits)
+    resized = _resize(upright.convert("L") if channels == 1 else upright, size[::-1], resize)
+    return np.atleast_3d(np.array(resized)).transpose(2, 0, 1)
 
 
 def _resize(image: PIL.Image.Image, size: tuple[int, int], resize: Resize) -> PIL.Image.Image:

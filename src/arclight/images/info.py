@@ -13,6 +13,8 @@ from arclight.interfaces import DataInfo
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from arclight.images.inference import ImagePipeline
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInfo(DataInfo):
@@ -57,6 +59,12 @@ class ImageInfo(DataInfo):
     @classmethod
     def stand_in(cls) -> ImageInfo:
         return cls(channels=3, height=1024, width=1024, classes=("a", "b"), mean=(0.5,) * 3, std=(0.5,) * 3)
+
+    def input_pipeline(self) -> ImagePipeline:
+        """Returns what reads images for a model built from this, and turns its logits into labels."""
+        from arclight.images.inference import ImagePipeline  # imports torch
+
+        return ImagePipeline(self)
 
     def describe(self) -> str:
         """Returns shape and number of classes for the run summary."""

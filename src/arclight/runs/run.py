@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from arclight.checkpoint.contents import Restored
+    from arclight.inference.pipeline import Record
     from arclight.metrics.records import Prediction
 
     Column = NDArray[np.float64]
@@ -104,6 +106,52 @@ class Run:
     def model(self) -> Any:
         """The LightningModule of the checkpoint, in eval mode; raises as `restored` does."""
         return self.restored.module
+
+    def predict(
+        self,
+        items: Any,
+        *,
+        batch_size: int = 32,
+        top_k: int | None = None,
+        device: str = "auto",
+        skip_errors: bool = False,
+    ) -> list[Record]:
+        """Returns what the model predicts for new items: a record of plain values for each, in order.
+
+        Args:
+            items: one item or several. Images: paths, bytes of files, PIL images, uint8 arrays. Texts: str, lists of words,
+                `pathlib.Path` of files. Other models: arrays or paths of them, whose rows are items; a tuple or dict of arrays
+                for several inputs. A path may be a directory or a pattern with *.
+            batch_size: items in a forward pass; longer texts take several.
+            top_k: most probable labels that are listed; None is 5 for images and 1 for words.
+            device: "auto" is what the run trained on; "cpu", "cuda", "cuda:1", "mps".
+            skip_errors: whether an item that cannot be read becomes {"source": ..., "error": ...} instead of an exception.
+
+        Returns:
+            Records as the pipeline of the model documents them, such as `arclight.images.inference.ImagePipeline`.
+
+        Raises:
+            InputError: when an item cannot be read, the run has no checkpoint, or this machine lacks the device.
+        """
+        is_one = isinstance(items, str | bytes | Path | Mapping) or not isinstance(items, Iterable) or hasattr(items, "shape")
+        stream = self.predict_stream([items] if is_one else items, batch_size=batch_size, top_k=top_k, device=device)
+        records = []
+        for record in stream:
+            if "error" in record and not skip_errors:
+                raise InputError(f"{record['source']}: {record['error']}")
+            records.append(record)
+        return records
+
+    def predict_stream(
+        self, items: Iterable[Any], *, batch_size: int = 32, top_k: int | None = None, device: str = "auto"
+    ) -> Iterator[Record]:
+        """Yields what `predict` returns, with memory for a few batches only; an item that cannot be read has an "error"."""
+        from arclight.inference.pipeline import BadItem, read_items
+        from arclight.inference.predictor import Predictor  # imports torch
+
+        predictor = Predictor(self.restored, device=device, batch_size=batch_size)
+        for found in predictor.predict(read_items(predictor.pipeline, items), top_k=top_k):
+            yield {"source": found.source, "error": found.problem} if isinstance(found, BadItem) else found
 
     @functools.cached_property
     def predictions(self) -> list[Prediction]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from arclight.text.inference.pipeline import TextPipeline
+
 SHORT, LONG = 8, 16  # subwords in the two sentences whose FLOPs are measured
 
 
@@ -51,6 +53,12 @@ class TokenInfo(DataInfo):
     @classmethod
     def stand_in(cls) -> TokenInfo:
         return cls(labels=("O", "B-A", "I-A"), tokenizer="{}", vocab_size=8, pad_id=0, max_length=8)
+
+    def input_pipeline(self) -> TextPipeline:
+        """Returns what reads texts for a model built from this, and turns its logits into tags and entities."""
+        from arclight.text.inference.pipeline import TextPipeline  # imports torch
+
+        return TextPipeline(self)
 
     def describe(self) -> str:
         """Returns number of tags and maximum length for the run summary."""

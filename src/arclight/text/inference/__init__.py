@@ -1,0 +1,1 @@
+"""Raw text as input of a trained tagger: sentences and words with offsets, windows, perturbations."""
