@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -13,6 +13,8 @@ from lightning.pytorch import LightningDataModule
 from arclight.data.samplers import Shard
 from arclight.errors import InputError
 from arclight.interfaces import DataInfo
+
+EvaluatedSplit = Literal["val", "test"]
 
 
 class DataModule(LightningDataModule):
@@ -40,6 +42,8 @@ class DataModule(LightningDataModule):
         self.max_batch_per_device = max_batch_per_device
         self.seed = seed
         self.data_info: DataInfo | None = None  # set by load, or earlier where a trained model is restored
+        self.evaluated_split: EvaluatedSplit | None = None  # set by evaluate, which needs no other split
+        self.is_other_data = False  # set by evaluate: not what the model was trained on, so that no part of it is left out
         self._prepared = False
         self._loaded: set[str] = set()
 
@@ -50,6 +54,10 @@ class DataModule(LightningDataModule):
     @abstractmethod
     def load(self, part: str) -> None:
         """Reads the splits of `part` ("fit" or "test") into memory; "fit" sets `data_info` unless it is set."""
+
+    def needs(self, split: str) -> bool:
+        """Whether "train", "val" or "test" is used: all are, unless one of them is evaluated."""
+        return self.evaluated_split in (None, split)
 
     @property
     @abstractmethod

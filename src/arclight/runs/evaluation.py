@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -15,6 +16,7 @@ from arclight.config import trust
 from arclight.config.locations import OUTPUTS
 from arclight.config.renamed import rename_settings
 from arclight.console.terminal import printable, silence_lightning
+from arclight.data.datamodule import DataModule, EvaluatedSplit
 from arclight.errors import InputError, first_line
 from arclight.interfaces import standard_name
 from arclight.modules.supervised import Scores
@@ -27,7 +29,7 @@ NUMERICS = ("accelerator", "precision", "matmul_precision", "channels_last")  # 
 log = logging.getLogger(__name__)
 
 
-def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = "test") -> Scores:
+def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: EvaluatedSplit = "test") -> Scores:
     """Returns the scores of a trained model, on the data it was trained with unless overridden.
 
     Args:
@@ -50,6 +52,9 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
         except Exception as error:  # of any class: values of the right type that the constructor refuses
             problem = f"no data can be built from its config ({type(error).__name__}: {first_line(error)})"
             raise InputError(f"{restored.path}: {problem}") from error
+    if isinstance(data, DataModule):
+        data.evaluated_split = split
+        data.is_other_data = is_other_data(restored.settings["data"], overrides)
     if data is not None and restored.data_info is not None:
         data.data_info = restored.data_info
         data.prepare_data()
@@ -81,6 +86,13 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: str = 
     metrics = {standard_name(split, name): value for of_loader in logged for name, value in of_loader.items()}
     named = {name.removeprefix(f"{split}/"): float(value) for name, value in metrics.items()}
     return Scores(named, per_class={}, tables=(), labels=(), counts=[])
+
+
+def is_other_data(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> bool:
+    """Returns whether overrides of `data` name other files than those of training, and not how much of them is held out."""
+    places: dict[str, Callable[[Any], Any]] = {"root": lambda value: Path(str(value)).expanduser().resolve(), "train": str}
+    others = [key for key, plain in places.items() if key in overrides and plain(overrides[key]) != plain(settings.get(key))]
+    return bool(others) and not overrides.keys() & {"validation", "test", "holdout"}
 
 
 def is_own(restored: Restored) -> bool:

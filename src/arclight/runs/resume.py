@@ -43,6 +43,9 @@ def resolve_run_dir(run_config: RunConfig, launch: Launch) -> RunConfig:
             requested.rmdir()  # Hydra made it
         if in_multirun():  # the table of the multirun reads it
             requested.symlink_to(os.path.relpath(earlier.resolve(), requested.parent.resolve()))
+        else:
+            with suppress(OSError):
+                requested.parent.rmdir()
     is_auto = run_config.resume == "auto"  # which trains other data in a new run
     return replace(with_seed(run_config, earlier), folder=earlier, new_folder=requested if is_auto else None)
 

@@ -185,13 +185,13 @@ class TokenDataModule(DataModule):
         return data_info
 
     def prepare(self) -> None:
-        for split in SPLITS:
+        for split in filter(self.needs, SPLITS):
             self._given_data_info(split)
             if not count_entities(self.sentences(split)):
                 log.warning("the %s split holds no entity: an F1 of 0 there says nothing", split)
 
     def load(self, part: str) -> None:
-        for split in ("train", "val") if part == "fit" else ("test",):
+        for split in filter(self.needs, ("train", "val") if part == "fit" else ("test",)):
             self.data_info = self._given_data_info(split)
             self._subwords[split] = Subwords(self.sentences(split), self.data_info, in_windows=self.context == "document")
 

@@ -55,14 +55,18 @@ class Conll2003(PinnedTokenizer):
         self.download = download
 
     def prepare(self) -> None:
-        missing = [path for path in self._paths().values() if not path.exists()]
+        missing = [path for split, path in self._paths().items() if self.needs(split) and not path.exists()]
         if missing:
             self._check_root(missing)
             for split, path in self._paths().items():
+                if not self.needs(split):
+                    continue
                 urls = [f"{source}/{FILES[split][0]}" for source in SOURCES]
                 fetch(urls, path, check=partial(_check_published, split=split))
         super().prepare()
         for split, published in PUBLISHED.items():
+            if not self.needs(split):
+                continue
             sentences = self.sentences(split)
             counts = Counts(len(sentences), count_entities(sentences))
             if counts != published:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,22 @@ class ConllFiles(PinnedTokenizer):
             raise InputError(f"data.root={self.root}: no such directory", key="data.root")
         errors = [
             self._missing(key, name)
-            for key, names in self.files.items()
+            for key, names in self._needed_files.items()
             for name in ([] if names is None else names or ["[]"])
             if not self._paths(name)
         ]
         if errors:
             raise InputError("\n".join(errors))
         super().prepare()
+
+    @property
+    def _needed_files(self) -> dict[str, list[str] | None]:
+        """The files of each split that is used, and those that it is drawn from."""
+        needed = {key for key in self.files if self.needs("val" if key == "validation" else key)}
+        return {key: names for key, names in self.files.items() if key in needed or (key == "train" and self._is_drawn(needed))}
+
+    def _is_drawn(self, keys: Iterable[str]) -> bool:
+        return any(self.files[key] is None for key in keys)
 
     def _missing(self, key: str, name: str) -> str:
         """Returns the message about a file that is not there; files of other splits are not suggested."""
@@ -115,6 +124,8 @@ class ConllFiles(PinnedTokenizer):
         if names is not None and (split != "train" or not drawn):
             return self._read_files(names)
         whole = self._training_files
+        if self.is_other_data:
+            return whole
         rest = list(range(len(whole)))
         for key in drawn:  # in the same order for each split
             rest, held_out = self._draw(whole, rest, key)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from arclight.data.datamodule import check_minimum
-from arclight.data.splits import num_held_out, split
 from arclight.distributed.environment import detect_launch, is_main_process
 from arclight.errors import InputError
 from arclight.hardware import usable_cores
@@ -23,6 +22,7 @@ from arclight.hardware.memory import free_bytes
 from arclight.images.class_directories import LAYOUTS, Layout, check_classes, find_images, report_duplicates
 from arclight.images.datamodule import ArrayDataModule, Arrays
 from arclight.images.decoding import Resize, check_readable, read_image
+from arclight.images.folder_splits import Files, draw_splits, only_split
 from arclight.images.image_cache import (
     PREFIX,
     CachedImages,
@@ -51,17 +51,6 @@ Channels = Literal[1, 3]
 
 IMAGE_SIZE = 64  # pixels, the default
 NUM_COMPARED = 100  # images
-
-
-class Files(NamedTuple):
-    """One split before it is decoded."""
-
-    paths: list[Path]
-    labels: list[int]
-
-    def pick(self, rows: Iterable[int]) -> Files:
-        chosen = list(rows)
-        return Files([self.paths[row] for row in chosen], [self.labels[row] for row in chosen])
 
 
 class ImageFolder(ArrayDataModule):
@@ -146,21 +135,23 @@ class ImageFolder(ArrayDataModule):
 
     def prepare(self) -> None:
         """Checks all names and the test images; the others are decoded right after this."""
-        paths = self.files["test"].paths
+        name = self.evaluated_split or "test"
+        paths = self.files[name].paths
         if self.data_info is not None:
             self._compare_classes(self.classes)
         choice = self._storage_choice
         if is_main_process():  # a warning unless the user chose it
             _log.log(logging.WARNING if choice.is_streamed and self.storage == "auto" else logging.INFO, choice.reason)
-        if choice.is_cached and self._cached["test"].is_complete():  # they have been decoded already
+        if choice.is_cached and self._cached[name].is_complete():  # they have been decoded already
             return
         if is_main_process():
             report_duplicates({name: files.paths for name, files in self.files.items()})
-        self._in_threads(lambda row: check_readable(paths[row]), len(paths), "check test images", self._num_processes)
+        self._in_threads(lambda row: check_readable(paths[row]), len(paths), f"check {name} images", self._num_processes)
 
     def read(self, part: str) -> tuple[dict[str, Arrays], tuple[str, ...]]:
-        if part == "test":
-            return {"test": self._decode("test")}, self.classes
+        if part == "test" or self.evaluated_split == "val":
+            name = self.evaluated_split or "test"
+            return {name: self._decode(name)}, self.classes
         if "train" not in self.files:
             raise InputError(f"data.root={self.root} has no train/ to train on; {LAYOUTS}", key="data.root")
         return {"train": self._decode("train"), "val": self._decode("val")}, self.classes
@@ -168,14 +159,16 @@ class ImageFolder(ArrayDataModule):
     @functools.cached_property
     def _found(self) -> dict[str, dict[str, list[Path]]]:
         assert self.root is not None
-        return find_images(self.root, self.layout)
+        found = find_images(self.root, self.layout)
+        split = self.evaluated_split
+        return found if split is None or not self.is_other_data else only_split(found, split, self.root)
 
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:
         """The class directories of train/, sorted; with test/ alone, the classes of the restored model."""
         if "train" in self._found:
             return tuple(self._found["train"])
-        if "test" in self._found and isinstance(self.data_info, ImageInfo):
+        if isinstance(self.data_info, ImageInfo):
             return self.data_info.classes
         raise InputError(f"data.root={self.root} has {'/, '.join(self._found)}/ but no train/; {LAYOUTS}", key="data.root")
 
@@ -183,28 +176,8 @@ class ImageFolder(ArrayDataModule):
     def files(self) -> dict[str, Files]:
         """The files of each split by row."""
         check_classes(self._found, self.classes, root=self.root)
-        numbers = {name: number for number, name in enumerate(self.classes)}
-        files = {
-            name: Files(
-                [path for paths in by_class.values() for path in paths],
-                [numbers[label] for label, paths in by_class.items() for _ in paths],
-            )
-            for name, by_class in self._found.items()
-        }
-        num_train = len(files["train"].paths) if "train" in files else 0
-        for name, setting in (("test", "test"), ("val", "validation")):
-            if num_train and name not in files:
-                # a fraction is of all training images, whichever split is drawn first
-                count = num_held_out(num_train, getattr(self, setting), name=f"data.{setting}")
-                groups = files["train"].labels if self.stratify else None
-                name_of = f"data.{setting}"
-                kept, drawn = split(len(files["train"].paths), count, self.split_seed, name=name_of, groups=groups)
-                files |= {"train": files["train"].pick(kept.tolist()), name: files["train"].pick(drawn.tolist())}
-        missing = sorted(set(range(len(numbers))) - set(files["train"].labels)) if "train" in files else []
-        if missing and is_main_process():
-            shown = ", ".join(self.classes[number] for number in missing[:5])
-            _log.warning("%d classes have no training image, such as %s; set data.stratify=true", len(missing), shown)
-        return files
+        sizes = {"validation": self.validation, "test": self.test}
+        return draw_splits(self._found, self.classes, seed=self.split_seed, stratify=self.stratify, **sizes)
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -230,6 +203,7 @@ class ImageFolder(ArrayDataModule):
             self.test,
             self.split_seed,
             self.stratify,
+            self.is_other_data,
             os.path.relpath(self.root, directory),
         )
         source = fingerprint([], self.root, (*decoding, *selection))[:8]

@@ -141,3 +141,27 @@ def test_a_split_without_entities_and_words_that_the_tokenizer_does_not_know_are
     assert "the val split holds no entity: an F1 of 0 there says nothing" in caplog.text
     assert "% of the subwords of" in caplog.text
     assert "1 words of" in caplog.text
+
+
+def test_evaluation_needs_the_file_of_its_split_alone(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {"separator": ",", "word_column": 1, "tag_column": 3, "vocab_size": 99}
+    trained = ConllFiles(str(write(tmp_path)), **columns)
+    trained.prepare_data()
+    trained.setup("fit")
+    elsewhere = tmp_path / "other"
+    elsewhere.mkdir()
+
+    def evaluated(split: Any, **settings: Any) -> dict[str, int]:
+        data = ConllFiles(str(elsewhere), **columns, **settings)
+        data.data_info, data.evaluated_split, data.is_other_data = trained.data_info, split, True
+        data.prepare_data()
+        data.setup("validate" if split == "val" else split)
+        return data.sizes
+
+    write(elsewhere, names=("test.txt",))
+    assert evaluated("test") == {"test": 2}
+    with pytest.raises(InputError, match=r"^data\.validation=valid\.txt: no such file in [^\n]*$"):
+        evaluated("val")
+    (elsewhere / "train.txt").write_text((CONTENT + "\n") * 5)
+    assert evaluated("val", validation=None) == {"val": 10}  # nothing is held out from a model that has not seen it
+    assert [sorted(fields) for fields in trained.sample_fields("train", [0, 1])] == [["words"], ["words"]]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -430,6 +430,41 @@ def test_images_that_change_leave_no_older_cache_behind(flat: Path) -> None:
     after = cached()
     assert len(before) == len(after) == 6
     assert before & after == {name for name in before if "-8-" in name}  # until they are decoded again, too
+
+
+def evaluated(root: Path, split: Literal["val", "test"], *, is_other_data: bool = True) -> ImageFolder:
+    """The data of a restored model with the classes cat and dog, as `evaluate` sets it up."""
+    data = ImageFolder(str(root), image_size=16)
+    statistics = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    data.data_info = ImageInfo(channels=3, height=16, width=16, classes=("cat", "dog"), **statistics)  # type: ignore[arg-type]
+    data.evaluated_split, data.is_other_data = split, is_other_data
+    data.prepare_data()
+    data.setup("validate" if split == "val" else split)
+    return data
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_other_data_without_splits_is_evaluated_whole(flat: Path, split: Any, caplog: pytest.LogCaptureFixture) -> None:
+    assert evaluated(flat, split).sizes == {split: 30}
+    assert f"data.root={flat} has no splits: all of its images are evaluated" in caplog.text
+    assert evaluated(flat, split, is_other_data=False).sizes == {split: 3}
+    shutil.rmtree(flat / "dog")
+    with pytest.raises(InputError, match=r"there must be 2 classes"):
+        ready(flat)
+    assert evaluated(flat, split).sizes == {split: 20}
+    (flat / "cat").rename(flat / "cats")
+    with pytest.raises(InputError, match=r"the class 'cats' does not occur in training\. Did you mean 'cat'"):
+        evaluated(flat, split)
+
+
+def test_other_data_needs_the_evaluated_split_alone(split_up: Path) -> None:
+    (split_up / "train" / "cat" / "00.png").write_bytes(b"no image")
+    assert evaluated(split_up, "test").sizes == {"test": 4}
+    shutil.rmtree(split_up / "train")
+    assert evaluated(split_up, "val").sizes == {"val": 4}
+    shutil.rmtree(split_up / "test")
+    with pytest.raises(InputError, match=r"has val/ but no test/; name a directory of classes in data\.root"):
+        evaluated(split_up, "test")
 
 
 def test_each_prediction_names_its_file(split_up: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from arclight.checkpoint.contents import Restored
 from arclight.config.trust import is_path
 from arclight.errors import InputError
-from arclight.runs.evaluation import data_settings
+from arclight.runs.evaluation import data_settings, is_other_data
 
 FOLDER = {"_target_": "project.data.image_folder.ImageFolder", "root": "victim", "cache": "/home/victim", "storage": "auto"}
 CIFAR = {"_target_": "project.data.cifar10.Cifar10", "root": "/srv/victim", "batch_size": 8, "extra": [{"data_dir": "x"}]}
@@ -57,6 +57,20 @@ def test_other_paths_are_those_of_conf(stranger: Path, caplog: pytest.LogCapture
     assert caplog.text.count("data.root=/srv/victim") == 1
     typed = data_settings(restored(stranger, "image_folder", FOLDER), {"root": "victim", "cache": "/home/victim"})
     assert typed == FOLDER
+
+
+def test_other_data_is_what_lies_elsewhere(tmp_path: Path) -> None:
+    settings = {"root": str(tmp_path / "a"), "train": "train.txt"}
+    for overrides, expected in (
+        ({}, False),
+        ({"batch_size": 3}, False),
+        ({"root": f"{tmp_path}/b/../a"}, False),
+        ({"root": "a"}, False),  # in this directory
+        ({"root": "b"}, True),
+        ({"train": "other.txt"}, True),
+        ({"root": "b", "test": 0.1}, False),
+    ):
+        assert is_other_data(settings, overrides) is expected, overrides
 
 
 def test_paths_are_found_at_any_depth(stranger: Path) -> None:
