@@ -9,6 +9,7 @@ from arclight.benchmark.command_line import add_verbs as add_benchmark_verbs
 from arclight.config.compose import report_errors
 from arclight.console.terminal import format_metric, open_console, print_lines, print_tables
 from arclight.errors import InputError
+from arclight.export.command_line import add_verbs as add_export_verbs
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -36,6 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(do=doctor)
 
+    add_export_verbs(verbs)
+
     add_benchmark_verbs(verbs.add_parser("benchmark", help="measure speed on this machine"))
 
     options = parser.parse_args(arguments)
@@ -45,16 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Prints the metrics of a run on a split."""
-    import yaml
-
-    overrides = {}
-    for override in options.overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key.startswith("data."):
-            raise InputError(f"'{override}' must have the form data.KEY=VALUE: evaluate changes data settings only")
-        overrides[key.removeprefix("data.")] = yaml.safe_load(value)
     from arclight.runs import evaluation  # takes seconds to import
 
+    overrides = evaluation.parse_overrides(options.overrides, "evaluate")
     scores = evaluation.evaluate(options.run, overrides, split=options.split)
     console = open_console()
     print_tables(console, [table.to_rich() for table in scores.tables])

@@ -54,6 +54,9 @@ Class of data info
     input_pipeline()                   An `arclight.inference.pipeline.InputPipeline`: reads new items for a model built from
                                        this, and turns the model's outputs into records. Default: tensors in, tensors out, by
                                        the module's `example_input_array` and its `predict_step` or `forward`.
+    export_program(module)             An `arclight.export.program.Program`: a module built from this with pre- and post-
+                                       processing, tensors in and tensors out, for `export`. Default: the module's `forward` on
+                                       its `example_input_array`, or on a batch of the data.
 """
 
 from __future__ import annotations

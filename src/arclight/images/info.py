@@ -11,8 +11,10 @@ from arclight.images.decoding import Resize
 from arclight.interfaces import DataInfo
 
 if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule
     from torch import Tensor
 
+    from arclight.export.program import Program
     from arclight.images.inference import ImagePipeline
 
 
@@ -65,6 +67,12 @@ class ImageInfo(DataInfo):
         from arclight.images.inference import ImagePipeline  # imports torch
 
         return ImagePipeline(self)
+
+    def export_program(self, module: LightningModule) -> Program:
+        """Returns a module built from this as raw pixels in, logits and probabilities out."""
+        from arclight.images.export import image_program  # imports torch
+
+        return image_program(module, self)
 
     def describe(self) -> str:
         """Returns shape and number of classes for the run summary."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
+import yaml
+from lightning.pytorch import LightningDataModule, Trainer
 
 from arclight import hardware
 from arclight.checkpoint.contents import Restored, restore
@@ -42,22 +43,7 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: Evalua
             not in outputs/ is not overridden.
     """
     restored = restore(run_or_checkpoint)
-    settings = rename_settings({**restored.settings, "data": data_settings(restored, overrides)})
-    data: Any = None
-    if settings["data"]:
-        try:
-            data = build_data(settings, workers=0, is_trusted=False)
-        except InputError as error:
-            raise InputError(f"{restored.path}: {error}", key=error.key) from error
-        except Exception as error:  # of any class: values of the right type that the constructor refuses
-            problem = f"no data can be built from its config ({type(error).__name__}: {first_line(error)})"
-            raise InputError(f"{restored.path}: {problem}") from error
-    if isinstance(data, DataModule):
-        data.evaluated_split = split
-        data.is_other_data = is_other_data(restored.settings["data"], overrides)
-    if data is not None and restored.data_info is not None:
-        data.data_info = restored.data_info
-        data.prepare_data()
+    data = load_data(restored, overrides, split)
     one_process = {"devices": 1, "num_nodes": 1, "strategy": "auto"}  # whatever it was trained in
     requested = hardware.requested_settings(restored.settings)
     if not is_own(restored):
@@ -93,6 +79,42 @@ def is_other_data(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     places: dict[str, Callable[[Any], Any]] = {"root": lambda value: Path(str(value)).expanduser().resolve(), "train": str}
     others = [key for key, plain in places.items() if key in overrides and plain(overrides[key]) != plain(settings.get(key))]
     return bool(others) and not overrides.keys() & {"validation", "test", "holdout"}
+
+
+def load_data(restored: Restored, overrides: Mapping[str, Any], split: str = "test") -> LightningDataModule | None:
+    """Returns the data module of a restored run with these `data` settings changed, prepared; None where the run has none.
+
+    Raises:
+        InputError: when the data cannot be built or does not fit the model, or for a path that is not trusted.
+    """
+    settings = rename_settings({**restored.settings, "data": data_settings(restored, overrides)})
+    if not settings["data"]:
+        return None
+    try:
+        data: Any = build_data(settings, workers=0, is_trusted=False)
+    except InputError as error:
+        raise InputError(f"{restored.path}: {error}", key=error.key) from error
+    except Exception as error:  # of any class: values of the right type that the constructor refuses
+        problem = f"no data can be built from its config ({type(error).__name__}: {first_line(error)})"
+        raise InputError(f"{restored.path}: {problem}") from error
+    if isinstance(data, DataModule):
+        data.evaluated_split = split
+        data.is_other_data = is_other_data(restored.settings["data"], overrides)
+    if restored.data_info is not None:
+        data.data_info = restored.data_info
+        data.prepare_data()
+    return data
+
+
+def parse_overrides(texts: Sequence[str], verb: str) -> dict[str, Any]:
+    """Returns the `data` settings of overrides such as "data.root=elsewhere"; raises InputError for those of another kind."""
+    overrides = {}
+    for override in texts:
+        key, equals, value = override.partition("=")
+        if not equals or not key.startswith("data."):
+            raise InputError(f"'{override}' must have the form data.KEY=VALUE: {verb} changes data settings only")
+        overrides[key.removeprefix("data.")] = yaml.safe_load(value)
+    return overrides
 
 
 def is_own(restored: Restored) -> bool:

@@ -11,8 +11,10 @@ from arclight.interfaces import DataInfo
 
 if TYPE_CHECKING:
     import torch
+    from lightning.pytorch import LightningModule
     from torch import Tensor
 
+    from arclight.export.program import Program
     from arclight.text.inference.pipeline import TextPipeline
 
 SHORT, LONG = 8, 16  # subwords in the two sentences whose FLOPs are measured
@@ -59,6 +61,12 @@ class TokenInfo(DataInfo):
         from arclight.text.inference.pipeline import TextPipeline  # imports torch
 
         return TextPipeline(self)
+
+    def export_program(self, module: LightningModule) -> Program:
+        """Returns a module built from this as subwords and first subwords of words in, logits of words out."""
+        from arclight.text.export.program import tag_program  # imports torch
+
+        return tag_program(module, self)
 
     def describe(self) -> str:
         """Returns number of tags and maximum length for the run summary."""

@@ -87,7 +87,7 @@ class ImageClassifier(ClassificationModule):
 
     def update_metrics(self, batch: ImageBatch, collector: PredictionCollector | None = None) -> None:
         # only a test has a collector
-        logits = self(batch.images).float() if collector is None else self.mean_over_views(batch.images)
+        logits = self(batch.images).float() if collector is None else self.predict_forward(batch.images)
         predicted = logits.argmax(dim=1)
         self.update_loss(logits, batch.labels)
         self.confusion.update(predicted, batch.labels)

@@ -1,0 +1,52 @@
+"""The verbs `export` and `compress` of `python -m arclight`. Nothing heavy is imported before a verb is chosen."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from arclight.console.terminal import open_console, print_lines
+
+FORMATS = ("onnx", "torch_export", "safetensors", "huggingface")
+
+
+def add_verbs(verbs: Any) -> None:
+    """Adds the verbs to the sub-parsers of argparse."""
+    verb = verbs.add_parser("export", help="write a trained model as a file that runs without this project")
+    add_run(verb)
+    verb.add_argument("--format", choices=FORMATS, default="onnx", dest="file_format", help="(%(default)s)")
+    verb.add_argument("--opset", type=int, help="version of ONNX operators (default: that of torch's exporter)")
+    verb.add_argument("--tolerance", type=float, default=1e-3, help="largest difference of an output (%(default)s)")
+    verb.add_argument("--push", metavar="NAME", help="upload the directory as this model to the Hugging Face hub")
+    verb.set_defaults(do=export)
+
+
+def add_run(verb: argparse.ArgumentParser) -> None:
+    """Adds the run, settings of its data, and the directory."""
+    verb.add_argument("run", metavar="RUN", help="run directory, checkpoint file, or latest")
+    verb.add_argument("overrides", nargs="*", metavar="data.KEY=VALUE", help="data settings to change, such as data.root=...")
+    verb.add_argument("--output", type=Path, metavar="DIR", help="new directory (default: in the run directory)")
+
+
+def export(options: argparse.Namespace) -> None:
+    """Prints the directory and the comparison with the trained model."""
+    from arclight.export.directory import export as export_run  # imports torch
+    from arclight.export.hub import check_hub_name, push
+    from arclight.runs.evaluation import parse_overrides
+
+    if options.push:
+        check_hub_name(options.push)
+    exported = export_run(
+        options.run,
+        parse_overrides(options.overrides, "export"),
+        file_format=options.file_format,
+        output=options.output,
+        opset=options.opset,
+        tolerance=options.tolerance,
+    )
+    files = sorted(exported.directory.iterdir())
+    sizes = [f"{file} ({file.stat().st_size / 1e6:,.1f} MB)" for file in files]
+    print_lines(open_console(), [str(exported.parity), *sizes])
+    if options.push:
+        print_lines(open_console(), [push(exported.directory, options.push)])

@@ -1,0 +1,1 @@
+"""A tagger as a program, and as a model of transformers."""
