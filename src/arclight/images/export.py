@@ -24,10 +24,17 @@ from PIL import Image, ImageOps
 _, height, width, channels = session.get_inputs()[0].shape
 for path in sys.argv[1:]:
     image = ImageOps.exif_transpose(Image.open(path)).convert("L" if channels == 1 else "RGB")
-    pixels = np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC), dtype=np.uint8)
+    pixels = np.asarray(RESIZED, dtype=np.uint8)
     logits, probabilities = session.run(None, {"images": pixels.reshape(1, height, width, channels)})
     best = int(probabilities[0].argmax())
     print(path, metadata["labels"][best], f"{probabilities[0, best]:.4f}")"""
+
+
+RESIZED = {
+    "crop": "ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)",
+    "pad": "ImageOps.pad(image, (width, height), Image.Resampling.BICUBIC)",
+    "squash": "image.resize((width, height), Image.Resampling.BICUBIC)",
+}
 
 
 class PixelClassifier(nn.Module):
@@ -56,12 +63,12 @@ def image_program(module: LightningModule, info: ImageInfo) -> Program:
         outputs=("logits", "probabilities"),
         inputs_of=lambda batch: (batch.images.permute(0, 2, 3, 1).contiguous(),),
         forward_with=lambda run: lambda images: run((images.permute(0, 2, 3, 1).contiguous(),))[0],
-        example=EXAMPLE,
+        example=EXAMPLE.replace("RESIZED", RESIZED[info.resize]),
         labels=info.classes,
         extra={
             "inputs": {"images": f"uint8 ({BATCH}, {info.height}, {info.width}, {info.channels})"},
             "normalization": normalization_of(module, info),
-            "resize": "largest part in the middle, bicubic",
+            "resize": f"{info.resize}, bicubic",
         },
         save_as_hugging_face=lambda directory: save_image_model(module, info, directory),
     )

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from arclight.export.directory import export
 from arclight.export.onnx_file import OnnxSession
 from arclight.export.parity import data_on_disk, own_metrics
 from arclight.images import export as image_export
+from arclight.images.decoding import Resize
 from arclight.images.info import ImageInfo
 from arclight.text.export import hugging_face, program
 from project.data.synthetic_images import SyntheticImages
@@ -85,6 +86,7 @@ def test_images_onnx(classifier: ImageClassifier, tmp_path: Path) -> None:
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(3))
 
+    assert {*image_export.RESIZED} == {*get_args(Resize)}
     PIL.Image.fromarray(np.asarray(pixels[0])).save(tmp_path / "one.png")
     command = [sys.executable, str(exported.directory / "run_onnx.py"), str(tmp_path / "one.png")]
     answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
