@@ -48,13 +48,19 @@ def main(arguments: list[str] | None = None) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Prints the metrics of a run on a split."""
-    from arclight.runs import evaluation  # takes seconds to import
+    from arclight.checkpoint.contents import find_checkpoint  # takes seconds to import
+    from arclight.runs import evaluation
+    from arclight.runs.evaluation_files import evaluation_dir
 
-    overrides = evaluation.parse_overrides(options.overrides, "evaluate")
-    scores = evaluation.evaluate(options.run, overrides, split=options.split)
     console = open_console()
+    overrides = evaluation.parse_overrides(options.overrides, "evaluate")
+    checkpoint = find_checkpoint(options.run)
+    print_lines(console, [f"Evaluating {checkpoint}"])
+    folder = evaluation_dir(checkpoint)
+    scores = evaluation.evaluate(str(checkpoint), overrides, split=options.split, folder=folder)
     print_tables(console, [table.to_rich() for table in scores.tables])
     print_lines(console, ["", *(f"{options.split}/{name:20}{format_metric(value)}" for name, value in scores.metrics.items())])
+    print_lines(console, ["", f"Report: {folder / 'report.html'}"])
 
 
 def report(options: argparse.Namespace) -> None:

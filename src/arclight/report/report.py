@@ -60,19 +60,24 @@ def _page(folder: Path) -> str:
     interval = tested["content"]["intervals"].get(main_metric(all_results) or "") if tested["content"] else None
     epochs = _part(folder, "metrics.csv", lambda text: read_epochs(read_series(text, all_results)))
     offered = {"scores": scores, "tested": tested, "errors": errors, "data": data}
+    trained = {
+        "curves": _part(folder, "metrics.csv", lambda text: metric_charts(read_series(text, all_results))),
+        "environment": _part(folder, "environment.json", _environment),
+        "command": _part(folder, "overrides.txt", _command),
+        "config": _part(folder, "config.yaml", lambda text: _config(text, all_results)),
+    }
+    optional = [*trained.values(), *offered.values()] if "evaluated" in all_results else []  # no training: nothing is missing
     if all_results.get("status") == "finished" and not any((folder / name).exists() for name in OFFERED):
-        for part in offered.values():
-            part["problem"] = ""  # the module offers none of them: nothing is missing
+        optional += offered.values()  # nor where the module offers none of them
+    for part in optional:
+        part["problem"] = ""
     return template.render(
         **offered,
+        **trained,
         name=f"{run.parent.name}/{run.name}",
         results=results,
         summary=summarize_run(all_results, epochs["content"] or [], interval),
-        curves=_part(folder, "metrics.csv", lambda text: metric_charts(read_series(text, all_results))),
         step_fractions=STEP_FRACTIONS,
-        environment=_part(folder, "environment.json", _environment),
-        command=_part(folder, "overrides.txt", _command),
-        config=_part(folder, "config.yaml", lambda text: _config(text, all_results)),
     )
 
 

@@ -23,6 +23,7 @@ from arclight.interfaces import standard_name
 from arclight.modules.supervised import Scores
 from arclight.report.config_diff import default_settings
 from arclight.runs.build import build_data
+from arclight.runs.evaluation_files import write_evaluation
 from arclight.runs.run_directory import HARMLESS
 
 NUMERICS = ("accelerator", "precision", "matmul_precision", "channels_last")  # hardware settings that change scores
@@ -30,13 +31,16 @@ NUMERICS = ("accelerator", "precision", "matmul_precision", "channels_last")  # 
 log = logging.getLogger(__name__)
 
 
-def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: EvaluatedSplit = "test") -> Scores:
+def evaluate(
+    run_or_checkpoint: str, overrides: dict[str, Any], *, split: EvaluatedSplit = "test", folder: Path | None = None
+) -> Scores:
     """Returns the scores of a trained model, on the data it was trained with unless overridden.
 
     Args:
         run_or_checkpoint: run directory, checkpoint file, or `latest`.
         overrides: settings of the data, such as {"root": "elsewhere"}.
         split: "test" or "val".
+        folder: directory, as of `evaluation_dir`, for scores, predictions and report; None writes nothing.
 
     Raises:
         InputError: when there is no such run, the data does not fit its model, or a path in the config of a checkpoint that is
@@ -67,11 +71,13 @@ def evaluate(run_or_checkpoint: str, overrides: dict[str, Any], *, split: Evalua
         loop = {"test": trainer.test, "val": trainer.validate}[split]
         logged = loop(restored.module, datamodule=data, verbose=False)
     scores: Scores | None = getattr(restored.module, "scores", None)
-    if isinstance(scores, Scores):
-        return scores
-    metrics = {standard_name(split, name): value for of_loader in logged for name, value in of_loader.items()}
-    named = {name.removeprefix(f"{split}/"): float(value) for name, value in metrics.items()}
-    return Scores(named, per_class={}, tables=(), labels=(), counts=[])
+    if not isinstance(scores, Scores):
+        metrics = {standard_name(split, name): value for of_loader in logged for name, value in of_loader.items()}
+        named = {name.removeprefix(f"{split}/"): float(value) for name, value in metrics.items()}
+        scores = Scores(named, per_class={}, tables=(), labels=(), counts=[])
+    if folder is not None:
+        write_evaluation(folder, restored, scores, data, settings=settings, split=split)
+    return scores
 
 
 def is_other_data(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> bool:

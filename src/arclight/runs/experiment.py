@@ -265,11 +265,11 @@ def write_predictions(data: Any, predictions: Predictions, folder: Path, *, spli
             predictions.write(path)
 
 
-def write_examples(data: Any, predictions: Predictions, folder: Path) -> None:
+def write_examples(data: Any, predictions: Predictions, folder: Path, *, split: str = "test") -> None:
     """Writes what the report shows of the data: the data set summary and the most confident errors."""
     errors = most_confident_errors(predictions)
     try:
-        previews = data.previews("test", [error.index for error in errors])
+        previews = data.previews(split, [error.index for error in errors])
         pictured = [{**preview, **asdict(error)} for preview, error in zip(previews, errors, strict=True)]
         write_json(folder / "mistakes.json", {"mistakes": pictured})
         write_json(folder / "data.json", data.dataset_summary())

@@ -164,7 +164,9 @@ def test_the_test_split_is_not_touched_by_fit(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_run_is_evaluated_again_to_the_same_scores() -> None:
     run = train(*TINY_IMAGES)
-    scores = evaluation.evaluate(str(run.folder), {})
+    scores = evaluation.evaluate(str(run.folder), {}, folder=run.folder / "evaluations" / "now")
+    written = [folder / "predictions.jsonl" for folder in (run.folder, run.folder / "evaluations" / "now")]
+    assert written[0].read_text() == written[1].read_text()
     assert {f"test/{name}": value for name, value in scores.metrics.items()} == pytest.approx(
         {name: value for name, value in run.results.items() if name.startswith("test/") and name.count("/") == 1}
     )
