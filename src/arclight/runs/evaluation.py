@@ -76,6 +76,7 @@ def evaluate(
         named = {name.removeprefix(f"{split}/"): float(value) for name, value in metrics.items()}
         scores = Scores(named, per_class={}, tables=(), labels=(), counts=[])
     if folder is not None:
+        settings = {**restored.settings, "data": {**(restored.settings["data"] or {}), **overrides}}
         write_evaluation(folder, restored, scores, data, settings=settings, split=split)
     return scores
 
@@ -87,7 +88,7 @@ def is_other_data(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     return bool(others) and not overrides.keys() & {"validation", "test", "holdout"}
 
 
-def load_data(restored: Restored, overrides: Mapping[str, Any], split: str = "test") -> LightningDataModule | None:
+def load_data(restored: Restored, overrides: Mapping[str, Any], split: EvaluatedSplit = "test") -> LightningDataModule | None:
     """Returns the data module of a restored run with these `data` settings changed, prepared; None where the run has none.
 
     Raises:
