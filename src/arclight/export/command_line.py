@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from arclight.console.terminal import open_console, print_lines
+from arclight.console.terminal import open_console, print_lines, print_tables
 
 FORMATS = ("onnx", "torch_export", "safetensors", "huggingface")
+METHODS = ("int8_dynamic", "int8_static", "prune", "prune_structured")
 
 
 def add_verbs(verbs: Any) -> None:
@@ -20,6 +21,14 @@ def add_verbs(verbs: Any) -> None:
     verb.add_argument("--tolerance", type=float, default=1e-3, help="largest difference of an output (%(default)s)")
     verb.add_argument("--push", metavar="NAME", help="upload the directory as this model to the Hugging Face hub")
     verb.set_defaults(do=export)
+
+    verb = verbs.add_parser("compress", help="make a trained model smaller, and measure what it costs")
+    add_run(verb)
+    verb.add_argument("--method", choices=METHODS, default="int8_dynamic", help="(%(default)s)")
+    verb.add_argument("--max-loss", type=float, help="what the score may lose, such as 0.01; more is an error")
+    verb.add_argument("--amount", type=float, default=0.5, help="fraction of weights or channels to remove (%(default)s)")
+    verb.add_argument("--epochs", type=int, default=1, help="of fine-tuning after weights are removed (%(default)s)")
+    verb.set_defaults(do=compress)
 
 
 def add_run(verb: argparse.ArgumentParser) -> None:
@@ -50,3 +59,22 @@ def export(options: argparse.Namespace) -> None:
     print_lines(open_console(), [str(exported.parity), *sizes])
     if options.push:
         print_lines(open_console(), [push(exported.directory, options.push)])
+
+
+def compress(options: argparse.Namespace) -> None:
+    """Prints score, size and latency before and after, and the directory."""
+    from arclight.export.compression import CompressionOptions  # imports torch
+    from arclight.export.compression import compress as compress_run
+    from arclight.runs.evaluation import parse_overrides
+
+    compressed = compress_run(
+        options.run,
+        parse_overrides(options.overrides, "compress"),
+        method=options.method,
+        output=options.output,
+        max_loss=options.max_loss,
+        options=CompressionOptions(amount=options.amount, epochs=options.epochs),
+    )
+    console = open_console()
+    print_tables(console, [compressed.to_table()])
+    print_lines(console, [str(compressed.directory)])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Trainer
 
 from arclight import hardware
 from arclight.checkpoint.contents import Restored, restore
@@ -88,8 +88,12 @@ def is_other_data(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     return bool(others) and not overrides.keys() & {"validation", "test", "holdout"}
 
 
-def load_data(restored: Restored, overrides: Mapping[str, Any], split: EvaluatedSplit = "test") -> LightningDataModule | None:
+def load_data(
+    restored: Restored, overrides: Mapping[str, Any], split: EvaluatedSplit | None = "test"
+) -> LightningDataModule | None:
     """Returns the data module of a restored run with these `data` settings changed, prepared; None where the run has none.
+
+    `split` is the only one that is needed, None for all of them.
 
     Raises:
         InputError: when the data cannot be built or does not fit the model, or for a path that is not trusted.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,9 +14,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from arclight.checkpoint.contents import Restored
 from arclight.errors import InputError
-from arclight.export import directory
 from arclight.export.directory import export
 from arclight.export.onnx_file import OnnxSession
 from arclight.export.parity import data_on_disk, own_metrics
@@ -25,47 +22,8 @@ from arclight.images import export as image_export
 from arclight.images.decoding import Resize
 from arclight.images.info import ImageInfo
 from arclight.text.export import hugging_face, program
-from project.data.synthetic_images import SyntheticImages
-from project.data.synthetic_text import SyntheticText
 from project.lightning_modules.image_classifier import ImageClassifier
 from project.lightning_modules.token_tagger import TokenTagger
-from project.models.bert_tagger import BertTagger
-from project.models.cnn import Cnn
-from tests.arclight.export.modules import restored
-
-Make = Callable[[str], tuple[Restored, Any]]
-OPTIMIZER: dict[str, Any] = {"make_optimizer": torch.optim.SGD, "scheduler": None}
-IMAGES = {"_target_": "project.data.synthetic_images.SyntheticImages", "num_train": 64, "num_val": 32, "num_test": 48}
-TEXT = {"_target_": "project.data.synthetic_text.SyntheticText", "num_train": 64, "num_val": 16, "num_test": 24}
-
-
-@pytest.fixture
-def classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageClassifier:
-    """Returns an untrained classifier with test-time augmentation, as `latest` restores it."""
-    torch.manual_seed(0)
-    data = SyntheticImages(**{key: value for key, value in IMAGES.items() if key != "_target_"})
-    data.prepare_data()
-    data.setup("fit")
-    module = ImageClassifier(data.data_info, net=Cnn(data.data_info), test_time_augmentation="flip", **OPTIMIZER)
-    made = restored(module, tmp_path / "run", data.data_info, IMAGES)
-    monkeypatch.setattr(directory, "restore", lambda run: made)
-    module.made = made
-    return module
-
-
-@pytest.fixture
-def tagger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokenTagger:
-    """Returns an untrained tagger, as `latest` restores it."""
-    torch.manual_seed(0)
-    data = SyntheticText(**{key: value for key, value in TEXT.items() if key != "_target_"})
-    data.prepare_data()
-    data.setup("fit")
-    module = TokenTagger(data.data_info, net=BertTagger(data.data_info, checkpoint=None, hidden_size=32), **OPTIMIZER)
-    nn.init.normal_(module.net.head.weight)  # other tags than one
-    made = restored(module, tmp_path / "run", data.data_info, TEXT)
-    monkeypatch.setattr(directory, "restore", lambda run: made)
-    module.made = made
-    return module
 
 
 def test_images_onnx(classifier: ImageClassifier, tmp_path: Path) -> None:
@@ -186,7 +144,7 @@ def test_images_in_transformers(tmp_path: Path) -> None:
     from transformers import AutoModelForImageClassification
 
     info = ImageInfo(channels=3, height=32, width=32, classes=("cat", "dog"), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.1))
-    module: LightningModule = ImageClassifier(info, net=ResNet(2), **OPTIMIZER).eval()
+    module: LightningModule = ImageClassifier(info, net=ResNet(2), make_optimizer=torch.optim.SGD, scheduler=None).eval()
     run = image_export.save_image_model(module, info, tmp_path)
     pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
     expected = image_export.image_program(module, info)((pixels,))[0]
