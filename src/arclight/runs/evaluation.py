@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 
 from arclight import hardware
 from arclight.checkpoint.contents import Restored, restore
