@@ -159,7 +159,7 @@ def check_classes(found: dict[str, dict[str, list[Path]]], classes: tuple[str, .
         meant = f". Try: data.root={root}/{classes[0]}" if len(below) > 1 and root else ""
         errors.append(f"there must be 2 classes or more, found {seen}; {LAYOUTS}{meant}")
     for split, by_class in found.items():
-        empty = [label for label, paths in by_class.items() if not paths]
+        empty = [label for label in sorted({*by_class, *(classes if split != "train" else ())}) if not by_class.get(label)]
         if split == "train":
             errors += [f"{split}: the class directory '{label}' has no image" for label in empty]
         elif empty:
