@@ -1,4 +1,4 @@
-"""`python -m arclight VERB ...`: evaluate, report and compare runs, examine and benchmark the hardware; train with train.py."""
+"""`python -m arclight VERB ...`: evaluate, use, report and compare runs, examine and benchmark hardware. Training: train.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from arclight.config.compose import report_errors
 from arclight.console.terminal import format_metric, open_console, print_lines, print_tables
 from arclight.errors import InputError
 from arclight.export.command_line import add_verbs as add_export_verbs
+from arclight.inference.command_line import add_predict
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -21,7 +22,11 @@ def main(arguments: list[str] | None = None) -> None:
     verb.add_argument("run", metavar="RUN", help="run directory, checkpoint file, or latest")
     verb.add_argument("overrides", nargs="*", metavar="data.KEY=VALUE", help="data settings to change, such as data.root=...")
     verb.add_argument("--split", choices=("test", "val"), default="test")
+    verb.add_argument("--device", default="auto", help="auto (as in training), cpu, cuda, cuda:1 or mps")
+    verb.add_argument("--robustness", action="store_true", help="also on samples damaged by degrees; writes robustness.html")
     verb.set_defaults(do=evaluate)
+
+    add_predict(verbs.add_parser("predict", help="predict new files with a trained model"))
 
     verb = verbs.add_parser("report", help="write the report.html of a run again")
     verb.add_argument("run", metavar="RUN", help="run directory, checkpoint file, or latest")
@@ -57,10 +62,19 @@ def evaluate(options: argparse.Namespace) -> None:
     checkpoint = find_checkpoint(options.run)
     print_lines(console, [f"Evaluating {checkpoint}"])
     folder = evaluation_dir(checkpoint)
-    scores = evaluation.evaluate(str(checkpoint), overrides, split=options.split, folder=folder)
+    scores = evaluation.evaluate(str(checkpoint), overrides, split=options.split, folder=folder, device=options.device)
     print_tables(console, [table.to_rich() for table in scores.tables])
     print_lines(console, ["", *(f"{options.split}/{name:20}{format_metric(value)}" for name, value in scores.metrics.items())])
     print_lines(console, ["", f"Report: {folder / 'report.html'}"])
+    if options.robustness:
+        from arclight.runs import robustness
+
+        measured = robustness.measure(
+            evaluation.prepare(str(checkpoint), overrides, split=options.split, device=options.device)
+        )
+        print_tables(console, [measured.table()])
+        measured.write(folder / "robustness.html")
+        print_lines(console, ["", f"Robustness: {folder / 'robustness.html'}"])
 
 
 def report(options: argparse.Namespace) -> None:

@@ -40,6 +40,9 @@ LightningDataModule
                                        Default: of three samples of a map-style data set.
     previews(split, rows)              Previews of samples for the report, as plain data.
     sample_fields(split, rows)         Fields, as plain data, that predictions.jsonl gets for each sample, such as its file.
+    perturbations, perturb(kind, strength)
+                                       Kinds of damage to samples, each with its strengths; validation and test loaders then
+                                       yield damaged samples, until `perturb(None)`. For `evaluate --robustness`.
     dataset_summary()                  Statistics of the splits for the report, as plain data.
 
 Class of a data module, net, LightningModule, optimizer or callback

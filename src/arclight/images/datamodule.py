@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from arclight.images.decoding import typed_size
 from arclight.images.image_cache import ImageFile
 from arclight.images.info import ImageInfo
 from arclight.images.loader import ArrayLoader
+from arclight.images.perturbations import PERTURBATIONS, perturb_images
 from arclight.images.previews import encode_png, summarize_images
 
 _log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class ArrayDataModule(DataModule):
         self.augment = augment
         self.eval_batch_size = eval_batch_size
         self.memory_share = memory_share
+        self._perturb: Callable[[Tensor, int], Tensor] | None = None
         self.arrays: dict[str, Arrays] = {}  # by split: "train", "val", "test"
 
     @abstractmethod
@@ -166,7 +168,14 @@ class ArrayDataModule(DataModule):
 
     def _eval_loader(self, split: str) -> ArrayLoader:
         images, labels = self._on_device(split)
-        return ArrayLoader(images, labels, EvalSampler(torch.arange(len(labels)), self.eval_batch_size, shard=self.eval_shard))
+        sampler = EvalSampler(torch.arange(len(labels)), self.eval_batch_size, shard=self.eval_shard)
+        return ArrayLoader(images, labels, sampler, perturb=self._perturb)
+
+    perturbations = PERTURBATIONS
+
+    def perturb(self, kind: str | None, strength: float = 0.0) -> None:
+        """Damages the images that validation and test loaders yield from now on; None ends it."""
+        self._perturb = None if kind is None else lambda images, batch: perturb_images(images, kind, strength, seed=batch)
 
     def _on_device(self, split: str) -> Arrays:
         images, labels = self.arrays[split]

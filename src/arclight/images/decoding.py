@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,6 +97,7 @@ def _opened(file: Path | BinaryIO) -> Iterator[PIL.Image.Image]:
     """Context manager that opens an image file and turns every error inside into InputError."""
     import PIL.Image
 
+    warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)  # the error below says it
     try:
         if isinstance(file, Path) and not file.is_file():  # a pipe would block forever
             raise InputError("not a file")

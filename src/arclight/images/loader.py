@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -28,6 +28,7 @@ class ArrayLoader:
         labels: int64 (N,), on the device of the batches.
         sampler: a TrainSampler when there is augmentation.
         augment: of training images, drawn from `seed`.
+        perturb: called with the images of a batch and its number, returns those that the batch gets.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class ArrayLoader:
         *,
         augment: Augment | None = None,
         seed: int = 0,
+        perturb: Callable[[Tensor, int], Tensor] | None = None,
     ) -> None:
         assert augment is None or isinstance(sampler, TrainSampler), "only training images are augmented"
         self.images = images
@@ -45,6 +47,7 @@ class ArrayLoader:
         self.sampler = sampler  # Lightning calls its `set_epoch`
         self.batch_sampler = None  # Lightning reads this, too
         self.augment = augment
+        self.perturb = perturb
         self.seed = seed
         # by row of the split, not by position in a batch: each sample must be mirrored in every second epoch
         self._sides = torch.rand(len(labels), generator=generator(seed, 0, 0, SIDES)) < 0.5
@@ -96,6 +99,8 @@ class ArrayLoader:
         labels = self.labels.index_select(0, indices.clamp(min=0)).masked_fill(indices < 0, IGNORE_INDEX)
         if self.augment is not None and draws is not None:
             images = self.augment.apply(images, draws.part(rows.step * len(rows.whole) + rows.offset, len(indices)))
+        if self.perturb is not None:
+            images = self.perturb(images, rows.step)
         return ImageBatch(images, labels, indices)
 
     def state_dict(self) -> dict[str, int]:

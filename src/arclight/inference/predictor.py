@@ -67,7 +67,7 @@ class Predictor:
     def outputs(self, inputs: tuple[Tensor, ...]) -> Any:
         """Returns the model's output for arguments of `forward`, on the CPU, half-precision numbers as float32."""
         with torch.inference_mode(), self._precision.forward_context():
-            outputs = self._forward(*self._precision.convert_input(move_data_to_device(inputs, self.device)))
+            outputs = self._forward(self._precision.convert_input(move_data_to_device(inputs, self.device)))
         return map_tensors(lambda tensor: tensor.float().cpu() if tensor.is_floating_point() else tensor.cpu(), outputs)
 
     def _predict(self, items: list[Item | BadItem], top_k: int | None) -> Iterator[Record | BadItem]:
@@ -104,19 +104,13 @@ def row_of(outputs: Any, row: int) -> Any:
     return map_tensors(lambda tensor: tensor[row] if tensor.dim() else tensor, outputs)
 
 
-def forward_of(module: Any) -> Callable[..., Any]:
-    """Returns what maps inputs to outputs: `predict_forward` of the module, its `predict_step`, else its `forward`."""
-    if offered := getattr(module, "predict_forward", None):
-        return offered
-    if not is_overridden("predict_step", module):
-        return module
-    takes_index = len(inspect.signature(module.predict_step).parameters) > 1
-
-    def step(*inputs: Tensor) -> Any:
-        batch = inputs[0] if len(inputs) == 1 else inputs
-        return module.predict_step(batch, 0) if takes_index else module.predict_step(batch)
-
-    return step
+def forward_of(module: Any) -> Callable[[tuple[Tensor, ...]], Any]:
+    """Returns what maps the arguments of `forward` to outputs: `predict_forward`, else `predict_step`, else `forward`."""
+    offered: Callable[..., Any] | None = getattr(module, "predict_forward", None)
+    if offered is not None or not is_overridden("predict_step", module):
+        return lambda inputs: (offered or module)(*inputs)
+    index = (0,) if len(inspect.signature(module.predict_step).parameters) > 1 else ()
+    return lambda inputs: module.predict_step(inputs[0] if len(inputs) == 1 else inputs, *index)
 
 
 def is_own(restored: Restored) -> bool:
@@ -143,8 +137,11 @@ def plan_device(restored: Restored, device: str = "auto") -> dict[str, Decision]
     try:
         decisions = hardware.plan(hardware_info, {**requested, **one_process, **chosen})
     except InputError as error:  # trained on another machine
+        try:
+            decisions = hardware.plan(hardware_info, {**one_process, **chosen})
+        except InputError:
+            raise InputError(f"device {device} is not on this machine; choose auto or cpu") from error
         log.warning("%s; used with what this machine has", error)
-        decisions = hardware.plan(hardware_info, {**one_process, **chosen})
     hardware.apply_backend_settings(decisions)
     return decisions
 
@@ -153,5 +150,5 @@ def device_settings(device: str) -> dict[str, Any]:
     """Returns the trainer's settings for a device as torch names it; raises InputError for another name."""
     kind, _, number = device.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (number and not number.isdecimal()):
-        raise InputError(f"--device {device} must be auto, cpu, cuda, cuda:NUMBER or mps")
+        raise InputError(f"device {device} must be auto, cpu, cuda, cuda:NUMBER or mps")
     return {"accelerator": kind, "devices": [int(number)] if number and kind == "cuda" else 1}

@@ -1,10 +1,11 @@
-"""Evaluates a trained run, or a checkpoint of any origin, on a split."""
+"""Evaluates a trained run, or a checkpoint of any origin, on a split: as it is, and damaged by degrees."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from arclight.config.renamed import rename_settings
 from arclight.console.terminal import printable, silence_lightning
 from arclight.data.datamodule import DataModule, EvaluatedSplit
 from arclight.errors import InputError, first_line
+from arclight.inference.predictor import is_own, plan_device
 from arclight.interfaces import standard_name
 from arclight.modules.supervised import Scores
 from arclight.report.config_diff import default_settings
@@ -26,40 +28,90 @@ from arclight.runs.build import build_data
 from arclight.runs.evaluation_files import write_evaluation
 from arclight.runs.run_directory import HARMLESS
 
-NUMERICS = ("accelerator", "precision", "matmul_precision", "channels_last")  # hardware settings that change scores
-
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """A restored model, its data and a trainer, ready to be evaluated."""
+
+    restored: Restored
+    data: Any  # a LightningDataModule; None where the module has the loaders
+    trainer: Trainer
+    split: EvaluatedSplit
+
+    def scores(self) -> Scores:
+        """Returns the scores on the split."""
+        loop = {"test": self.trainer.test, "val": self.trainer.validate}[self.split]
+        with silence_lightning(HARMLESS):
+            logged = loop(self.restored.module, datamodule=self.data, verbose=False)
+        scores: Scores | None = getattr(self.restored.module, "scores", None)
+        if isinstance(scores, Scores):
+            return scores
+        metrics = {standard_name(self.split, name): value for of_loader in logged for name, value in of_loader.items()}
+        named = {name.removeprefix(f"{self.split}/"): float(value) for name, value in metrics.items()}
+        return Scores(named, per_class={}, tables=(), labels=(), counts=[])
+
+    def damaged_scores(self) -> Iterator[tuple[str, float, Scores]]:
+        """Yields kind, strength and scores of each perturbation of the data.
+
+        Raises:
+            InputError: when the data offers none.
+        """
+        perturbations: Mapping[str, tuple[float, ...]] = getattr(self.data, "perturbations", {})
+        if not perturbations:
+            raise InputError(
+                f"--robustness: {type(self.data).__name__} offers no perturbations; images and tagged text do "
+                "(`perturbations` and `perturb` in src/arclight/interfaces.py)"
+            )
+        for kind, strengths in perturbations.items():
+            for strength in strengths:
+                self.data.perturb(kind, strength)
+                yield kind, strength, self.scores()
+        self.data.perturb(None)
+
+
 def evaluate(
-    run_or_checkpoint: str, overrides: dict[str, Any], *, split: EvaluatedSplit = "test", folder: Path | None = None
+    run_or_checkpoint: str,
+    overrides: dict[str, Any],
+    *,
+    split: EvaluatedSplit = "test",
+    folder: Path | None = None,
+    device: str = "auto",
 ) -> Scores:
     """Returns the scores of a trained model, on the data it was trained with unless overridden.
+
+    On the device and in the precision of the training they are those of its own test, to the last digit.
 
     Args:
         run_or_checkpoint: run directory, checkpoint file, or `latest`.
         overrides: settings of the data, such as {"root": "elsewhere"}.
         split: "test" or "val".
         folder: directory, as of `evaluation_dir`, for scores, predictions and report; None writes nothing.
+        device: "auto" is what the run trained on; "cpu", "cuda", "cuda:1", "mps".
 
     Raises:
-        InputError: when there is no such run, the data does not fit its model, or a path in the config of a checkpoint that is
-            not in outputs/ is not overridden.
+        InputError: as `prepare`.
+    """
+    prepared = prepare(run_or_checkpoint, overrides, split=split, device=device)
+    scores = prepared.scores()
+    if folder is not None:
+        settings = {**prepared.restored.settings}
+        settings["data"] = {**(settings["data"] or {}), **overrides}
+        write_evaluation(folder, prepared.restored, scores, prepared.data, settings=settings, split=split)
+    return scores
+
+
+def prepare(run_or_checkpoint: str, overrides: Mapping[str, Any], *, split: EvaluatedSplit, device: str = "auto") -> Evaluation:
+    """Returns what `evaluate` evaluates; its arguments are those of `evaluate`.
+
+    Raises:
+        InputError: when there is no such run, the data does not fit its model, this machine lacks the device, or a path in the
+            config of a checkpoint that is not in outputs/ is not overridden.
     """
     restored = restore(run_or_checkpoint)
     data = load_data(restored, overrides, split)
-    one_process = {"devices": 1, "num_nodes": 1, "strategy": "auto"}  # whatever it was trained in
-    requested = hardware.requested_settings(restored.settings)
-    if not is_own(restored):
-        requested = {name: value for name, value in requested.items() if name in NUMERICS}
-    requested |= one_process
-    hardware_info = hardware.probe()
-    try:
-        decisions = hardware.plan(hardware_info, requested)
-    except InputError as error:  # trained on another machine
-        log.warning("%s; evaluated with what this machine has", error)
-        decisions = hardware.plan(hardware_info, one_process)
-    hardware.apply_backend_settings(decisions)
+    decisions = plan_device(restored, device)
     with silence_lightning(HARMLESS):
         trainer = Trainer(
             **hardware.for_trainer(decisions),
@@ -68,17 +120,7 @@ def evaluate(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        loop = {"test": trainer.test, "val": trainer.validate}[split]
-        logged = loop(restored.module, datamodule=data, verbose=False)
-    scores: Scores | None = getattr(restored.module, "scores", None)
-    if not isinstance(scores, Scores):
-        metrics = {standard_name(split, name): value for of_loader in logged for name, value in of_loader.items()}
-        named = {name.removeprefix(f"{split}/"): float(value) for name, value in metrics.items()}
-        scores = Scores(named, per_class={}, tables=(), labels=(), counts=[])
-    if folder is not None:
-        settings = {**restored.settings, "data": {**(restored.settings["data"] or {}), **overrides}}
-        write_evaluation(folder, restored, scores, data, settings=settings, split=split)
-    return scores
+    return Evaluation(restored, data, trainer, split)
 
 
 def is_other_data(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> bool:
@@ -126,11 +168,6 @@ def parse_overrides(texts: Sequence[str], verb: str) -> dict[str, Any]:
             raise InputError(f"'{override}' must have the form data.KEY=VALUE: {verb} changes data settings only")
         overrides[key.removeprefix("data.")] = yaml.safe_load(value)
     return overrides
-
-
-def is_own(restored: Restored) -> bool:
-    """Returns whether a checkpoint is in outputs/, where the runs of this user are."""
-    return restored.path.resolve().is_relative_to(OUTPUTS.resolve())
 
 
 def data_settings(restored: Restored, overrides: Mapping[str, Any]) -> dict[str, Any]:

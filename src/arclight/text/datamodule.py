@@ -17,6 +17,7 @@ from arclight.data.fingerprint import hash_of
 from arclight.data.samplers import EvalSampler, TrainSampler
 from arclight.errors import InputError
 from arclight.interfaces import PreflightContext
+from arclight.text.inference.perturbations import PERTURBATIONS, perturb_sentences
 from arclight.text.info import TokenBatch, TokenInfo
 from arclight.text.packing import BucketSampler, EvenSampler, Shape, TextSampler
 from arclight.text.pretrained import TOKENIZER_FILES, check_directory
@@ -145,6 +146,7 @@ class TokenDataModule(DataModule):
         self.eval_batch_size = min(eval_batch_size, max_batch_per_device or eval_batch_size)
         self._sentences: dict[str, list[Sentence]] = {}
         self._subwords: dict[str, Subwords] = {}
+        self._perturbation: tuple[str, float] | None = None
 
     @abstractmethod
     def read(self, split: str) -> list[Sentence]:
@@ -241,6 +243,16 @@ class TokenDataModule(DataModule):
         return self._eval_loader("test")
 
     def _eval_loader(self, split: str) -> TokenLoader:
-        subwords = self._subwords[split].to(self.device)
+        subwords = self._subwords[split]
+        if self._perturbation is not None:
+            changed = perturb_sentences(self.sentences(split), *self._perturbation)
+            subwords = Subwords(changed, self._given_data_info(split), in_windows=self.context == "document")
+        subwords = subwords.to(self.device)
         by_length = torch.argsort(subwords.lengths, stable=True)
         return TokenLoader(subwords, EvalSampler(by_length, self.eval_batch_size, shard=self.eval_shard))
+
+    perturbations = PERTURBATIONS
+
+    def perturb(self, kind: str | None, strength: float = 0.0) -> None:
+        """Damages the words that validation and test loaders yield from now on; None ends it."""
+        self._perturbation = None if kind is None else (kind, strength)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,12 @@ from arclight.text.info import TokenInfo
 from arclight.text.records import spans_of
 
 MAX_CHARACTERS = 1_000_000  # of one text; longer ones are given in parts, so that memory stays bounded
-NUL = "holds NUL bytes: it is not text, or text in UTF-16; save it as UTF-8"
+NUL = "NUL bytes: this is not text, or text in UTF-16; save it as UTF-8"
+SURROGATES = "lone surrogates: this is not valid Unicode"
 OUTSIDE = "O"
+SURROGATE = re.compile("[\ud800-\udfff]")
+MAX_LINE = 4 * MAX_CHARACTERS  # bytes
+LINES_EXAMINED = 50  # of a file, to see what it holds
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,14 @@ class TextPipeline:
             return BadItem(name, f"has {len(text):,} characters, more than {MAX_CHARACTERS:,}; give it in parts")
         if "\0" in text:
             return BadItem(name, NUL)
+        if SURROGATE.search(text):
+            return BadItem(name, SURROGATES)
         split = (split_words(text, start, end) for start, end in split_sentences(text))
         return self._item(name, Content(text, [words for words in split if words]))
 
     def words_item(self, words: Sequence[str], name: str, columns: list[str] | None = None) -> Item | BadItem:
         """Returns a sentence that is split into words already; its text is the words with spaces between them."""
-        if wrong := [word for word in words if not isinstance(word, str) or not word.strip()]:
+        if wrong := [word for word in words if not isinstance(word, str) or not word.strip() or SURROGATE.search(word)]:
             return BadItem(name, f"{wrong[0]!r} is not a word")
         ends = list(itertools.accumulate(len(word) + 1 for word in words))
         sentence = [Word(word, end - len(word) - 1, end - 1) for word, end in zip(words, ends, strict=True)]
@@ -105,7 +112,7 @@ class TextPipeline:
 
     def _read_lines(self, file: BinaryIO, name: str) -> Iterator[Item | BadItem]:
         lines = numbered_lines(file)
-        first = list(itertools.islice(lines, LINES_LOOKED_AT))
+        first = list(itertools.islice(lines, LINES_EXAMINED))
         lines = itertools.chain(first, lines)
         if is_column_file([line for _, line in first if isinstance(line, str)]):
             yield from self._read_columns(lines, name)
@@ -116,7 +123,9 @@ class TextPipeline:
                 yield BadItem(f"{name}:{number}", line.problem)
             elif line.strip():
                 yield self.text_item(line, f"{name}:{number}")
-            is_empty = is_empty and isinstance(line, str) and not line.strip()
+            else:
+                continue
+            is_empty = False
         if is_empty:
             yield BadItem(name, "holds no word")
 
@@ -197,9 +206,6 @@ def entity(text: str, words: Sequence[Word], scores: Sequence[float | None], fir
     }
 
 
-LINES_LOOKED_AT = 50  # of a file, to see what it holds
-
-
 def is_column_file(lines: Sequence[str]) -> bool:
     """Returns whether the first lines of a file are words with tags in the last column, or have the mark of a document."""
     rows = [line.split() for line in lines if line.strip()]
@@ -209,17 +215,24 @@ def is_column_file(lines: Sequence[str]) -> bool:
 
 
 def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, str | BadItem]]:
-    """Yields the lines of a file in UTF-8, counted from 1; a BadItem for one that is not text or too long."""
-    number = 0
-    while chunk := file.readline(4 * MAX_CHARACTERS):
-        number += 1
-        is_cut = not chunk.endswith(b"\n") and len(chunk) == 4 * MAX_CHARACTERS
-        while is_cut and (rest := file.readline(4 * MAX_CHARACTERS)) and not rest.endswith(b"\n"):
+    """Yields the lines of a file in UTF-8, counted from 1; a BadItem for one too long, and for the first not in UTF-8."""
+    for number in itertools.count(1):
+        if not (chunk := file.readline(MAX_LINE)):
+            return
+        is_cut = len(chunk) == MAX_LINE and not chunk.endswith(b"\n")
+        while is_cut and (rest := file.readline(MAX_LINE)) and not rest.endswith(b"\n"):
             pass
-        try:
-            line = chunk.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            problem = NUL if b"\0" in chunk else f"byte 0x{chunk[error.start]:02x} is not UTF-8; save it as UTF-8"
-            yield number, BadItem("", problem)
+        if is_cut:
+            yield number, BadItem("", f"a line of more than {MAX_LINE:,} bytes; break it")
             continue
-        yield number, BadItem("", f"a line of more than {4 * MAX_CHARACTERS:,} bytes; break it") if is_cut else line
+        try:
+            if b"\0" in chunk:
+                raise ValueError(NUL)
+            line = chunk.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except ValueError as error:
+            problem = str(error)
+            if isinstance(error, UnicodeDecodeError):
+                problem = f"byte 0x{chunk[error.start]:02x} is not UTF-8; save the file as UTF-8"
+            yield number, BadItem("", f"{problem} (the rest of the file is skipped)")
+            return
+        yield number, line
