@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from arclight.checkpoint.contents import Restored
     from arclight.inference.pipeline import Record
+    from arclight.inference.predictor import Predictor
     from arclight.metrics.records import Prediction
 
     Column = NDArray[np.float64]
@@ -40,6 +41,7 @@ class Run:
     ) -> None:
         self.folder = folder
         self.checkpoint = checkpoint
+        self._last_predictor: tuple[tuple[str, int], Predictor] | None = None
         if results is not None:
             self.results = results
         if model is not None:
@@ -147,11 +149,18 @@ class Run:
     ) -> Iterator[Record]:
         """Yields what `predict` returns, with memory for a few batches only; an item that cannot be read has an "error"."""
         from arclight.inference.pipeline import BadItem, read_items
-        from arclight.inference.predictor import Predictor  # imports torch
 
-        predictor = Predictor(self.restored, device=device, batch_size=batch_size)
+        predictor = self._predictor(device, batch_size)
         for found in predictor.predict(read_items(predictor.pipeline, items), top_k=top_k):
             yield {"source": found.source, "error": found.problem} if isinstance(found, BadItem) else found
+
+    def _predictor(self, device: str, batch_size: int) -> Predictor:
+        """Returns the predictor on a device; the last one is kept, because choosing a device costs more than a prediction."""
+        from arclight.inference.predictor import Predictor  # imports torch
+
+        if self._last_predictor is None or self._last_predictor[0] != (device, batch_size):
+            self._last_predictor = (device, batch_size), Predictor(self.restored, device=device, batch_size=batch_size)
+        return self._last_predictor[1]
 
     @functools.cached_property
     def predictions(self) -> list[Prediction]:

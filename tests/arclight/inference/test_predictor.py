@@ -1,4 +1,4 @@
-"""A trained model over items: order, bad items, devices, bounded memory, for images, texts and tensors. Covers arclight.inference.tensors, too."""
+"""A trained model over items: order, bad items, devices, bounded memory. Covers arclight.inference.tensors, too."""
 
 from __future__ import annotations
 

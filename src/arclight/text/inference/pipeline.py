@@ -16,6 +16,7 @@ from torch import Tensor
 
 from arclight.inference.pipeline import STDIN, BadItem, Format, InputSpec, Item, Record
 from arclight.text.columns import DOCUMENT_MARK
+from arclight.text.inference.files import NUL, fields, is_header, is_json, numbered_lines, read_json, separator_of
 from arclight.text.inference.formats import FORMATS
 from arclight.text.inference.splitting import Word, split_sentences, split_words
 from arclight.text.inference.windows import WindowMaker
@@ -23,11 +24,9 @@ from arclight.text.info import TokenInfo
 from arclight.text.records import spans_of
 
 MAX_CHARACTERS = 1_000_000  # of one text; longer ones are given in parts, so that memory stays bounded
-NUL = "NUL bytes: this is not text, or text in UTF-16; save it as UTF-8"
 SURROGATES = "lone surrogates: this is not valid Unicode"
 OUTSIDE = "O"
 SURROGATE = re.compile("[\ud800-\udfff]")
-MAX_LINE = 4 * MAX_CHARACTERS  # bytes
 LINES_EXAMINED = 50  # of a file, to see what it holds
 
 
@@ -43,8 +42,8 @@ class Content:
 class TextPipeline:
     """The `InputPipeline` of a tagger, as its data info describes tags and tokenizer.
 
-    A text in memory is one item. A file is read line by line, each line a text; column files are recognized by the tags in
-    their last column or by -DOCSTART-, and each sentence of them is an item.
+    A text in memory is one item. A file is read line by line, each line a text, or a JSON object with "text" or "tokens".
+    Column files are recognized by the tags in their last column or by -DOCSTART-; each sentence of them is an item.
 
     Records: {"source", "text", "words", "offsets", "tags", "scores", "sentences", "entities"}. `offsets` are [start, end] of
     each word in the text, `scores` the probabilities of the tags (None for a word that the tokenizer drops, whose tag is O),
@@ -53,7 +52,7 @@ class TextPipeline:
     """
 
     kind = "text"
-    suffixes = (".bio", ".conll", ".iob", ".iob2", ".tsv", ".txt", ".text")
+    suffixes = (".bio", ".conll", ".csv", ".iob", ".iob2", ".jsonl", ".text", ".tsv", ".txt")
     formats: Mapping[str, Format] = FORMATS
 
     def __init__(self, info: TokenInfo) -> None:
@@ -112,34 +111,45 @@ class TextPipeline:
 
     def _read_lines(self, file: BinaryIO, name: str) -> Iterator[Item | BadItem]:
         lines = numbered_lines(file)
-        first = list(itertools.islice(lines, LINES_EXAMINED))
-        lines = itertools.chain(first, lines)
-        if is_column_file([line for _, line in first if isinstance(line, str)]):
-            yield from self._read_columns(lines, name)
+        examined = list(itertools.islice(lines, LINES_EXAMINED))
+        lines = itertools.chain(examined, lines)
+        first = [line for _, line in examined if isinstance(line, str)]
+        if (separator := separator_of(first)) is not None:
+            yield from self._read_columns(lines, name, separator, has_header=is_header(first))
             return
+        read_line = self._json_item if is_json(first) else self.text_item
         is_empty = True
         for number, line in lines:
             if isinstance(line, BadItem):
                 yield BadItem(f"{name}:{number}", line.problem)
             elif line.strip():
-                yield self.text_item(line, f"{name}:{number}")
+                yield read_line(line, f"{name}:{number}")
             else:
                 continue
             is_empty = False
         if is_empty:
             yield BadItem(name, "holds no word")
 
-    def _read_columns(self, lines: Iterator[tuple[int, str | BadItem]], name: str) -> Iterator[Item | BadItem]:
+    def _json_item(self, line: str, name: str) -> Item | BadItem:
+        try:
+            found = read_json(line)
+        except (ValueError, RecursionError) as error:
+            return BadItem(name, f'is no JSON line such as {{"text": "..."}} or {{"tokens": [...]}}: {error}')
+        return self.text_item(found, name) if isinstance(found, str) else self.words_item(found, name)
+
+    def _read_columns(
+        self, lines: Iterator[tuple[int, str | BadItem]], name: str, separator: str, *, has_header: bool
+    ) -> Iterator[Item | BadItem]:
         waiting: list[str] = []
         first = 1
-        for number, line in itertools.chain(lines, [(0, "")]):
+        for number, line in itertools.chain(itertools.islice(lines, int(has_header), None), [(0, "")]):
             if isinstance(line, BadItem):
                 yield BadItem(f"{name}:{number}", line.problem)
             elif line.strip() and DOCUMENT_MARK not in line:
                 first = first if waiting else number
                 waiting.append(line)
             elif waiting:
-                yield self.words_item([line.split()[0] for line in waiting], f"{name}:{first}", waiting)
+                yield self.words_item([fields(line, separator)[0] for line in waiting], f"{name}:{first}", waiting)
                 waiting = []
 
     def length(self, row: Any) -> int:
@@ -204,35 +214,3 @@ def entity(text: str, words: Sequence[Word], scores: Sequence[float | None], fir
         **{"type": kind, "text": text[start:stop], "start": start, "end": stop, "score": score},
         **{"first_word": first, "last_word": end - 1},
     }
-
-
-def is_column_file(lines: Sequence[str]) -> bool:
-    """Returns whether the first lines of a file are words with tags in the last column, or have the mark of a document."""
-    rows = [line.split() for line in lines if line.strip()]
-    if rows and rows[0][0] == DOCUMENT_MARK:
-        return True
-    return bool(rows) and all(len(row) > 1 and (row[-1] == OUTSIDE or row[-1][1:2] == "-") for row in rows)
-
-
-def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, str | BadItem]]:
-    """Yields the lines of a file in UTF-8, counted from 1; a BadItem for one too long, and for the first not in UTF-8."""
-    for number in itertools.count(1):
-        if not (chunk := file.readline(MAX_LINE)):
-            return
-        is_cut = len(chunk) == MAX_LINE and not chunk.endswith(b"\n")
-        while is_cut and (rest := file.readline(MAX_LINE)) and not rest.endswith(b"\n"):
-            pass
-        if is_cut:
-            yield number, BadItem("", f"a line of more than {MAX_LINE:,} bytes; break it")
-            continue
-        try:
-            if b"\0" in chunk:
-                raise ValueError(NUL)
-            line = chunk.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except ValueError as error:
-            problem = str(error)
-            if isinstance(error, UnicodeDecodeError):
-                problem = f"byte 0x{chunk[error.start]:02x} is not UTF-8; save the file as UTF-8"
-            yield number, BadItem("", f"{problem} (the rest of the file is skipped)")
-            return
-        yield number, line

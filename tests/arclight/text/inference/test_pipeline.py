@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from arclight.inference.pipeline import BadItem, Item
+from arclight.text.inference import files
 from arclight.text.inference import pipeline as module
 from arclight.text.inference.formats import FORMATS
 from arclight.text.inference.pipeline import TextPipeline
@@ -42,6 +43,20 @@ def words_of(item: Item) -> list[str]:
         (["Bonn", "is nice"], ["Bonn is nice"]),
         (b"\xef\xbb\xbfBonn.\r\n\nis nice", ["Bonn .", "is nice"]),
         (COLUMNS.encode(), ["EU is", "Bonn"]),
+        (b"a b\tO\nis\tB-X\n", ["a b is"]),
+        ("a\u00a0b X O\n".encode(), ["a\u00a0b"]),
+        (b'word,tag\n",",O\nBonn,B-LOC\n\nis,O\n', [", Bonn", "is"]),
+        (b'{"text": "Bonn."}\n{"tokens": ["is", "nice."]}\n', ["Bonn .", "is nice."]),
+        (
+            b'{"text": "Bonn."}\n{"a": 1}\n[]\n{',
+            [
+                "Bonn .",
+                'x:2: is no JSON line such as {"text": "..."} or {"tokens": [...]}: it has neither "text" nor "tokens"',
+                'x:3: is no JSON line such as {"text": "..."} or {"tokens": [...]}: it has neither "text" nor "tokens"',
+                'x:4: is no JSON line such as {"text": "..."} or {"tokens": [...]}: Expecting property name enclosed in double '
+                "quotes: line 1 column 2 (char 1)",
+            ],
+        ),
         ("", ["x: holds no word"]),
         (" \u200b\n", ["x: holds no word"]),
         ([], ["x: holds no word"]),
@@ -62,7 +77,7 @@ def test_reading(pipeline: TextPipeline, content: Any, expected: list[str]) -> N
 
 def test_text_that_is_too_long(pipeline: TextPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_CHARACTERS", 10)
-    monkeypatch.setattr(module, "MAX_LINE", 20)
+    monkeypatch.setattr(files, "MAX_LINE", 20)
     assert read(pipeline, "Bonn is nice.") == ["x: has 13 characters, more than 10; give it in parts"]
     found = read(pipeline, b"Bonn\n" + b"a" * 50 + b"\nis\nBonn is nice.\n")
     too_long = "x:4: has 13 characters, more than 10; give it in parts"

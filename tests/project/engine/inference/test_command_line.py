@@ -1,4 +1,4 @@
-"""`evaluate` and `predict` on trained runs, against the runs' own tests and outside scorers. Covers arclight.runs.robustness, too."""
+"""`evaluate` and `predict` on trained runs, against their own tests and outside scorers. Covers arclight.runs.robustness."""
 
 from __future__ import annotations
 
