@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
+import sysconfig
 import traceback
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 REMARK = "(raised as a result of"  # SQLAlchemy says where before it says what
 LONGEST_LINE = 300  # characters
@@ -49,6 +52,19 @@ def first_line(error: BaseException) -> str:
 def raised_last_in(error: BaseException, prefix: str) -> bool:
     """Returns whether the code that raised an error is in a module whose dotted name has this prefix."""
     return "".join(modules_of(error)[-1:]).startswith(prefix)
+
+
+def raised_by_package(error: BaseException) -> bool:
+    """Returns whether an error passed through the code of installed packages and Python only, on its way to its catcher."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][1:]
+    names = [str(frame.f_globals.get("__name__")) for frame in frames]
+    roots = tuple({str(Path(path)) + os.sep for path in sysconfig.get_paths().values()})
+    files = [frame.f_code.co_filename for frame in frames]
+    return (
+        bool(frames)
+        and all(file.startswith((*roots, "<frozen")) for file in files)
+        and not any(name.startswith("arclight.") for name in names)
+    )
 
 
 def modules_of(error: BaseException) -> list[str]:

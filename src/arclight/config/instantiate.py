@@ -21,7 +21,7 @@ from arclight.config import trust
 from arclight.config.groups import is_late
 from arclight.config.known_names import HYDRAS_OWN, targets, unknown_argument
 from arclight.config.signatures import names_taken
-from arclight.errors import InputError, closest, first_line, shown
+from arclight.errors import InputError, closest, first_line, raised_by_package, shown
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 NOT_ARGUMENTS = ("_target_", "_partial_")
@@ -71,7 +71,26 @@ def _build(value: Any, path: str, given: Mapping[str, Any], *, is_trusted: bool)
         return arguments
     target = find_target(str(value["_target_"]), path, is_trusted=is_trusted, arguments=arguments)
     make = functools.partial(target, **{**arguments, **given})
-    return make if value.get("_partial_", False) else make()
+    return make if value.get("_partial_", False) else call(make, path)
+
+
+def call(make: functools.partial[Any], path: str) -> Any:
+    """Returns what the partial makes.
+
+    Raises:
+        InputError: for any exception of an installed package, such as a name or a file that it does not know. One that passed
+            through other code keeps its traceback: that is where its author looks.
+    """
+    try:
+        return make()
+    except InputError:
+        raise
+    except Exception as error:
+        if not raised_by_package(error):
+            raise
+        name = f"{make.func.__module__}.{make.func.__qualname__}"
+        problem = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"{path}: {name} raised {problem} (ARCLIGHT_DEBUG=1 shows where)", key=path) from error
 
 
 def find_errors(

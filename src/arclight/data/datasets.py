@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from arclight.config.instantiate import call
 from arclight.data.samplers import SPLIT, generator
 from arclight.errors import InputError
 
@@ -67,14 +68,14 @@ class Datasets(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Builds the data sets once in one process, so that those with `download: true` download once."""
-        for source in self.sources.values():
+        for split, source in self.sources.items():
             if isinstance(source, functools.partial):
-                source()
+                call(source, f"data.{split}")
 
     def setup(self, stage: str) -> None:
         if self.splits:
             return
-        built = {split: make(source) for split, source in self.sources.items() if source is not None}
+        built = {split: make(source, split) for split, source in self.sources.items() if source is not None}
         num_train = len(built["train"])  # type: ignore[arg-type]  # map-style
         missing = {split: round(num_train * fraction) for split, fraction in self.fractions.items() if split not in built}
         if sum(missing.values()) >= num_train:
@@ -128,9 +129,9 @@ class Datasets(LightningDataModule):
         )
 
 
-def make(source: Source) -> Dataset[Any]:
-    """Returns the data set, built if it is not yet."""
-    return source() if isinstance(source, functools.partial) else source
+def make(source: Source, split: str) -> Dataset[Any]:
+    """Returns the data set of a split, built if it is not yet."""
+    return call(source, f"data.{split}") if isinstance(source, functools.partial) else source
 
 
 def without_augmentation(source: Source | None, train: Dataset[Any], test: Dataset[Any] | None) -> Dataset[Any]:

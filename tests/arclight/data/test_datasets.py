@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
 from arclight.data.datasets import Datasets
 from arclight.errors import InputError
@@ -84,3 +84,11 @@ def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
 def test_fractions_that_leave_no_training_sample() -> None:
     with pytest.raises(InputError, match="leave none of the 10 training samples"):
         Datasets(train=Pictures(10), val_fraction=0.5, test_fraction=0.5).setup("fit")
+
+
+def test_a_data_set_of_a_package_that_cannot_be_built_is_reported_with_its_split() -> None:
+    data = Datasets(train=functools.partial(TensorDataset, torch.zeros(4), torch.zeros(3)), batch_size=2)
+    with pytest.raises(
+        InputError, match=r"^data.train: torch.utils.data.dataset.TensorDataset raised AssertionError: Size mismatch"
+    ):
+        data.prepare_data()

@@ -236,3 +236,17 @@ def test_a_missing_optional_package_is_named_with_how_to_install_it(package: str
         InputError, match=f"model: '{target}' needs {package}, which is not installed; .*see https://pytorch.org"
     ):
         build({"_target_": target}, "model")
+
+
+def test_what_an_installed_package_raises_is_one_message_and_own_code_keeps_its_traceback() -> None:
+    with pytest.raises(InputError, match="^module.metrics: torchmetrics[a-z._]*.MulticlassAccuracy ") as caught:
+        build({"_target_": "torchmetrics.classification.MulticlassAccuracy", "num_classes": 1}, "module.metrics")
+    assert "raised ValueError: " in str(caught.value)
+    assert caught.value.key == "module.metrics"
+    with pytest.raises(RuntimeError, match="^nothing to learn$"):
+        build({"_target_": f"{__name__}.Refusing"}, "model")
+
+
+class Refusing:
+    def __init__(self) -> None:
+        raise RuntimeError("nothing to learn")
