@@ -11,6 +11,7 @@ from arclight.console.terminal import format_metric, open_console, print_lines, 
 from arclight.errors import InputError
 from arclight.export.command_line import add_verbs as add_export_verbs
 from arclight.inference.command_line import add_predict
+from arclight.serving.command_line import add_verbs as add_serving_verbs
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     verb.set_defaults(do=doctor)
 
     add_export_verbs(verbs)
+    add_serving_verbs(verbs)
 
     add_benchmark_verbs(verbs.add_parser("benchmark", help="measure speed on this machine"))
 

@@ -58,13 +58,14 @@ def raised_by_package(error: BaseException) -> bool:
     """Returns whether an error passed through the code of installed packages and Python only, on its way to its catcher."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][1:]
     names = [str(frame.f_globals.get("__name__")) for frame in frames]
-    roots = tuple({str(Path(path)) + os.sep for path in sysconfig.get_paths().values()})
-    files = [frame.f_code.co_filename for frame in frames]
-    return (
-        bool(frames)
-        and all(file.startswith((*roots, "<frozen")) for file in files)
-        and not any(name.startswith("arclight.") for name in names)
-    )
+    are_installed = [is_installed(frame.f_code.co_filename) for frame in frames]
+    return bool(frames) and all(are_installed) and not any(name.startswith("arclight.") for name in names)
+
+
+def is_installed(file: str) -> bool:
+    """Returns whether a source file is of an installed package, or of Python itself."""
+    of_python = file.startswith(("<frozen", sysconfig.get_path("stdlib") + os.sep))
+    return of_python or not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
 
 
 def modules_of(error: BaseException) -> list[str]:

@@ -42,6 +42,7 @@ FACTORIES = {
         for name in (*AUTO_MODELS, "AutoModelForSequenceClassification")
     },
 }
+TAKE_NUMBERS = {"timm.create_model"}  # factories that take any further argument of numbers: sizes of the net
 PATH_NAME = re.compile(r"(?:^|_)(?:root|cache|dirs?|directory|folder|paths?|files?)$")
 INSTALLED = {"site-packages", "dist-packages"}
 
@@ -57,7 +58,8 @@ def remember(target: str) -> None:
 def check_name(target: str, path: str, arguments: Mapping[str, Any]) -> None:
     """Raises InputError for a `_target_` of a stranger's config that may not be called; imports nothing."""
     if target in FACTORIES:
-        if wrong := sorted(set(arguments) - {*FACTORIES[target], "_target_", "_partial_"}):
+        further = {key for key, value in arguments.items() if not (target in TAKE_NUMBERS and is_numeric(value))}
+        if wrong := sorted(further - {*FACTORIES[target], "_target_", "_partial_"}):
             raise InputError(f"{path}.{wrong[0]}: the config of a checkpoint may not give {target} this argument", key=path)
         return
     if target in _named_in_conf()[0]:
@@ -66,6 +68,11 @@ def check_name(target: str, path: str, arguments: Mapping[str, Any]) -> None:
         raise InputError(f"{path}: _target_ '{target}' is private to its package", key=path)
     if target.count(".") != 1 or not target.startswith("torchmetrics."):  # which names metrics at its top; see the definition
         _check_package(target, target, path)
+
+
+def is_numeric(value: Any) -> bool:
+    """Returns whether a value is a number, true or false, or a list of such."""
+    return all(map(is_numeric, value)) if isinstance(value, list | tuple) else isinstance(value, bool | int | float)
 
 
 def check_definition(found: Any, target: str, path: str) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import time
 from dataclasses import replace
@@ -13,6 +11,7 @@ from pathlib import Path
 
 from arclight.config.compose import RunConfig
 from arclight.distributed.environment import OWN
+from arclight.distributed.parent import end_with
 from arclight.errors import InputError
 from arclight.runs.resume import NEW_RUN_DIR_FILE
 
@@ -21,7 +20,6 @@ PROCESS = "arclight.launch.process"  # the module that is run
 RUN_CONFIG, PENDING_SIGNAL, PARENT = OWN, "ARCLIGHT_TO_BE_STOPPED", "ARCLIGHT_LAUNCHER_PID"
 NEW_RUN_DIR = "new_run_dir"  # file that names the run directory where it is not that of the config
 INPUT_ERROR = 2  # exit status of a process that an InputError ended
-PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
 def train_in_this_process() -> None:
@@ -47,15 +45,6 @@ def train_in_this_process() -> None:
     except Exception as error:
         write_error_file(f"{type(error).__name__}: {error}")
         raise
-
-
-def end_with(parent: int) -> None:
-    """Lets Linux kill this process when its parent dies, which a SIGKILL of the parent alone would leave running."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before
-        os._exit(1)
 
 
 def given_config() -> RunConfig:

@@ -126,6 +126,18 @@ def test_factories_take_no_arguments_that_read_other_files(target: str, wrong: s
         build({"_target_": target, wrong: "x"}, "model", is_trusted=False)
 
 
+def test_a_net_of_timm_takes_further_numbers_but_no_text() -> None:
+    settings = {
+        "_target_": "timm.create_model",
+        "model_name": "vit_tiny_patch16_224",
+        "patch_size": 4,
+        "window": [2, 0.5, True],
+    }
+    trust.check_name("timm.create_model", "model", settings)
+    with pytest.raises(InputError, match="model.cache_dir: the config of a checkpoint may not give"):
+        trust.check_name("timm.create_model", "model", {**settings, "cache_dir": "/tmp"})
+
+
 def test_what_a_stranger_s_config_may_build() -> None:
     assert isinstance(build({"_target_": "torch.nn.ReLU"}, "model", is_trusted=False), torch.nn.ReLU)
     metric = build({"_target_": "torchmetrics.Accuracy", "task": "binary"}, "metric", is_trusted=False)

@@ -1,0 +1,1 @@
+"""`python -m arclight serve`: trained runs behind an HTTP server, each in worker processes of its own."""
