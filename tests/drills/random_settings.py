@@ -6,6 +6,7 @@ A setting that a run refuses (exit status 2), such as a combination that does no
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -131,9 +132,14 @@ def drill(folder: Path, num: int, seed: int, deadline: float, *, processes: int 
             if moment is None:
                 break
             end(process, signal.SIGKILL, pids)
+            if run.has_finished:  # the kill came after that, and resume=auto would start another run
+                break
             kills.append(moment)
         status = 0 if run.has_finished else run.finish("resume=auto")
         different = [f"exit status {status} of the resumed run"] if status else differences(whole, run)
+        if not different:
+            for drill in (whole, run):
+                shutil.rmtree(drill.folder)
         yield {**record, "kills": kills, "different": different}
 
 
