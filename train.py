@@ -3,14 +3,17 @@
 import math
 import sys
 
-import hydra
-from omegaconf import DictConfig
+from arclight.console.interrupt import report_interrupt
 
-from arclight.config.compose import from_hydra, report_errors
-from arclight.config.locations import VERSION_BASE
-from arclight.config.other_templates import translate_arguments
-from arclight.config.renamed import rename_arguments
-from arclight.launch import multirun
+with report_interrupt():  # these take a second
+    import hydra
+    from omegaconf import DictConfig
+
+    from arclight.config.compose import from_hydra, report_errors
+    from arclight.config.locations import VERSION_BASE
+    from arclight.config.other_templates import translate_arguments
+    from arclight.config.renamed import rename_arguments
+    from arclight.launch import multirun
 
 
 @hydra.main(config_path="conf", config_name="train", **VERSION_BASE)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from arclight.benchmark.command_line import add_verbs as add_benchmark_verbs
-from arclight.config.compose import report_errors
-from arclight.console.terminal import format_metric, open_console, print_lines, print_tables
-from arclight.errors import InputError
-from arclight.export.command_line import add_verbs as add_export_verbs
-from arclight.inference.command_line import add_predict
-from arclight.serving.command_line import add_verbs as add_serving_verbs
+from arclight.console.interrupt import report_interrupt
+
+with report_interrupt():  # these take a second
+    from arclight.benchmark.command_line import add_verbs as add_benchmark_verbs
+    from arclight.config.compose import report_errors
+    from arclight.console.terminal import format_metric, open_console, print_lines, print_tables
+    from arclight.errors import InputError
+    from arclight.export.command_line import add_verbs as add_export_verbs
+    from arclight.inference.command_line import add_predict
+    from arclight.serving.command_line import add_verbs as add_serving_verbs
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import os
 import shlex
@@ -28,11 +30,12 @@ from yaml import YAMLError
 
 from arclight.config import locations
 from arclight.config.known_names import message_of_hydra, unfit_groups, why_not_composed
-from arclight.config.locations import OUTPUTS, find_run
+from arclight.config.locations import OUTPUTS, find_run, report_unwritable_outputs
 from arclight.config.other_templates import translate_overrides
 from arclight.config.overrides.start_settings import start_errors
 from arclight.config.redaction import LEFT_OUT
 from arclight.config.renamed import rename_overrides, rename_settings
+from arclight.console.interrupt import report_interrupt
 from arclight.console.output import tolerate_broken_output
 from arclight.console.terminal import printable
 from arclight.distributed.environment import detect_launch
@@ -99,13 +102,8 @@ def compose_with_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
     """
     if not (locations.CONF / "train.yaml").is_file():
         raise InputError("no conf/train.yaml here or above: start in your project, or set ARCLIGHT_CONF to its conf/")
-    with without_hydra(), initialize_config_dir(str(locations.CONF), **locations.VERSION_BASE):
-        try:
-            config = hydra_compose("train", list(overrides), return_hydra_config=True)
-        except CONFIG_ERRORS:
-            raise
-        except Exception as error:  # Hydra cannot read a file
-            raise ConfigCompositionException(why_not_composed(error)) from error
+    config = copy.deepcopy(_composed(tuple(overrides), locations.conf_state()))  # values of ${now:} are stored in it
+    config.hydra.runtime.cwd = str(Path.cwd())
     held = HydraConfig.instance()
     before = held.cfg
     held.set_config(config)
@@ -113,6 +111,18 @@ def compose_with_hydra(overrides: Sequence[str]) -> Iterator[DictConfig]:
         yield config
     finally:
         held.cfg = before
+
+
+@functools.lru_cache(maxsize=32)
+def _composed(overrides: tuple[str, ...], files: frozenset[tuple[Path, int]]) -> DictConfig:
+    """Composes once for these overrides and files of conf/: finding and correcting errors needs the same configs repeatedly."""
+    with without_hydra(), initialize_config_dir(str(locations.CONF), **locations.VERSION_BASE):
+        try:
+            return hydra_compose("train", list(overrides), return_hydra_config=True)
+        except CONFIG_ERRORS:
+            raise
+        except Exception as error:  # Hydra cannot read a file
+            raise ConfigCompositionException(why_not_composed(error)) from error
 
 
 @contextmanager
@@ -269,7 +279,7 @@ def report_errors() -> Iterator[None]:
     keeps it: that is a bug.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra.main then raises errors instead of printing them
-    with tolerate_broken_output():
+    with tolerate_broken_output(), report_interrupt():
         try:
             with report_unwritable_outputs(), explain_config_errors(sys.argv[1:]):
                 yield
@@ -283,19 +293,6 @@ def report_errors() -> Iterator[None]:
                 raise
             print_error(InputError(message))
             sys.exit(2)
-
-
-@contextmanager
-def report_unwritable_outputs() -> Iterator[None]:
-    """Context manager that turns the error of a directory under outputs/ that cannot be made into an InputError."""
-    try:
-        yield
-    except OSError as error:
-        if not Path(str(error.filename)).absolute().is_relative_to(OUTPUTS.absolute()):
-            raise
-        raise InputError(
-            f"{error.filename} cannot be written ({error.strerror}): runs are written to {OUTPUTS}/; start where you may write"
-        ) from error
 
 
 def print_error(error: Exception) -> None:

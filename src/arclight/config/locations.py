@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ def make_packages_importable(conf: Path) -> None:
         sys.path.append(str(conf.parent))
 
 
+def conf_state() -> frozenset[tuple[Path, int]]:
+    """Returns the files of conf/ with their modification times in ns: what is read from them holds until it changes."""
+    return frozenset((file, file.stat().st_mtime_ns) for file in CONF.rglob("*.yaml") if file.is_file())
+
+
 CONF = find_conf()
 make_packages_importable(CONF)
 
@@ -106,3 +112,16 @@ def find_run(run: str, outputs: Path = OUTPUTS) -> Path:
     if not (folder / "config.yaml").is_file():
         raise InputError(f"{run} is not a run directory (no config.yaml); see {outputs}/, or use `latest`, the newest one")
     return folder
+
+
+@contextmanager
+def report_unwritable_outputs() -> Iterator[None]:
+    """Context manager that turns the error of a directory under outputs/ that cannot be made into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        if not Path(str(error.filename)).absolute().is_relative_to(OUTPUTS.absolute()):
+            raise
+        raise InputError(
+            f"{error.filename} cannot be written ({error.strerror}): runs are written to {OUTPUTS}/; start where you may write"
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -45,29 +46,13 @@ class Provenance:
             is_choice = (locations.CONF / name).is_dir() and not value.startswith("{")
             if key == name or (f"{key}.".startswith(f"{name.lstrip('+~')}.") and not is_choice):
                 return Setting(override=override)
-        for file, package, content in reversed(self._files):
+        for file, package, content in reversed(files_of(self.overrides, locations.conf_state())):
             below = key.removeprefix(f"{package}.") if package else key
             if (not package or below != key) and holds(content, below.split(".")):
                 group = file.rpartition("/")[0]
                 chosen_by = [text for text in self.overrides if text.partition("=")[0].lstrip("+") == group]
                 return Setting(file=f"conf/{file}.yaml", chosen_by=chosen_by[-1] if chosen_by else "")
         return None
-
-    @functools.cached_property
-    def _files(self) -> list[tuple[str, str, Any]]:
-        """The files under conf/ in the order in which they compose, each with its package and content."""
-        with compose.without_hydra(), initialize_config_dir(str(locations.CONF), **locations.VERSION_BASE):
-            loader = GlobalHydra.instance().config_loader()
-            try:
-                defaults = loader.compute_defaults_list("train", list(self.overrides), RunMode.RUN).defaults
-            except HydraException:
-                return []
-        paths = [(default, locations.CONF / f"{default.config_path}.yaml") for default in defaults]
-        return [
-            (str(default.config_path), str(default.package or ""), yaml.safe_load(path.read_text(encoding="utf-8")))
-            for default, path in paths
-            if path.is_file()
-        ]
 
     def with_place(self, error: InputError) -> InputError:
         """Returns the error with the place where its key is set, at the end of the first line."""
@@ -76,6 +61,23 @@ class Provenance:
             return error
         first, newline, rest = str(error).partition("\n")
         return InputError(f"{first} ({setting}){newline}{rest}", key=error.key, suggestions=error.suggestions)
+
+
+@functools.lru_cache(maxsize=8)
+def files_of(overrides: tuple[str, ...], state: frozenset[tuple[Path, int]]) -> list[tuple[str, str, Any]]:
+    """Returns the files under conf/ in the order in which they compose, each with its package and content."""
+    with compose.without_hydra(), initialize_config_dir(str(locations.CONF), **locations.VERSION_BASE):
+        loader = GlobalHydra.instance().config_loader()
+        try:
+            defaults = loader.compute_defaults_list("train", list(overrides), RunMode.RUN).defaults
+        except HydraException:
+            return []
+    paths = [(default, locations.CONF / f"{default.config_path}.yaml") for default in defaults]
+    return [
+        (str(default.config_path), str(default.package or ""), yaml.safe_load(path.read_text(encoding="utf-8")))
+        for default, path in paths
+        if path.is_file()
+    ]
 
 
 def holds(content: Any, parts: Sequence[str]) -> bool:

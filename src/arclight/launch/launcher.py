@@ -22,6 +22,7 @@ import psutil
 from arclight import hardware
 from arclight.config import locations
 from arclight.config.compose import RunConfig, in_multirun
+from arclight.console.interrupt import print_interrupt
 from arclight.distributed.environment import Launch, slurm_master_address
 from arclight.errors import InputError, ProcessError
 from arclight.launch.process import INPUT_ERROR, NEW_RUN_DIR, PARENT, PENDING_SIGNAL, PROCESS, RUN_CONFIG
@@ -51,9 +52,11 @@ def run(run_config: RunConfig) -> Run:
             return run_in_place(dry_run_config)
     try:
         return run_in_place(run_config)
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as stopped:
         if not (run_config.folder / "config.yaml").exists():  # stopped before there was anything to keep
             resume.discard(run_config.folder)
+            if isinstance(stopped, SystemExit):
+                print_interrupt()
         raise
 
 

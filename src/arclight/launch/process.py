@@ -8,12 +8,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from arclight.config.compose import RunConfig
 from arclight.distributed.environment import OWN
 from arclight.distributed.parent import end_with
 from arclight.errors import InputError
-from arclight.runs.resume import NEW_RUN_DIR_FILE
+
+if TYPE_CHECKING:
+    from arclight.config.compose import RunConfig  # a second, in which Ctrl-C would print a traceback
 
 PROCESS = "arclight.launch.process"  # the module that is run
 # variables of the processes of a run: its config, the signal that the run received before the process was started, the launcher
@@ -49,6 +51,9 @@ def train_in_this_process() -> None:
 
 def given_config() -> RunConfig:
     """Returns the config of the launcher; after a restart, in the directory of the run that these processes have started."""
+    from arclight.config.compose import RunConfig
+    from arclight.runs.resume import NEW_RUN_DIR_FILE
+
     run_config = RunConfig.from_json(os.environ[RUN_CONFIG])
     file = Path(os.environ.get(NEW_RUN_DIR_FILE, os.devnull))
     return replace(run_config, folder=Path(file.read_text(encoding="utf-8")), new_folder=None) if file.is_file() else run_config
@@ -61,5 +66,6 @@ def write_error_file(text: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the run handles it: no traceback of each process
     end_with(int(os.environ[PARENT]))
     train_in_this_process()

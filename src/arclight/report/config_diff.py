@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from arclight.config import locations
 from arclight.config.compose import CONFIG_ERRORS, compose_with_hydra, flatten
 from arclight.config.redaction import without_secrets
 from arclight.errors import InputError
@@ -42,13 +38,6 @@ def default_settings(data: str, model: str) -> dict[str, Any]:
     """Returns what conf/ composes for these two options; empty where it has no such options, or no train.yaml."""
     if not (data.isidentifier() and model.isidentifier()):
         return {}
-    files = sorted(locations.CONF.rglob("*.yaml"))
-    return copy.deepcopy(_compose(data, model, tuple((file, file.stat().st_mtime_ns) for file in files)))
-
-
-@functools.lru_cache(maxsize=16)
-def _compose(data: str, model: str, files: tuple[tuple[Path, int], ...]) -> dict[str, Any]:
-    """Composes once for these files of conf/: the runs of a multirun need it at the end of each."""
     with contextlib.suppress(InputError, *CONFIG_ERRORS), compose_with_hydra([f"data={data}", f"model={model}"]) as config:
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         plain: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=False)

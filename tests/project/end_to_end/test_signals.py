@@ -69,6 +69,26 @@ def test_a_signal_stops_the_run_which_resumes_to_the_same_result(placing: list[s
     assert curves[0] == curves[1]
 
 
+INTERRUPTED_BY_IMPORT = """
+import runpy, sys
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == {name!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+sys.argv = {arguments!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("name", ["hydra", "arclight.launch.launcher", "torch", "lightning.pytorch", "arclight.runs.dry_run"])
+def test_ctrl_c_before_training_prints_one_line_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    code = INTERRUPTED_BY_IMPORT.format(name=name, arguments=[str(CONF.parent / "train.py"), *TINY_IMAGES])
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=240, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "\nInterrupted before anything was trained\n")
+    assert not [*tmp_path.rglob("*.yaml"), *tmp_path.rglob("overrides.txt")]
+
+
 def wait_for_first_save(process: subprocess.Popen[str], other: Path) -> Path:
     while process.poll() is None:
         for file in Path("outputs").glob("*/*/checkpoints/last.ckpt"):

@@ -15,6 +15,7 @@ import pytest
 from arclight import hardware
 from arclight.config.compose import compose
 from arclight.distributed.environment import Launch
+from arclight.distributed.signals import Interrupted
 from arclight.errors import InputError, ProcessError
 from arclight.hardware import Decision
 from arclight.launch import launcher, process
@@ -166,15 +167,21 @@ def test_a_score_is_that_of_the_monitored_metric(tmp_path: Path) -> None:
     assert math.isnan(launcher.Run(tmp_path, results={}).score)
 
 
-def test_a_start_that_is_stopped_leaves_no_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("reason", "printed"), [(KeyboardInterrupt(), ""), (Interrupted(15), "\nInterrupted before anything was trained\n")]
+)
+def test_a_start_that_is_stopped_leaves_no_directory(
+    reason: BaseException, printed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
+        raise reason
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("arclight.runs.experiment.run", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(type(reason)):
         launcher.run(compose(["experiment=demo"]))
     assert not list(tmp_path.glob("outputs/*/*"))
+    assert capfd.readouterr().err == printed  # the program prints a KeyboardInterrupt
 
 
 def test_a_multirun_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
