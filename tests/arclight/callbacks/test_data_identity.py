@@ -102,6 +102,7 @@ def start(root: str, *more: str, stop_after: int | None = None) -> Any:
         StopAfter.num_batches = None
 
 
+@pytest.mark.with_report
 @pytest.mark.usefixtures("conf")
 @pytest.mark.parametrize(
     ("content", "difference"),

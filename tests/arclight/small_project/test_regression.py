@@ -16,6 +16,8 @@ from arclight.config import locations
 from arclight.config.locations import CONF
 from arclight.errors import InputError
 
+pytestmark = pytest.mark.with_report
+
 HERE = "tests.arclight.small_project.regression"
 ENGINE_GROUPS = (
     "callbacks",

@@ -42,6 +42,12 @@ class AnyModule(ModuleSuite):
         return make_conf(OPTIONS, data="none", model="boring")
 
 
+class AnyVariant(AnyModule):
+    """Without the test of the seed, which the same module with other settings has passed."""
+
+    test_it_trains_and_a_seed_reproduces_it = None
+
+
 class TestClassifier(AnyModule):
     overrides: ClassVar[Any] = ("model=classifier", "data=images", "trainer.max_epochs=2", "monitor=val/accuracy")
     stops = (3, 9)
@@ -55,7 +61,7 @@ class TestClassifier(AnyModule):
         assert run.results["test/accuracy"] > 0.3
 
     def test_its_model_is_rebuilt_from_the_run_and_predicts_with_lightning(self) -> None:
-        run, images = self.train(), NoisyImages().images
+        run, images = self.whole_run(), NoisyImages().images
         model = arclight.load_run(run.folder).model
         trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
         loader = DataLoader(TensorDataset(images, torch.zeros(len(images))), batch_size=10)
@@ -65,7 +71,7 @@ class TestClassifier(AnyModule):
         assert torch.equal(torch.cat(predicted), run.model.eval()(images).argmax(1))
 
 
-class TestClassifierOfIndependentSamples(AnyModule):
+class TestClassifierOfIndependentSamples(AnyVariant):
     overrides: ClassVar[Any] = (
         *(
             "model=classifier",
@@ -95,17 +101,17 @@ class TestRegression(AnyModule):
     stops = (3,)
 
     def test_a_metric_that_the_module_chooses_when_it_is_built_is_monitored(self) -> None:
-        run = self.train()
+        run = self.whole_run()
         assert (run.results["monitor"], run.results["monitor_mode"]) == ("val/mse/dataloader_idx_0", "min")
         assert run.score == min(run.curve("val_mse/dataloader_idx_0")[1])
 
 
-class TestPlateau(AnyModule):
+class TestPlateau(AnyVariant):
     overrides: ClassVar[Any] = ("model=regression", "data=none", "trainer.max_epochs=3", "model.has_plateau=true")
     stops = (7, 8, 13)
 
 
-class TestEndInSteps(AnyModule):
+class TestEndInSteps(AnyVariant):
     overrides: ClassVar[Any] = ("model=regression", "data=none", "trainer.max_epochs=-1", "trainer.max_steps=10")
     stops = (7, 8)
 
@@ -117,7 +123,7 @@ class TestStream(AnyModule):
     is_shared_out = False
 
 
-class TestStatefulStream(TestStream):
+class TestStatefulStream(AnyVariant, TestStream):
     overrides: ClassVar[Any] = (*TestStream.overrides, "model.is_stateful=true")
 
 
@@ -142,7 +148,7 @@ class TestIllustrated(AnyModule):
         assert recorded.Tags()["images"] == ["drawn"]
 
 
-class TestTrainMonitor(AnyModule):
+class TestTrainMonitor(AnyVariant):
     overrides: ClassVar[Any] = ("model=classifier", "data=images", "trainer.max_epochs=2", "monitor=train/accuracy")
     stops = (9,)
     mixes_samples = True

@@ -48,6 +48,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
 
+pytestmark = pytest.mark.with_report
+
 class BirdData(LightningDataModule):
     def __init__(self, batch_size: int):
         super().__init__()

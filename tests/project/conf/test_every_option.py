@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,11 @@ def _in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@functools.cache
+def settings_of(group: str, option: str) -> dict[str, Any]:
+    return compose([f"{group}={option}", *NEEDED.get((group, option), [])]).settings
+
+
 def is_installed(target: str) -> bool:
     return importlib.util.find_spec(target.partition(".")[0]) is not None
 
@@ -41,7 +47,7 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
 def test_every_key_is_a_parameter(group: str, option: str) -> None:
-    settings = compose([f"{group}={option}", *NEEDED.get((group, option), [])]).settings
+    settings = settings_of(group, option)
     for path, node in targets(settings):
         if str(node["_target_"]).partition(".")[0] in INSTALL and not is_installed(node["_target_"]):
             continue
@@ -53,7 +59,7 @@ def test_every_key_is_a_parameter(group: str, option: str) -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
 def test_top_level_keys(group: str, option: str) -> None:
     """A composed config has exactly the top-level keys that the engine reads."""
-    settings = compose([f"{group}={option}", *NEEDED.get((group, option), [])]).settings
+    settings = settings_of(group, option)
     known = {
         "seed",
         "test",
@@ -85,7 +91,7 @@ def test_recipes_start_with_their_command() -> None:
 def test_default_in_yaml_equals_default_in_code(option: str) -> None:
     """Python callers get the defaults of the command line: where YAML and code both have one, they are equal."""
     group, _, name = option.partition("=")
-    settings = compose([option, *NEEDED.get((group, name), [])]).settings
+    settings = settings_of(group, name)
     for path, node in targets(settings):
         if option == "checkpoint=epoch":  # an override of another option
             continue

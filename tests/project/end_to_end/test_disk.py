@@ -23,7 +23,7 @@ from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 RUN = [*TINY_IMAGES, "precision=fp32", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.max_epochs=1", "logger=csv"]
 FULL = Path("/dev/full")  # Linux' device that is always full
 
-pytestmark = pytest.mark.skipif(not FULL.exists(), reason="only Linux has /dev/full")
+pytestmark = [pytest.mark.with_report, pytest.mark.skipif(not FULL.exists(), reason="only Linux has /dev/full")]
 
 
 def train(folder: Path) -> Run:

@@ -21,6 +21,8 @@ from arclight.launch.multirun import MultirunTable
 from arclight.runs import run_directory
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES
 
+pytestmark = pytest.mark.with_report
+
 ENVIRONMENT = {
     "WANDB_API_KEY": "0123456789abcdef0123456789abcdefplanted1",
     "HF_TOKEN": "hf_aaaaaaaaaaaaaaaaplanted2",

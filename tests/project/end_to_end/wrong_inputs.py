@@ -44,12 +44,15 @@ class Row:
     words: tuple[str, ...]
 
     @property
-    def places(self) -> frozenset[str]:
-        """What the row is about: keys, or nodes whose errors are found one at a time."""
+    def places(self) -> dict[str, str]:
+        """What the row is about, keys or nodes whose errors are found one at a time; rows of one option are found together."""
         keys = [text.lstrip("+~").partition("=")[0] for text in self.overrides]
         alone = self.kind == "types" or all(key.startswith(("trainer.", "hardware.")) for key in keys)
+        choice = self.overrides[0] if self.kind == "names" and "." not in keys[0] and len(keys) > 1 else ""
         places = {key if alone else key.partition(".")[0] for key in keys}
-        return frozenset(places | {tied for place in places for tied in TIED.get(place, ())})
+        places |= {tied for place in places for tied in TIED.get(place, ())}
+        own = dict(zip(keys[1:], self.overrides[1:], strict=True)) if choice else {}
+        return {place: choice or " ".join(self.overrides) for place in places} | own
 
 
 def row(overrides: str, *words: str, kind: str = "ranges", base: tuple[str, ...] = IMAGES) -> Row:
@@ -315,14 +318,16 @@ def rows() -> list[Row]:
 
 def together(table: Iterable[Row]) -> list[tuple[list[str], list[Row]]]:
     """Returns commands and their rows: those of one kind and base, no two of them about the same place."""
-    commands: list[tuple[list[Row], set[str]]] = []
+    commands: list[tuple[list[Row], dict[str, str]]] = []
     for each in table:
         for others, places in commands:
             is_alike = (others[0].kind, others[0].base) == (each.kind, each.base)
-            if is_alike and not places & each.places and not any(text.startswith("resume=") for text in each.overrides):
+            is_apart = all(places.get(place, owner) == owner for place, owner in each.places.items())
+            if is_alike and is_apart and not any(text.startswith("resume=") for text in each.overrides):
                 others.append(each)
                 places |= each.places
                 break
         else:
-            commands.append(([each], set(each.places)))
-    return [([*rows[0].base, *(text for each in rows for text in each.overrides)], rows) for rows, _ in commands]
+            commands.append(([each], dict(each.places)))
+    typed = (([*rows[0].base, *(text for each in rows for text in each.overrides)], rows) for rows, _ in commands)
+    return [(list(dict.fromkeys(overrides)), rows) for overrides, rows in typed]

@@ -247,6 +247,7 @@ def test_a_package_that_a_logger_needs_is_missing(own_package: str, tmp_path: Pa
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+@pytest.mark.with_report
 def test_a_resumed_mlflow_run_keeps_its_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -45,6 +45,7 @@ def found(*overrides: str) -> list[str]:
 
 
 @pytest.mark.parametrize("overrides", [TINY_IMAGES, TINY_TEXT], ids=["images", "text"])
+@pytest.mark.with_report
 def test_a_loss_and_metrics_of_the_config(overrides: list[str]) -> None:
     plain = train(*overrides, "name=plain")
     run = train(

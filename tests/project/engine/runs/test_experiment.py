@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from arclight.errors import InputError
 from arclight.runs import evaluation, experiment
 from arclight.runs.run import Run
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
+
+pytestmark = pytest.mark.with_report
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +61,23 @@ def test_the_run_directory(overrides: list[str], score: str) -> None:
     environment = json.loads((run.folder / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__
     assert "report.html" in names
+
+
+def test_a_loss_that_becomes_nan_is_reported_at_once_and_by_everything_that_shows_the_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unstable = ["optimizer=sgd", "optimizer.lr=1e30", "trainer.log_every_n_steps=1", "callbacks=none", "test=false"]
+    run = train(*TINY_IMAGES, *unstable)
+    assert run.results["steps"] == 8  # it trains on
+    assert run.status == "diverged"
+    found = re.fullmatch(r"train/loss is (nan|inf) from step (\d) on", run.results["error"])
+    assert found is not None
+    warnings = re.findall(r"WARNING arclight.callbacks.loss_logging: (.*)", (run.folder / "train.log").read_text())
+    assert [each.partition(". Lower optimizer.lr")[0] for each in warnings] == [found[0]]
+    assert capsys.readouterr().err.count(f"WARNING: {found[0]}. Lower optimizer.lr") == 1
+    page = (run.folder / "report.html").read_text()
+    assert ">diverged</span>" in page
+    assert found[0] in page
 
 
 def test_a_run_without_a_test(capsys: pytest.CaptureFixture[str]) -> None:
