@@ -31,6 +31,9 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from arclight.checkpoint.contents import restore, sharded
 from arclight.config.compose import read_settings
 from arclight.data.download import unpack
@@ -41,10 +44,7 @@ from arclight.runs.evaluation import evaluate
 from arclight.text.columns import read_columns
 from arclight.text.tag_schemes import in_iob2
 from project.data.cifar10 import CLASS_NAMES, DIRECTORY, RECORD, TEST_FILES, TRAIN_FILES, Cifar10
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-from tests.drills.alterations import alter, image_checkpoint, saved, text_checkpoint  # noqa: E402
+from tests.drills.alterations import alter, image_checkpoint, saved, text_checkpoint
 
 LONGEST_S = 10  # seconds for one file, on a busy machine
 MOST_MEMORY = 16 << 30  # bytes of address space

@@ -25,7 +25,7 @@ TASKS: dict[str, dict[str, list[list[str]]]] = {  # of each list of choices, one
             ["model=small_cnn"],
             ["model=cnn", "model.hidden=16", "model.widths=[4,8]", "model.dropout=0.3"],
             ["model=cifarnet", "model.widths=[4,8,8]"],
-            ["model=resnet18", "model.width=4"],
+            ["model=resnet18", "model.width=8"],
         ],
         "sizes": [
             [f"data.num_train={train}", "data.num_val=48", "data.num_test=16", "data.batch_size=16"] for train in (90, 128, 160)

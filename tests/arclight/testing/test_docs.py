@@ -14,6 +14,8 @@ from arclight.__main__ import main
 from arclight.testing import ModuleSuite
 from tests.arclight.conftest import MakeConf
 
+pytestmark = pytest.mark.with_report
+
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "bring_your_own.md"
 BIRDS = {
     "birds/__init__.py": "",
@@ -47,8 +49,6 @@ class BirdModule(LightningModule):
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
-
-pytestmark = pytest.mark.with_report
 
 class BirdData(LightningDataModule):
     def __init__(self, batch_size: int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import subprocess
@@ -192,6 +193,52 @@ def test_a_resumed_run_equals_one_that_never_stopped(overrides: list[str], monke
     ]
     assert numbers[0] == numbers[1]
     assert curve(again) == curve(whole)
+
+
+STEADY = [  # no dropout and no batch norm
+    *(*TINY_IMAGES, *COMMON, "optimizer=sgd", "optimizer.lr=0.02", "callbacks=none"),
+    *("trainer.accelerator=cpu", "checkpoint.every_steps=3", "data.num_train=640", "data.num_val=16", "data.num_test=16"),
+]
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Returns the losses and the last weights of a run that nothing stopped."""
+    with contextlib.chdir(tmp_path_factory.mktemp("steady")):
+        whole = arclight.run(STEADY)
+        return curve(whole), weights(whole)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [(["data.max_batch_per_device=8"], []), ([], ["data.max_batch_per_device=8"]), (TWO, []), ([], TWO)],
+    ids=[
+        "parts of 8, then whole batches",
+        "whole batches, then parts of 8",
+        "two processes, then one",
+        "one process, then two",
+    ],
+)
+def test_a_run_killed_inside_an_epoch_resumes_with_other_micro_batches_or_processes(
+    before: list[str], now: list[str], steady: tuple[list[float], dict[str, torch.Tensor]]
+) -> None:
+    killed = subprocess.Popen([sys.executable, TRAIN, *STEADY, *before], stdout=subprocess.DEVNULL)
+    while killed.poll() is None and not list(Path("outputs").glob("*/*/checkpoints/last.ckpt")):
+        time.sleep(0.01)
+    family = [psutil.Process(killed.pid), *psutil.Process(killed.pid).children(recursive=True)]
+    for process in family:
+        process.kill()
+    psutil.wait_procs(family)
+    killed.wait()
+    (folder,) = Path("outputs").glob("*/*")
+    assert 0 < contents.steps_done(contents.last_checkpoint(folder)) < 40  # of 40 steps in an epoch
+    again = arclight.run([*STEADY, *now, "resume=auto"])
+    assert again.folder.resolve() == folder.resolve()
+    losses, last_weights = steady
+    assert again.results["steps"] == len(losses) == 80
+    assert curve(again) == pytest.approx(losses, rel=1e-4)
+    for name, weight in last_weights.items():
+        torch.testing.assert_close(weights(again)[name], weight, rtol=0, atol=1e-5)
 
 
 def stop_in_epoch(epoch: int, patched: pytest.MonkeyPatch) -> None:
