@@ -20,6 +20,6 @@ def report_interrupt() -> Iterator[None]:
 
 
 def print_interrupt() -> None:
-    """Prints that a signal has ended the program before there was anything to keep."""
+    """Prints that a signal has ended the program."""
     with contextlib.suppress(OSError):  # not print: Ctrl-C may arrive in the middle of one
-        os.write(2, b"\nInterrupted before anything was trained\n")
+        os.write(2, b"\nInterrupted\n")

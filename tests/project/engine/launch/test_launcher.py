@@ -167,9 +167,7 @@ def test_a_score_is_that_of_the_monitored_metric(tmp_path: Path) -> None:
     assert math.isnan(launcher.Run(tmp_path, results={}).score)
 
 
-@pytest.mark.parametrize(
-    ("reason", "printed"), [(KeyboardInterrupt(), ""), (Interrupted(15), "\nInterrupted before anything was trained\n")]
-)
+@pytest.mark.parametrize(("reason", "printed"), [(KeyboardInterrupt(), ""), (Interrupted(15), "\nInterrupted\n")])
 def test_a_start_that_is_stopped_leaves_no_directory(
     reason: BaseException, printed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
