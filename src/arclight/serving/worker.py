@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -64,7 +65,7 @@ def answer(predictor: Predictor, header: dict[str, Any], payloads: Sequence[byte
             items.append(BadItem(name, f"cannot be read ({type(error).__name__})"))
         ends.append(len(items))
     records = [
-        {"source": record.source, "error": record.problem} if isinstance(record, BadItem) else record
+        {"source": record.source, "error": record.problem} if isinstance(record, BadItem) else finite(record)
         for record in predict(predictor, items, header["top_k"])
     ]
     return [records[start:end] for start, end in zip([0, *ends], ends, strict=False)]
@@ -82,6 +83,15 @@ def predict(predictor: Predictor, items: list[Any], top_k: int | None) -> Iterat
             return
         for item in items:
             yield from predict(predictor, [item], top_k)
+
+
+def finite(value: Any) -> Any:
+    """Returns a record with None in place of numbers that JSON does not have: nan and infinities."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def source_of(kind: str, payload: bytes, pipeline: str) -> Any:
