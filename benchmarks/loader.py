@@ -8,6 +8,7 @@ baselines are dataloader_loop and tagger_loop with --only-load, each a process o
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch import Tensor
 from arclight import hardware
 from arclight.benchmark import measurement
 from arclight.benchmark.command_line import Log, count, run_benchmark
-from arclight.benchmark.measurement import Case, Figure, Result, interleave, make_result, ratio
+from arclight.benchmark.measurement import Case, Figure, Result, interleave_with_peaks, make_result, ratio
 from arclight.benchmark.training_step import compose, with_defaults
 from arclight.checkpoint.contents import build_module
 from arclight.config.compose import report_errors
@@ -61,8 +62,6 @@ def measure(options: Options, log: Log) -> Result:
     hardware_info, device = hardware.probe(), choose_device(options.device)
     overrides = with_defaults(options.overrides, DEFAULTS[options.task])
     settings = compose(overrides)
-    log("peaks of the device")
-    machine = measure_peaks(device, hardware_info)
     plan = plan_hardware(settings, hardware_info)
     log("data")
     calls: dict[str, Callable[[], dict[str, float]]] = {
@@ -75,7 +74,10 @@ def measure(options: Options, log: Log) -> Result:
         calls[f"DataLoader, {number} workers"] = lambda own=own: run_baseline(  # type: ignore[misc]
             baseline, options.num_batches, overrides, num_threads=num_cores, options=own
         )
-    cases = to_cases(interleave(calls, options.num_rounds), machine)
+    measured, machine = interleave_with_peaks(
+        calls, options.num_rounds, functools.partial(measure_peaks, device, hardware_info)
+    )
+    cases = to_cases(measured, machine)
     about = {"task": options.task, "overrides": list(overrides), "num_batches": options.num_batches}
     return make_result(f"loader-{settings['name']}", cases, machine, plan, about, num_rounds=options.num_rounds)
 

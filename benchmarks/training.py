@@ -9,6 +9,7 @@ and batch are the same.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from rich.table import Table
@@ -23,7 +25,7 @@ from rich.table import Table
 from arclight import hardware
 from arclight.benchmark import measurement
 from arclight.benchmark.command_line import Log, count, run_benchmark
-from arclight.benchmark.measurement import Case, Result, interleave, make_result, ratio
+from arclight.benchmark.measurement import Case, Result, interleave_with_peaks, make_result, ratio
 from arclight.benchmark.train import (
     FIGURES,
     OURS,
@@ -80,12 +82,15 @@ def measure(options: Options, log: Log) -> Result:
     for name in options.against:
         if name not in KINDS[options.task]:
             raise InputError(f"--against {name}: the baselines of --task {options.task} are {', '.join(KINDS[options.task])}")
+    ours = (OURS, OURS_FP32) if options.with_fp32 else (OURS,)
+    names = (*ours, *(options.against or DEFAULTS[options.task]))
+    if any(BASELINES[name][0] == "hf_trainer" for name in names if name in BASELINES) and not find_spec("accelerate"):
+        install = "pip install -r benchmarks/requirements.txt"
+        raise InputError(f"--against hf_trainer: transformers' Trainer needs accelerate. Try: {install}; or --against {RAW}")
     hardware_info, device = hardware.probe(), choose_device(options.device)
     enough = [] if any(key_of(o) == "data" for o in options.overrides) or options.task == "text" else ["data.num_train=4096"]
     overrides = [*enough, *PLACES[options.device], *options.task_overrides()]
     settings = compose(overrides)
-    log("peaks of the device")
-    machine = measure_peaks(device, hardware_info)
     num_threads = hardware_info.num_cores
 
     def way(name: str) -> Callable[[], dict[str, float]]:
@@ -98,9 +103,8 @@ def measure(options: Options, log: Log) -> Result:
 
         return once
 
-    ours = (OURS, OURS_FP32) if options.with_fp32 else (OURS,)
-    names = (*ours, *(options.against or DEFAULTS[options.task]))
-    measured = interleave({name: way(name) for name in names}, options.num_rounds)
+    peaks = functools.partial(measure_peaks, device, hardware_info)
+    measured, machine = interleave_with_peaks({name: way(name) for name in names}, options.num_rounds, peaks)
     plan = plan_hardware(settings, hardware_info)
     precisions = {name: precision_in(name, plan, device_type=device.type, task=options.task) for name in names}
     cases = compare(measured, machine.flops, precisions)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from arclight.runs.run import Run
+
+if sys.platform == "win32":
+    raise ImportError(
+        "arclight runs on Linux and macOS; on Windows, run it in WSL 2: https://learn.microsoft.com/windows/wsl/install"
+    )
 
 __version__ = "0.2.0"
 __all__ = ["load_run", "run"]

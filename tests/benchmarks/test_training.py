@@ -83,6 +83,14 @@ def test_a_baseline_of_the_other_task_is_an_error(options: Options, message: str
         training.measure(options, print)
 
 
+def test_a_missing_accelerate_is_an_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    message = r"needs accelerate\. Try: pip install -r benchmarks/requirements\.txt; or --against raw"
+    for against in ((), ("hf_trainer_bf16",)):
+        with pytest.raises(InputError, match=message):
+            training.measure(Options(task="text", against=against), print)
+
+
 def test_fp32_replaces_another_precision() -> None:
     assert in_fp32(["model=cnn", "precision=bf16"]) == ["model=cnn", "precision=fp32"]
 

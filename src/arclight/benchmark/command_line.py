@@ -81,9 +81,10 @@ def run_benchmark(
     """Measures what the command line says, prints the tables, and writes the result file."""
     from rich.console import Console
 
-    from arclight.benchmark.measurement import write_result
+    from arclight.benchmark.measurement import warn_if_busy, write_result
 
     console = Console(log_path=False, width=None if sys.stdout.isatty() else FILE_WIDTH)
+    warn_if_busy(console.log)
     result = measure(options.parsed(namespace), console.log)
     for table in to_tables(result):
         console.print(table)

@@ -19,7 +19,7 @@ from rich.table import Table
 from arclight import hardware
 from arclight.benchmark import measurement
 from arclight.benchmark.command_line import BenchmarkOptions, Log
-from arclight.benchmark.measurement import Case, Figure, Result, interleave, make_result
+from arclight.benchmark.measurement import Case, Figure, Result, interleave_with_peaks, make_result
 from arclight.benchmark.training_step import (
     Backend,
     Sample,
@@ -86,8 +86,6 @@ def measure(options: Options, log: Log) -> Result:
     device, hardware_info = choose_device(options.device), hardware.probe()
     samples = {size: make_sample([*options.overrides, f"data.batch_size={size}"]) for size in options.sizes}
     settings = next(iter(samples.values())).settings
-    log("peaks of the device")
-    machine = measure_peaks(device, hardware_info)
     reasons = unavailable_precisions(device, hardware_info)
     backends = {
         f"batch {size}, {backend.name}": (sample, backend)
@@ -102,7 +100,9 @@ def measure(options: Options, log: Log) -> Result:
     calls, _, missing = warm_up(makers, device, log)
     missing |= {name: f"not on this device: {reasons[backends[name][1].precision]}" for name in backends if name not in makers}
     log(f"{len(calls)} cases, {options.num_rounds} rounds")
-    rounds = interleave({name: latencies(call, device, options.round_s) for name, call in calls.items()}, options.num_rounds)
+    timers = {name: latencies(call, device, options.round_s) for name, call in calls.items()}
+    peaks = functools.partial(measure_peaks, device, hardware_info)
+    rounds, machine = interleave_with_peaks(timers, options.num_rounds, peaks)
     cases = [to_case(name, call, machine.flops[call.backend.precision], rounds[name]) for name, call in calls.items()]
     cases += [Case(name, asdict(backends[name][1]), missing=reason) for name, reason in missing.items()]
     about = {"model": settings["name"], "overrides": list(options.overrides), "batch_sizes": list(options.sizes)}

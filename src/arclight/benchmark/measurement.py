@@ -20,17 +20,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from rich.table import Table
 from rich.text import Text
 
 from arclight import hardware
 from arclight.benchmark.command_line import Log
 from arclight.config.locations import CONF, alternatives
-from arclight.hardware.peak_measurement import MeasuredPeaks
+from arclight.hardware.peak_measurement import MeasuredPeaks, largest
 from arclight.runs.run_directory import collect_environment, run_git
 
 RESULTS = CONF.parent / "benchmarks" / "results"
 # how figures are shown in tables
+BUSY_S, MAX_BUSY = 0.5, 0.25  # other programs use of all cores, over this time
 FRACTIONS = ("data_wait", "mfu")
 WITHOUT_RANGE = ("step", "flops", "first_step")
 
@@ -104,6 +106,22 @@ def interleave(cases: Mapping[str, Callable[[], T]], num_rounds: int, log: Log =
             log(name)
             measured[name].append(cases[name]())
     return measured
+
+
+def interleave_with_peaks(
+    cases: Mapping[str, Callable[[], T]], num_rounds: int, peaks: Callable[[], MeasuredPeaks], log: Log = lambda line: None
+) -> tuple[dict[str, list[T]], MeasuredPeaks]:
+    """As `interleave`, with the largest peaks of all rounds: one measurement beside other programs would be too small."""
+    found: list[MeasuredPeaks] = []
+    calls: dict[str, Callable[[], Any]] = {"peaks of the device": lambda: found.append(peaks()), **cases}
+    measured = interleave(calls, num_rounds, log)
+    return {name: measured[name] for name in cases}, largest(found)
+
+
+def warn_if_busy(log: Log) -> None:
+    """Logs a warning where other programs use the cores of this machine."""
+    if (share := psutil.cpu_percent(interval=BUSY_S) / 100) > MAX_BUSY:
+        log(f"warning: other programs use {share:.0%} of this machine's cores: all speeds will be too low")
 
 
 def ratio(over: Figure, under: Figure, *, factor: float = 1.0) -> Figure:

@@ -17,10 +17,17 @@ from rich.table import Table
 from arclight import hardware
 from arclight.benchmark import measurement
 from arclight.benchmark.command_line import BenchmarkOptions, Log
-from arclight.benchmark.measurement import Case, Figure, Result, interleave, make_result, ratio
+from arclight.benchmark.measurement import Case, Figure, Result, interleave_with_peaks, make_result, ratio
 from arclight.benchmark.training_step import SWITCHES, Backend, Sample, TrainingStep, make_sample, takes_channels_last, warm_up
 from arclight.config.hardware_plan import plan_hardware
-from arclight.hardware.peak_measurement import choose_device, measure_peaks, seconds_of, unavailable_precisions
+from arclight.hardware.peak_measurement import (
+    MeasuredPeaks,
+    choose_device,
+    largest,
+    measure_peaks,
+    seconds_of,
+    unavailable_precisions,
+)
 
 PLAIN = Backend()
 NUM_FAST_PRECISIONS = 2
@@ -44,11 +51,12 @@ class Options(BenchmarkOptions):
 
 @dataclass(frozen=True)
 class Subject:
-    """The config that is measured, the device, and the measured FLOP/s peaks of the device by precision."""
+    """The config that is measured, the device, and its peaks: all that were measured, and what measures them again."""
 
     sample: Sample
     device: torch.device
-    peaks: Mapping[str, float]
+    peaks: list[MeasuredPeaks]
+    measure_peaks: Callable[[], MeasuredPeaks]
 
 
 def measure(options: Options, log: Log) -> Result:
@@ -60,11 +68,12 @@ def measure(options: Options, log: Log) -> Result:
     device, hardware_info = choose_device(options.device), hardware.probe()
     sample = make_sample(options.overrides)
     log("peaks of the device")
-    machine = measure_peaks(device, hardware_info)
+    peaks = [measure_peaks(device, hardware_info)]
     module = TrainingStep(sample, PLAIN, device).module
     reasons = unavailable_precisions(device, hardware_info)
     missing = find_missing(reasons, device, has_layout=takes_channels_last(sample.settings), skip=options.skip)
-    cases = measure_backends(Subject(sample, device, machine.flops), missing, options, log)
+    subject = Subject(sample, device, peaks, functools.partial(measure_peaks, device, hardware_info))
+    cases = measure_backends(subject, missing, options, log)
     settings = {
         "model": sample.settings["name"],
         "overrides": list(sample.overrides),
@@ -74,7 +83,7 @@ def measure(options: Options, log: Log) -> Result:
     }
     plan = plan_hardware(sample.settings, hardware_info)
     name = f"precision-{sample.settings['name']}"
-    return make_result(name, cases, machine, plan, settings, num_rounds=options.num_rounds)
+    return make_result(name, cases, largest(peaks), plan, settings, num_rounds=options.num_rounds)
 
 
 def find_missing(
@@ -113,7 +122,7 @@ def measure_backends(subject: Subject, missing: Mapping[str, str], options: Opti
     alone = compare(subject, singles, options, log)
     unavailable = [Case(b.name, asdict(b), missing=missing[b.name]) for b in single_changes() if b.name in missing]
     steps = {case.name: case.figures["step"].median for case in alone if case.missing is None}
-    names = {precision: with_switches(precision, []).name for precision in subject.peaks}
+    names = {precision: with_switches(precision, []).name for precision in subject.peaks[0].flops}
     fast = sorted((precision for precision in names if names[precision] in steps), key=lambda key: steps[names[key]])
     switches = [switch for switch in SWITCHES if switch.replace("_", " ") in steps]
     if not (combined := combinations(fast[:NUM_FAST_PRECISIONS], switches)):
@@ -133,7 +142,8 @@ def compare(subject: Subject, backends: Sequence[Backend], options: Options, log
         raise RuntimeError(f"{backends[0].name}: {failed[backends[0].name]}")
     log(f"{len(steps)} settings, {options.num_rounds} rounds")
     timers = {name: timer(step, subject.device, options.round_s) for name, step in steps.items()}
-    measured = interleave(timers, options.num_rounds)
+    measured, machine = interleave_with_peaks(timers, options.num_rounds, subject.measure_peaks)
+    subject.peaks.append(machine)
     plain_ms = measured[backends[0].name]
     return [
         to_case(backend, subject, measured[backend.name], plain_ms, first_s[backend.name])
@@ -156,7 +166,7 @@ def timer(step: TrainingStep, device: torch.device, round_s: float) -> Callable[
 
 def to_case(backend: Backend, subject: Subject, ms: Sequence[float], plain_ms: Sequence[float], first_s: float) -> Case:
     """Returns the figures that follow from the milliseconds of the backend's steps and of the plain ones."""
-    step, peak = Figure(tuple(ms), "ms"), subject.peaks[backend.precision]
+    step, peak = Figure(tuple(ms), "ms"), largest(subject.peaks).flops[backend.precision]
     figures = {
         "step": step,
         "factor": ratio(Figure(tuple(plain_ms), "ms"), step),

@@ -16,7 +16,7 @@ from rich.table import Table
 from arclight import hardware
 from arclight.benchmark import measurement
 from arclight.benchmark.command_line import BenchmarkOptions, Log
-from arclight.benchmark.measurement import Case, Result, interleave, make_result, ratio
+from arclight.benchmark.measurement import Case, Result, interleave_with_peaks, make_result, ratio
 from arclight.benchmark.train import figures_of, numbers_of, precision_of, steady, train
 from arclight.benchmark.training_step import compose, key_of, with_defaults
 from arclight.config.hardware_plan import plan_hardware
@@ -113,11 +113,9 @@ def measure_jobs(
     common = steady(with_defaults(options.overrides, {"logger": "none"}), options.num_steps)
     commands = {job.name: [*without_keys(common, job.overrides), *job.overrides] for job in jobs}
     settings = {job.name: compose(commands[job.name]) for job in jobs}  # every error is raised before anything is started
-    log("peaks of the device")
-    machine = measure_peaks(device, hardware_info)
-
     calls = {job.name: functools.partial(train, commands[job.name], num_threads=job.num_threads) for job in jobs}
-    measured = interleave(calls, options.num_rounds, log)
+    measure = functools.partial(measure_peaks, device, hardware_info)
+    measured, machine = interleave_with_peaks(calls, options.num_rounds, measure, log)
     plans = {key: plan_hardware(own, hardware_info) for key, own in settings.items()}
     is_shared = device.type == "cpu"  # all processes compute on the same cores
     peaks = {

@@ -21,7 +21,7 @@ from rich.table import Table
 from arclight import hardware
 from arclight.benchmark import measurement
 from arclight.benchmark.command_line import BenchmarkOptions, Log
-from arclight.benchmark.measurement import Case, Figure, Result, interleave, make_result, ratio
+from arclight.benchmark.measurement import Case, Figure, Result, interleave_with_peaks, make_result, ratio
 from arclight.benchmark.training_step import compose, with_defaults
 from arclight.callbacks.throughput import NUM_FIRST
 from arclight.config.hardware_plan import plan_hardware
@@ -67,14 +67,12 @@ def measure(options: Options, log: Log) -> Result:
     commands = {OURS: overrides, **{also: [*overrides, *also.split()] for also in options.also}}
     settings = {name: compose(own) for name, own in commands.items()}  # every error is raised before anything is started
     plans = {name: plan_hardware(own, hardware_info) for name, own in settings.items()}
-    log("peaks of the device")
-    machine = measure_peaks(device, hardware_info)
-
     calls = {
         name: functools.partial(measure_speed, own, options.num_steps, num_threads=hardware_info.num_cores)
         for name, own in commands.items()
     }
-    measured = interleave(calls, options.num_rounds, log)
+    peaks = functools.partial(measure_peaks, device, hardware_info)
+    measured, machine = interleave_with_peaks(calls, options.num_rounds, peaks, log)
     precisions = {name: precision_of(plan) for name, plan in plans.items()}
     about = {"overrides": overrides, "num_steps": options.num_steps}
     cases = to_cases(measured, machine.flops, precisions)

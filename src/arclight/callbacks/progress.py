@@ -18,7 +18,7 @@ from rich.table import Column
 
 from arclight.callbacks.best_checkpoint import scores_of
 from arclight.callbacks.loss_logging import LossLogging
-from arclight.console.terminal import print_lines
+from arclight.console.terminal import format_metric, print_lines
 
 REFRESH_S = 0.2  # between two updates of the bar; drawing takes milliseconds, as much as a step of a small net
 MIN_WIDTH_FOR_SPEED = 72  # columns
@@ -43,9 +43,9 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            loss = self.losses.last_loss
+            loss = self.losses.epoch_loss
             scores = {**({} if loss is None else {"train/loss": loss}), **scores_of(trainer)}
-            parts = [epoch_of(trainer), *(f"{name} {value:.4f}" for name, value in scores.items())]
+            parts = [epoch_of(trainer), *(f"{name} {format_metric(value)}" for name, value in scores.items())]
             print_lines(self.console, ["  ".join([*parts, f"{time.perf_counter() - self._fit_start:.0f} s"])])
 
 
@@ -132,7 +132,7 @@ class ProgressBar(EpochLines):
 
     def _numbers(self, trainer: Trainer, loss: float | None) -> str:
         shown = {**({} if loss is None else {"loss": loss}), **trainer.progress_bar_metrics}
-        parts = [f"{name} {value:.4g}" for name, value in shown.items()]
+        parts = [f"{name} {format_metric(float(value))}" for name, value in shown.items()]
         window = self.losses.throughput.window
         if window.total_s and self.console.width >= MIN_WIDTH_FOR_SPEED:
             name, number = next(iter(window.units.items()), ("samples", window.samples))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -84,9 +85,9 @@ def groups_there() -> list[str]:
     return sorted(path.name for path in locations.CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "local"))
 
 
-def options_of(group: str) -> list[str]:
-    """Returns the options of a group."""
-    return sorted(file.stem for file in (locations.CONF / group).glob("*.yaml"))
+def options_of(group: str, search_path: Sequence[Path] = ()) -> list[str]:
+    """Returns the options of a group, in conf/ and in further directories."""
+    return sorted({file.stem for root in (locations.CONF, *search_path) for file in (root / group).glob("*.yaml")})
 
 
 def why_not_composed(error: Exception) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -87,6 +87,12 @@ def measure_peaks(device: torch.device, hardware_info: HardwareInfo) -> Measured
         flops={name: measure_flops(device, name) for name in available},
         copy_bytes_per_s=copy_bandwidth(device),
     )
+
+
+def largest(peaks: Sequence[MeasuredPeaks]) -> MeasuredPeaks:
+    """Returns the largest of several measurements of one device: other programs make the others smaller."""
+    flops = {name: max(each.flops[name] for each in peaks) for name in peaks[0].flops}
+    return replace(peaks[0], flops=flops, copy_bytes_per_s=max(each.copy_bytes_per_s for each in peaks))
 
 
 def unavailable_precisions(device: torch.device, hardware_info: HardwareInfo) -> dict[str, str | None]:

@@ -20,7 +20,7 @@ from arclight import hardware
 from arclight.callbacks.loss_logging import LossLogging
 from arclight.checkpoint.contents import last_checkpoint, restore
 from arclight.config.compose import RunConfig
-from arclight.console.terminal import open_console, print_lines, print_tables
+from arclight.console.terminal import format_metric, open_console, print_lines, print_tables
 from arclight.data.datamodule import DataModule
 from arclight.distributed.environment import detect_launch, is_main_process
 from arclight.distributed.signals import Interruption
@@ -114,13 +114,13 @@ def try_all(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interru
     trainer.limit_train_batches = trainer.accumulate_grad_batches  # one global batch
     with dry_run.step("train") as outcome:
         trainer.fit(module, datamodule=data)  # validates as well, for the checkpoint of the best epoch
-        loss = "" if losses.last_loss is None else f", loss {losses.last_loss:.4f}"
+        loss = "" if losses.last_loss is None else f", loss {format_metric(losses.last_loss)}"
         outcome.append(f"{trainer.global_step} step{loss}")
     with dry_run.step("validate") as outcome:
         if is_overridden("validation_step", module):
             trainer.validate(module, datamodule=data, verbose=False)
         if metric in trainer.callback_metrics:  # not one of training
-            outcome.append(f"{metric} {float(trainer.callback_metrics[metric]):.4f}")
+            outcome.append(f"{metric} {format_metric(float(trainer.callback_metrics[metric]))}")
     with dry_run.step("checkpoint") as outcome:
         restored = check_round_trip(components, run_config.folder)
         files = last_checkpoint(run_config.folder).parent.rglob("*")
@@ -131,7 +131,7 @@ def try_all(run_config: RunConfig, hardware_info: hardware.HardwareInfo, interru
             tested = trainer.test(module, datamodule=data, verbose=False)
             named = {standard_name("test", name): value for logged in tested for name, value in logged.items()}
             name = None if metric is None else standard_name("test", metric.removeprefix("val/").removeprefix("val_"))
-            outcome += [f"{key} {value:.4f}" for key, value in named.items() if key == name or name not in named]
+            outcome += [f"{key} {format_metric(value)}" for key, value in named.items() if key == name or name not in named]
     if isinstance(data, DataModule):
         with dry_run.step("predict") as outcome:
             outcome.append(predict(components, data, restored))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
 from arclight.callbacks.loss_logging import LossLogging
@@ -32,18 +33,38 @@ def test_the_logged_loss_is_the_mean_since_the_last_time(tmp_path: Path) -> None
     assert [(row["step"], float(row["train/loss"])) for row in rows] == [("3", -1.0), ("4", -3.0)]
 
 
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+def test_the_loss_of_an_epoch_is_the_mean_of_its_own_steps(tmp_path: Path) -> None:
+    """Whenever losses are logged: here after three steps, with two steps in an epoch."""
+    losses = LossLogging(Throughput(0.0))
+    means: list[float | None] = []
+
+    class Listen(Callback):
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            means.append(losses.epoch_loss)
+
+    fit(tmp_path, [0.1, 0.2], losses.throughput, losses, Listen(), enable_checkpointing=False, log_every_n_steps=3)
+    assert means == [-0.5, -2.5]  # of 0 and -1, of -2 and -3
+
+
 def test_each_process_resumes_its_own_sum_of_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two processes whose losses since the last log add up to 3 and 5; the first one writes the checkpoint."""
 
     def all_gather(sums: list[torch.Tensor], own: torch.Tensor) -> None:
-        assert own.tolist() == [3.0]
+        assert own.tolist() == [3.0, 7.0]
         for place, value in zip(sums, (3.0, 5.0), strict=True):
-            place.fill_(value)
+            place.copy_(torch.tensor([value, 7.0]))
 
     first = LossLogging(Throughput(0.0))
-    assert first.state_dict() == {"loss_sums": torch.zeros(1), "num_losses": 0}
+    empty = {"loss_sums": torch.zeros(1), "num_losses": 0, "epoch_sums": torch.zeros(1), "num_in_epoch": 0}
+    assert first.state_dict() == empty
     first._loss_sum, first._num_losses = torch.tensor(3.0), 2
-    assert first.state_dict() == {"loss_sums": torch.tensor([3.0]), "num_losses": 2}
+    first._epoch_sum, first._num_in_epoch = torch.tensor(7.0), 3
+    filled = {"loss_sums": torch.tensor([3.0]), "num_losses": 2, "epoch_sums": torch.tensor([7.0]), "num_in_epoch": 3}
+    assert first.state_dict() == filled
+    restored = LossLogging(Throughput(0.0))
+    restored.load_state_dict(filled)
+    assert restored.state_dict() == filled
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "all_gather", all_gather)
     for size, expected in ((2, [3.0, 5.0]), (4, [4.0] * 4), (1, [4.0])):

@@ -42,7 +42,7 @@ def test_a_log_gets_one_line_per_epoch_and_no_control_codes(tmp_path: Path) -> N
     text = watched(io.StringIO(), tmp_path)
     first, second = text.splitlines()
     assert first.startswith("epoch 1/2  train/loss ")
-    assert "val/accuracy 0.5000" in second
+    assert "val/accuracy 0.500" in second
     assert "\x1b" not in text
     assert "\r" not in text
 
@@ -54,8 +54,8 @@ def test_a_terminal_gets_a_bar_and_a_line_per_epoch(tmp_path: Path) -> None:
     assert "validating, batch 2 of 2" in plain
     lines = [line for line in plain.splitlines() if "train/loss" in line]
     assert [re.sub(r"train/loss -?[\d.]+|\d+ s$", "", line.rstrip()).split() for line in lines] == [
-        ["epoch", "1/2", "val/accuracy", "0.2500"],
-        ["epoch", "2/2", "val/accuracy", "0.5000"],
+        ["epoch", "1/2", "val/accuracy", "0.250"],
+        ["epoch", "2/2", "val/accuracy", "0.500"],
     ]
     assert max(map(len, plain.splitlines())) <= 80
     assert text.endswith("\x1b[2K")  # the bar is gone

@@ -11,9 +11,11 @@ from arclight import hardware
 from arclight.errors import InputError
 from arclight.hardware import peak_measurement
 from arclight.hardware.peak_measurement import (
+    MeasuredPeaks,
     choose_device,
     device_name,
     float32_precision,
+    largest,
     measure_peaks,
     unavailable_precisions,
 )
@@ -31,6 +33,12 @@ def test_the_peaks_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(measured.flops) == {name for name, why in unavailable_precisions(CPU, hardware_info).items() if why is None}
     assert measured.flops["fp32"] > 0
     assert measured.copy_bytes_per_s > 0
+
+
+def test_the_largest_of_several_measurements_counts() -> None:
+    first = MeasuredPeaks("cpu", "CPU", 2, {"fp32": 3.0, "bf16": 1.0}, 7.0)
+    second = MeasuredPeaks("cpu", "CPU", 2, {"fp32": 2.0, "bf16": 5.0}, 9.0)
+    assert largest([first, second]) == MeasuredPeaks("cpu", "CPU", 2, {"fp32": 3.0, "bf16": 5.0}, 9.0)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])

@@ -5,8 +5,11 @@ Hydra stops at the first error. Here every override is checked by itself, in a c
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -95,7 +98,8 @@ def find_errors(overrides: Sequence[str], *, is_multirun: bool = True) -> list[I
     errors: list[InputError] = []
     chosen: list[str] = []
     values: list[Override] = []
-    for text in overrides:
+    search_path: list[Path] = []
+    for text in sorted(overrides, key=lambda text: not text.startswith("hydra.searchpath=")):  # options are looked for there
         try:
             override = OverridesParser.create().parse_override(text)
         except HydraException as error:
@@ -105,8 +109,11 @@ def find_errors(overrides: Sequence[str], *, is_multirun: bool = True) -> list[I
             errors.append(InputError(f"{text}: {override.key_or_group} is needed and must not be left out", key=name_of(text)))
         elif override.is_sweep_override() and not is_multirun:
             errors.append(sweep_error(text))
+        elif override.key_or_group == "hydra.searchpath":
+            chosen.append(text)
+            search_path += _directories(override.value())
         elif group := _group_of(override):
-            problem = _check_options(override, text, group)
+            problem = _check_options(override, text, group, search_path)
             errors += [problem] if problem else []
             right = _correct(text, problem) if problem else text
             chosen += [first_of(right)] if right else []
@@ -175,11 +182,23 @@ def _group_of(override: Override) -> str:
     return next((near for near in closest(key, [*groups_there(), *keys_at_top()]) if near in groups_there()), "")
 
 
-def _check_options(override: Override, text: str, group: str) -> InputError | None:
+def _directories(search_path: Any) -> Iterator[Path]:
+    """Yields the directories of hydra.searchpath, of the forms file://DIRECTORY and pkg://PACKAGE."""
+    for place in search_path if isinstance(search_path, list) else [search_path]:
+        kind, _, name = str(place).partition("://")
+        if kind == "pkg":
+            with suppress(ImportError, ValueError):  # Hydra reports it
+                spec = importlib.util.find_spec(name)
+                yield from map(Path, (spec and spec.submodule_search_locations) or ())
+        else:
+            yield Path(name or kind)
+
+
+def _check_options(override: Override, text: str, group: str, search_path: Sequence[Path] = ()) -> InputError | None:
     if group.startswith("hydra/") or override.type is OverrideType.DEL:
         return None  # packages add to those of Hydra, and Hydra lists them
     key, written, value = name_of(text), override.key_or_group, text.partition("=")[2]
-    known, is_known, messages = options_of(group), True, list[str]()
+    known, is_known, messages = options_of(group, search_path), True, list[str]()
     if not override.is_sweep_override() and not _is_choice(override.value()):
         suggestions = [f"{group}=none"] if "none" in known else []
         hint = f"Did you mean '{suggestions[0]}'?" if suggestions else nearest("", known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from arclight.benchmark.measurement import (
     Result,
     command_of,
     interleave,
+    interleave_with_peaks,
     make_result,
     ratio,
     significant,
+    warn_if_busy,
     write_result,
 )
 from arclight.config.locations import CONF
@@ -39,6 +42,22 @@ def test_every_case_once_in_a_round_and_none_always_first() -> None:
     cases = {name: (lambda name=name: order.append(name) or len(order)) for name in "abc"}
     assert interleave(cases, 3) == {"a": [1, 6, 8], "b": [2, 4, 9], "c": [3, 5, 7]}
     assert "".join(order) == "abcbcacab"
+
+
+def test_peaks_are_measured_in_every_round_and_the_largest_counts() -> None:
+    speeds = iter([2e11, 5e11, 1e11])
+    peaks = lambda: dataclasses.replace(MACHINE, flops={"fp32": next(speeds)})  # noqa: E731
+    measured, machine = interleave_with_peaks({"a": lambda: 1}, 3, peaks)
+    assert measured == {"a": [1, 1, 1]}
+    assert machine.flops == {"fp32": 5e11}
+
+
+def test_a_busy_machine_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    for share in (10.0, 65.0):
+        monkeypatch.setattr(measurement.psutil, "cpu_percent", lambda interval, share=share: share)
+        warn_if_busy(lines.append)
+    assert lines == ["warning: other programs use 65% of this machine's cores: all speeds will be too low"]
 
 
 def test_a_figure_is_its_median_and_its_spread() -> None:

@@ -32,7 +32,9 @@ MACHINE = MeasuredPeaks("cpu", "Some CPU, 2 threads", 2, {"fp32": 1e11, "bf16": 
 
 
 def made_up(flops: float | None = 1e9) -> Subject:
-    return Subject(dataclasses.replace(make_sample(TINY_IMAGES), work=Work(10, 0, 0), flops=flops), CPU, MACHINE.flops)
+    return Subject(
+        dataclasses.replace(make_sample(TINY_IMAGES), work=Work(10, 0, 0), flops=flops), CPU, [MACHINE], lambda: MACHINE
+    )
 
 
 def test_each_change_is_measured_alone() -> None:

@@ -84,6 +84,19 @@ def test_what_is_right_has_no_errors() -> None:
     assert find_errors(right) == []
 
 
+def test_options_on_the_search_path_are_found(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "narrow.yaml").write_text(
+        "defaults:\n  - /module@_global_.module: image_classifier\n_target_: project.models.cnn.Cnn\nwidths: [4]\n"
+    )
+    search_path = f"hydra.searchpath=[file://{tmp_path / 'mine'}]"
+    assert find_errors(["model=narrow", search_path, "model.widths=[8]"]) == []
+    (wrong_key,) = find_errors([search_path, "model=narrow", "model.widht=3"])
+    assert str(wrong_key) == "model.widht=3: model has no key 'widht'. Did you mean 'widths'?"
+    (wrong_option,) = find_errors([search_path, "model=narow"])
+    assert wrong_option.suggestions == ("model=narrow",)
+
+
 def test_options_of_a_multirun_are_checked_one_by_one() -> None:
     errors = find_errors(["data=synthetic_images,cifar11", "data.num_train=8", "seeed=1,2"])
     assert [(error.key, *error.suggestions) for error in errors] == [
