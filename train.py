@@ -13,6 +13,7 @@ with report_interrupt():  # these take a second
     from arclight.config.locations import VERSION_BASE
     from arclight.config.other_templates import translate_arguments
     from arclight.config.renamed import rename_arguments
+    from arclight.console.output import print_loading
     from arclight.launch import multirun
 
 
@@ -20,6 +21,7 @@ with report_interrupt():  # these take a second
 def train(config: DictConfig) -> float:
     """Returns the best value of the monitored metric, for sweepers; nan for a failed run of a multirun."""
     with report_errors(), multirun.continue_on_error():
+        print_loading()
         from arclight.launch.launcher import run  # imports torch, which --help and --cfg do not need
 
         return run(from_hydra(config)).score

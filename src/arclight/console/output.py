@@ -56,6 +56,14 @@ class TolerantStream:
         report(f"{self._name} cannot be written ({reason}): its output is dropped")
 
 
+def print_loading() -> None:
+    """Prints, on the terminal of the first process, that torch and Lightning are imported now, which takes seconds."""
+    stream = sys.stderr
+    with contextlib.suppress(OSError, ValueError):  # of a closed stream
+        if "torch" not in sys.modules and stream is not None and stream.isatty() and os.environ.get("RANK", "0") == "0":
+            stream.write("Loading torch and Lightning\n")
+
+
 @contextlib.contextmanager
 def tolerate_broken_output() -> Iterator[None]:
     """Context manager in which printing to stdout and stderr raises no error; inside another one it does nothing."""

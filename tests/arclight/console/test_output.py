@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from arclight.console import output
-from arclight.console.output import TolerantStream, tolerate_broken_output
+from arclight.console.output import TolerantStream, print_loading, tolerate_broken_output
 
 PROGRAM = """
 import logging, sys
@@ -85,3 +85,30 @@ def test_a_program_ends_as_usual(redirection: str, tmp_path: Path) -> None:
     assert (tmp_path / "file.txt").read_text() == "kept"
     assert "Traceback" not in ended.stderr
     assert "Exception ignored" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("loaded", "is_terminal", "rank", "printed"),
+    [(False, True, "0", True), (True, True, "0", False), (False, False, "0", False), (False, True, "1", False)],
+)
+def test_a_terminal_shows_what_takes_seconds(
+    loaded: bool, is_terminal: bool, rank: str, printed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    stream.isatty = lambda: is_terminal  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setitem(sys.modules, "torch", io)
+    if not loaded:
+        monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setenv("RANK", rank)
+    print_loading()
+    assert stream.getvalue() == ("Loading torch and Lightning\n" if printed else "")
+
+
+@pytest.mark.parametrize("stream", [None, "closed"])
+def test_without_a_terminal_nothing_fails(stream: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", None if stream is None else closed)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    print_loading()
