@@ -123,6 +123,13 @@ def pipeline_for(module: Any, data_info: DataInfo | None) -> InputPipeline:
     return TensorPipeline(module)
 
 
+def net_of(module: Any) -> Any:
+    """Returns the module, or its net where the module has no `forward` of its own."""
+    from lightning.pytorch.utilities.model_helpers import is_overridden
+
+    return module if is_overridden("forward", module) else getattr(module, "net", module)
+
+
 def read_items(pipeline: InputPipeline, sources: Iterable[Any]) -> Iterator[Item | BadItem]:
     """Yields the items of sources; paths may be directories, patterns with *, or - for standard input.
 

@@ -17,9 +17,9 @@ from arclight import hardware
 from arclight.checkpoint.contents import Restored
 from arclight.config.locations import OUTPUTS
 from arclight.console.terminal import silence_lightning
-from arclight.errors import InputError
+from arclight.errors import InputError, first_line
 from arclight.hardware import Decision
-from arclight.inference.pipeline import BadItem, InputPipeline, Item, Record, pipeline_for
+from arclight.inference.pipeline import BadItem, InputPipeline, Item, Record, net_of, pipeline_for
 
 NUMERICS = ("accelerator", "precision", "matmul_precision", "channels_last")  # hardware settings that change scores
 HARMLESS = ("GPU available but not used", "You are using a CUDA device", "Precision .* is not supported by the model summary")
@@ -70,13 +70,29 @@ class Predictor:
             outputs = self._forward(self._precision.convert_input(move_data_to_device(inputs, self.device)))
         return map_tensors(lambda tensor: tensor.float().cpu() if tensor.is_floating_point() else tensor.cpu(), outputs)
 
+    def _outputs_of(self, rows: list[Any]) -> Any:
+        """Returns the model's output for rows; raises InputError where tensors do not fit the model, or the memory."""
+        try:
+            return self.outputs(self.pipeline.collate(rows))
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"batch_size={self.batch_size} needs more memory than {self.device} has; choose a smaller one"
+            ) from error
+        except RuntimeError as error:
+            if self.pipeline.kind != "tensors":
+                raise
+            raise InputError(
+                f"the model does not take these tensors: {first_line(error)}; set self.example_input_array in the module, and "
+                "sizes are checked"
+            ) from error
+
     def _predict(self, items: list[Item | BadItem], top_k: int | None) -> Iterator[Record | BadItem]:
         rows = [row for item in items if isinstance(item, Item) for row in item.rows]
         found: list[Any] = [None] * len(rows)
         by_length = sorted(range(len(rows)), key=lambda number: self.pipeline.length(rows[number]))
         for start in range(0, len(rows), self.batch_size):
             numbers = by_length[start : start + self.batch_size]
-            outputs = self.outputs(self.pipeline.collate([rows[number] for number in numbers]))
+            outputs = self._outputs_of([rows[number] for number in numbers])
             for place, number in enumerate(numbers):
                 found[number] = row_of(outputs, place)
         end = 0
@@ -105,10 +121,11 @@ def row_of(outputs: Any, row: int) -> Any:
 
 
 def forward_of(module: Any) -> Callable[[tuple[Tensor, ...]], Any]:
-    """Returns what maps the arguments of `forward` to outputs: `predict_forward`, else `predict_step`, else `forward`."""
+    """Returns what maps the arguments of `forward` to outputs: `predict_forward`, else `predict_step`, else `net_of`."""
     offered: Callable[..., Any] | None = getattr(module, "predict_forward", None)
     if offered is not None or not is_overridden("predict_step", module):
-        return lambda inputs: (offered or module)(*inputs)
+        called: Callable[..., Any] = offered or net_of(module)
+        return lambda inputs: called(*inputs)
     index = (0,) if len(inspect.signature(module.predict_step).parameters) > 1 else ()
     return lambda inputs: module.predict_step(inputs[0] if len(inputs) == 1 else inputs, *index)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arclight.inference.pipeline import BadItem, Format, InputSpec, Item, Record, read_bytes
+from arclight.inference.pipeline import BadItem, Format, InputSpec, Item, Record, net_of, read_bytes
 
 MAX_FILE_BYTES = 2_000_000_000
 
@@ -35,7 +35,7 @@ class TensorPipeline:
         self.labels: tuple[str, ...] = ()
         self.formats: Mapping[str, Format] = {}
         example = getattr(module, "example_input_array", None)
-        names = list(inspect.signature(module.forward).parameters) or ["input"]
+        names = list(inspect.signature(net_of(module).forward).parameters) or ["input"]
         self._has_example = example is not None
         if isinstance(example, Mapping):
             named = list(example.items())

@@ -52,6 +52,7 @@ class Robustness:
         page = templates().get_template("robustness.html.j2")
         text = page.render(
             name=f"Robustness of {self.run}",
+            run=self.run,
             title=f"{self.split}/{self.metric}",
             lines=lines,
             chart=self.chart(),

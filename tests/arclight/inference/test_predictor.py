@@ -172,9 +172,44 @@ def test_pickled_arrays_are_refused(tmp_path: Path) -> None:
     assert isinstance(bad, BadItem)
 
 
+def test_tensors_that_the_model_refuses() -> None:
+    class Linear(LightningModule):
+        def forward(self, values: Tensor) -> Tensor:
+            return values @ torch.ones(3, 1)
+
+    with pytest.raises(InputError, match="the model does not take these tensors: .*shapes.*; set self.example_input_array"):
+        predict(predictor(Linear()), [np.ones((2, 4))])
+    with pytest.raises(InputError, match=r"the model does not take these tensors: stack expects each tensor"):
+        predict(predictor(Linear()), [np.ones((1, 3)), np.ones((1, 4))])
+
+
+def test_a_batch_that_is_too_large_for_the_device() -> None:
+    class Large(MeanColour):
+        def forward(self, images: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError
+
+    with pytest.raises(InputError, match="batch_size=8 needs more memory than cpu has; choose a smaller one"):
+        predict(predictor(Large(), IMAGES, batch_size=8), [filled(0)])
+
+
 @pytest.mark.parametrize(("device", "message"), [("cuda:9", "is not on this machine"), ("gpu7", "must be auto, cpu, cuda")])
 def test_a_device_that_is_not_there(device: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         predictor(MeanColour(), IMAGES, device=device)
     with pytest.raises(InputError, match="batch_size=0 must be 1 or more"):
         predictor(MeanColour(), IMAGES, batch_size=0)
+
+
+@pytest.mark.parametrize("num_words", [1, 9, 10, 11, 15, 16, 25, 101])
+@pytest.mark.parametrize("max_length", [3, 4, 9, 12])
+def test_every_word_is_predicted_where_it_has_most_context(num_words: int, max_length: int) -> None:
+    words = ["w1"] * num_words  # one subword each
+    (item,) = predictor(ById(), text_info(max_length)).pipeline.read(words, "text")
+    assert isinstance(item, Item)
+    assert sorted(word for _, window in item.rows for word in window.words) == list(range(num_words))
+    room = max_length - 2
+    for _, window in item.rows:
+        for word, position in zip(window.words, window.positions, strict=True):
+            before, after = position - 1, len(window.ids) - 2 - position
+            needed = min(room // 4, word, num_words - 1 - word)
+            assert min(before, after) >= needed or before == word or after == num_words - 1 - word

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import arclight
+from arclight.__main__ import main
 from arclight.checkpoint.contents import restore
 from arclight.config import locations
 from arclight.config.locations import CONF
@@ -75,6 +76,13 @@ def test_a_regression_trains_is_tested_restored_and_reported(small_conf: Path) -
     restored = restore(run.folder)
     assert all(torch.equal(value, run.model.state_dict()[name]) for name, value in restored.module.state_dict().items())
     assert "<bdi>linear</bdi> on <bdi>table</bdi>" in (run.folder / "report.html").read_text()
+    Path("rows.csv").write_text("a,b,c,d\n0,1,2,3\n4,5,6,7\n")
+    main(["predict", str(run.folder), "rows.csv", "--output", "out.jsonl"])
+    records = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    with torch.inference_mode():
+        expected = run.model.net(torch.arange(8.0).view(2, 4))
+    assert [record["source"] for record in records] == ["rows.csv:1", "rows.csv:2"]
+    assert torch.allclose(torch.tensor([record["output"] for record in records]), expected)
 
 
 def test_a_stopped_run_resumes_to_the_same_weights(small_conf: Path) -> None:

@@ -52,7 +52,9 @@ class WindowMaker:
         starts = [0] if len(ids) <= self._room else [*range(0, len(ids) - self._room, step), len(ids) - self._room]
         chosen: dict[int, tuple[list[int], list[int]]] = {start: ([], []) for start in starts}
         for word, position in firsts.items():
-            start = max(starts, key=lambda start: self._context(position - start, start, len(ids))) if starts[1:] else 0
+            middle = (position - self._room // 2) // step  # number of the window in whose middle the word is
+            near = starts[max(0, middle - 1) : middle + 3]
+            start = max(near, key=lambda start: self._context(position - start, start, len(ids)))
             words, positions = chosen[start]
             words.append(word)
             positions.append(position - start + len(self._before))
