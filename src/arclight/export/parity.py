@@ -59,9 +59,9 @@ def compare(program: Program, run: Call, batches: Iterable[Tensors], source: str
         expected, found = program(inputs), tuple(output.detach() for output in run(inputs))
         num_samples += len(inputs[0])
         if program.labels:
-            labels = expected[0].argmax(dim=-1)
-            num_labels += labels.numel()
-            num_different += int((labels != found[0].argmax(dim=-1)).sum())
+            differs = expected[0].argmax(dim=-1) != found[0].argmax(dim=-1)
+            num_different += int(differs.sum())
+            num_labels += differs.numel() if program.counted is None else int(program.counted(inputs).sum())
         for one, other in zip(expected, found, strict=True):
             same = (one == other) | (one.isnan() & other.isnan())
             difference = (one.double() - other.double()).abs().masked_fill(same, 0)

@@ -31,6 +31,7 @@ class Program:
         axes: name of each axis of an input that may have any size.
         outputs: names; where there are labels, the first output is their logits (..., labels).
         labels: of the last axis of the first output; empty where the net does not classify.
+        counted: which labels of these inputs there are, bool (...); None: all of them.
         largest: largest size of an axis by name.
         inputs_of: inputs of a batch of the data.
         forward_with: what the LightningModule's `forward` is in terms of a call that runs the program.
@@ -49,6 +50,7 @@ class Program:
     forward_with: Callable[[Call], Callable[..., Any]]
     example: str
     labels: tuple[str, ...] = ()
+    counted: Callable[[Tensors], Tensor] | None = None
     largest: Mapping[str, int] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     save_as_hugging_face: Callable[[Any], Call] | None = None

@@ -134,3 +134,11 @@ def test_the_command_prints_files_and_parity(gan: Gan, tmp_path: Path, capsys: p
     with pytest.raises(SystemExit):
         main(["export", "latest", "seed=1"])
     assert "export changes data settings only" in capsys.readouterr().err
+
+
+def test_checkpoint_of_another_version(tmp_path: Path) -> None:
+    torch.save({"arclight": {"version": 99}, "state_dict": {}}, tmp_path / "a.ckpt")
+    with pytest.raises(
+        InputError, match="has checkpoint version 99; this arclight reads version 2.*open it with the arclight that"
+    ):
+        export(str(tmp_path / "a.ckpt"), {}, file_format="safetensors")

@@ -19,6 +19,7 @@ OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 NEEDED = {
     ("data", "image_folder"): ["data.root=x"],
     ("data", "conll_files"): ["data.root=x"],
+    ("callbacks", "distillation"): ["callbacks.distillation.teacher=x"],
     ("data", "datasets"): ["data.train={_target_: torch.utils.data.TensorDataset, _partial_: true}"],
 }
 

@@ -68,6 +68,7 @@ def tag_program(module: LightningModule, info: TokenInfo) -> Program:
         forward_with=forward_with,
         example=EXAMPLE,
         labels=info.labels,
+        counted=lambda inputs: inputs[2] >= 0,
         largest={"length": info.max_length},
         extra={
             "inputs": {
