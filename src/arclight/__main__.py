@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from arclight.console.interrupt import report_interrupt
@@ -51,7 +52,11 @@ def main(arguments: list[str] | None = None) -> None:
 
     add_benchmark_verbs(verbs.add_parser("benchmark", help="measure speed on this machine"))
 
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if "overrides" in options and all(re.match(r"[\w.+~]+=", text) for text in rest):
+        options.overrides += rest  # argparse does not take them after an option
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     with report_errors():
         options.do(options)
 
