@@ -201,7 +201,7 @@ def prepare(original: Path) -> Path:
 def calibration_reader(quantization: Any, program: Program, data: Any) -> Any:
     """Returns the reader of onnxruntime for validation batches, at least CALIBRATION_SAMPLES where there are so many."""
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+    class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
             self.batches = validation_batches(program, data)
 

@@ -27,12 +27,11 @@ EXAMPLE_HEAD = '''"""Runs model.onnx: python run_onnx.py {arguments}  (pip insta
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
-
-session = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"))
+{imports}
+session = onnxruntime.InferenceSession(f"{{sys.path[0]}}/model.onnx")
 metadata = {{key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}}
 '''
 
@@ -134,7 +133,10 @@ def example_program(program: Program) -> str:
     needed = {"PIL": " pillow", "tokenizers": " tokenizers"}
     packages = "".join(package for name, package in needed.items() if f"from {name} " in program.example)
     arguments = {" pillow": "IMAGE...", " tokenizers": "'A sentence .'"}.get(packages, "")
-    return f"{EXAMPLE_HEAD.format(arguments=arguments, packages=packages)}{program.example}\n"
+    imports = "".join(f"{line}\n" for line in program.example.splitlines() if line.startswith("from "))
+    lines = [line for line in program.example.splitlines() if not line.startswith("from ")]
+    head = EXAMPLE_HEAD.format(arguments=arguments, packages=packages, imports=imports)
+    return "\n".join([*head.splitlines(), *lines, ""])
 
 
 @contextmanager

@@ -35,8 +35,8 @@ class Program:
         largest: largest size of an axis by name.
         inputs_of: inputs of a batch of the data.
         forward_with: what the LightningModule's `forward` is in terms of a call that runs the program.
-        example: Python lines that run the file with `session`, an onnxruntime session, and `metadata`; the file's own imports
-            are json, sys, numpy and onnxruntime.
+        example: Python lines that run the file with `session`, an onnxruntime session, and `metadata`; json, sys, np and
+            onnxruntime are imported; other imports stand first, each as `from PACKAGE import NAME`.
         extra: plain values for the metadata.
         save_as_hugging_face: writes weights, config and preprocessing of a model of transformers into a directory, and returns
             what computes the first output from the inputs with the model that is loaded from there.

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\
 from PIL import Image, ImageOps
-
 _, height, width, channels = session.get_inputs()[0].shape
 for path in sys.argv[1:]:
     image = ImageOps.exif_transpose(Image.open(path)).convert("L" if channels == 1 else "RGB")

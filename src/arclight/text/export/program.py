@@ -15,15 +15,13 @@ from arclight.text.info import TokenBatch, TokenInfo
 CUT_OFF = -1e4  # logit of every tag but O of a word without subwords; its logit of O is 0
 EXAMPLE = """\
 from tokenizers import Tokenizer
-
 tokenizer = Tokenizer.from_str(metadata["tokenizer"])
 tokenizer.enable_truncation(metadata["max_length"])
 for text in sys.argv[1:]:
-    words = text.split()
-    encoding = tokenizer.encode(words, is_pretokenized=True)
+    encoding = tokenizer.encode(words := text.split(), is_pretokenized=True)
     starts = [(encoding.word_to_tokens(number) or (-1,))[0] for number in range(len(words))]
-    rows = (encoding.ids, encoding.attention_mask, starts)
-    inputs = {taken.name: np.array([row], dtype=np.int64) for taken, row in zip(session.get_inputs(), rows)}
+    rows = np.array([encoding.ids]), np.array([encoding.attention_mask]), np.array([starts])
+    inputs = {taken.name: row.astype(np.int64) for taken, row in zip(session.get_inputs(), rows)}
     tags = session.run(None, inputs)[0][0].argmax(-1)
     print(" ".join(f"{word}/{metadata['labels'][tag]}" for word, tag in zip(words, tags)))"""
 

@@ -45,6 +45,7 @@ def test_images_onnx(classifier: ImageClassifier, tmp_path: Path) -> None:
     torch.testing.assert_close(probabilities.sum(1), torch.ones(3))
 
     assert {*image_export.RESIZED} == {*get_args(Resize)}
+    assert len((exported.directory / "run_onnx.py").read_text().splitlines()) <= 20
     PIL.Image.fromarray(np.asarray(pixels[0])).save(tmp_path / "one.png")
     command = [sys.executable, str(exported.directory / "run_onnx.py"), str(tmp_path / "one.png")]
     answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
@@ -80,6 +81,7 @@ def test_tagger_onnx(tagger: TokenTagger) -> None:
     forward = program.tag_program(tagger, tagger.data_info).forward_with(session)
     assert own_metrics(tagger, data, forward) == pytest.approx(own, abs=1e-5)
 
+    assert len((exported.directory / "run_onnx.py").read_text().splitlines()) <= 20
     sentence = data.sentences("test")[0]
     command = [sys.executable, str(exported.directory / "run_onnx.py"), " ".join(sentence.words)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
