@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from lightning.pytorch import seed_everything
+from lightning.pytorch import LightningModule, seed_everything
 from torch import Tensor
+from torch.optim import Optimizer
 
 from arclight.benchmark.command_line import Log
 from arclight.benchmark.measurement import Figure
 from arclight.callbacks.flops import count_useful
 from arclight.checkpoint.contents import build_module
 from arclight.config.compose import compose_with_hydra, explain_config_errors, to_run_config
-from arclight.config.instantiate import build, parameters_of
-from arclight.data.datamodule import DataModule
+from arclight.config.groups import module_group
+from arclight.config.instantiate import parameters_of
 from arclight.errors import InputError, first_line
 from arclight.hardware.peak_measurement import DTYPES, float32_precision, seconds_of
 from arclight.interfaces import DataInfo, loss_in, num_positions, num_samples, training_step_args, unit_counts, work_units
-from arclight.modules.supervised import SupervisedModule
+from arclight.runs.build import build_data
 
 NUM_BATCHES = 50  # of which the one of median size is measured
 NUM_WARMUP = 3  # calls before anything is measured: compilers, allocators and cuDNN's search
+ONE_OPTIMIZER = "this benchmark takes modules with one optimizer that needs no trainer; benchmark train takes all"
 SWITCHES = ("cudnn_benchmark", "channels_last", "compile")
 
 Call = TypeVar("Call", bound=Callable[[], object])
@@ -118,7 +121,7 @@ class Sample:
 
     overrides: tuple[str, ...]
     settings: dict[str, Any]
-    data_info: DataInfo
+    data_info: DataInfo | None
     batch: Any
     work: Work
     flops: float | None
@@ -154,32 +157,63 @@ def make_sample(overrides: Sequence[str]) -> Sample:
         InputError: for an error in the overrides, or a training split without a whole batch.
     """
     settings = compose(overrides)
-    data: DataModule = build(settings["data"], "data", {"seed": settings["seed"]})
+    if not settings["data"]:
+        raise InputError("this benchmark needs a data module: name one with data=...", key="data")
+    data = build_data(settings, workers=0)
     data.prepare_data()
     data.setup("fit")
     batches = sorted(itertools.islice(data.train_dataloader(), NUM_BATCHES), key=lambda batch: sum(unit_counts(batch).values()))
     if not batches:
         raise InputError(f"data.batch_size={settings['data'].get('batch_size')} is larger than the training split")
-    assert data.data_info is not None
+    data_info = getattr(data, "data_info", None)
     batch = batches[len(batches) // 2]
     work = Work(num_samples(batch), sum(unit_counts(batch).values()), num_positions(batch))
-    per_unit = count_useful(build_module(settings, data.data_info), batch)
+    per_unit = count_useful(build_module(settings, data_info), batch)
     flops = None if per_unit is None else sum(per_unit[unit] * count for unit, count in work_units(batch).items())
-    return Sample(tuple(overrides), settings, data.data_info, batch, work, flops)
+    return Sample(tuple(overrides), settings, data_info, batch, work, flops)
 
 
 def takes_channels_last(settings: Mapping[str, Any]) -> bool:
     """Returns whether the LightningModule of the config has the option `channels_last`."""
-    return "channels_last" in parameters_of(settings["module"]["_target_"], "module")
+    group = module_group(settings)
+    return "channels_last" in parameters_of(settings[group]["_target_"], group)
 
 
-def module_for(sample: Sample, backend: Backend, device: torch.device) -> SupervisedModule:
+def silent(module: LightningModule) -> LightningModule:
+    """Returns the module, which logs nothing from now on: here is no trainer that would take it."""
+    module.log = module.log_dict = lambda *arguments, **options: None  # type: ignore[method-assign]
+    return module
+
+
+def module_for(sample: Sample, backend: Backend, device: torch.device) -> LightningModule:
     """Returns the module of the config with the backend's memory format, seeded, its net compiled if the backend says so."""
     seed_everything(sample.settings["seed"], verbose=False)
-    module = build_module(sample.settings, sample.data_info, channels_last=backend.channels_last).to(device)
+    module = silent(build_module(sample.settings, sample.data_info, channels_last=backend.channels_last)).to(device)
     if backend.compile:
-        module.net.compile()
+        getattr(module, "net", module).compile()
     return module
+
+
+def optimizer_of(module: LightningModule, *, is_fused: bool) -> Optimizer:
+    """Returns the optimizer of a module, fused where it is made from a config and can be.
+
+    Raises:
+        InputError: for a module with several optimizers, or whose optimizer depends on its trainer.
+    """
+    make = getattr(module, "make_optimizer", None)
+    if isinstance(make, functools.partial):
+        fused = {"fused": True} if is_fused and "fused" in inspect.signature(make.func).parameters else {}
+        return cast(Optimizer, make(module.net.parameters(), **fused))
+    try:
+        configured = module.configure_optimizers()
+    except (AttributeError, RuntimeError) as error:
+        raise InputError(f"{ONE_OPTIMIZER}; configure_optimizers of {type(module).__name__}: {first_line(error)}") from error
+    made = configured[0] if isinstance(configured, list | tuple) else configured
+    made = made[0] if isinstance(made, list | tuple) and len(made) == 1 else made
+    optimizer = made.get("optimizer") if isinstance(made, Mapping) else made
+    if not isinstance(optimizer, Optimizer) or not module.automatic_optimization:
+        raise InputError(f"{ONE_OPTIMIZER}, and {type(module).__name__} has others")
+    return optimizer
 
 
 class TrainingStep:
@@ -195,9 +229,7 @@ class TrainingStep:
         self.batch = move_data_to_device(sample.batch, device)
         # like training, which never combines a gradient scaler with a fused update
         self.scaler = torch.amp.GradScaler(device.type, enabled=backend.precision == "fp16")
-        takes_fused = "fused" in inspect.signature(self.module.make_optimizer.func).parameters
-        fused = {"fused": True} if takes_fused and backend.precision != "fp16" else {}
-        self.optimizer = self.module.make_optimizer(self.module.net.parameters(), **fused)
+        self.optimizer = optimizer_of(self.module, is_fused=backend.precision != "fp16")
         for group in self.optimizer.param_groups if is_frozen else ():
             group["lr"] = 0.0
 
@@ -211,6 +243,6 @@ class TrainingStep:
             self.optimizer.zero_grad(set_to_none=True)
 
 
-def loss_of(module: SupervisedModule, batch: Any) -> Tensor:
+def loss_of(module: LightningModule, batch: Any) -> Tensor:
     """Returns the loss of a training step."""
     return loss_in(module.training_step(*training_step_args(module, batch)))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
+from lightning.pytorch.demos.boring_classes import BoringModel
 
+from arclight.benchmark import training_step
 from arclight.benchmark.training_step import Backend, TrainingStep, make_sample, with_defaults
 from arclight.errors import InputError
 
@@ -75,3 +80,44 @@ def test_a_frozen_step_changes_no_weight() -> None:
     before = [parameter.detach().clone() for parameter in step.module.net.parameters()]
     step()
     assert all(torch.equal(old, new) for old, new in zip(before, step.module.net.parameters(), strict=True))
+
+
+def boring_settings(**module: Any) -> dict[str, Any]:
+    """Returns a config of a LightningModule and a data module that do not know the engine."""
+    target = "lightning.pytorch.demos.boring_classes."
+    return {
+        "seed": 0,
+        "model": {"_target_": f"{target}BoringModel"},
+        "data": {"_target_": f"{target}BoringDataModule"},
+        **module,
+    }
+
+
+def test_any_module_with_one_optimizer_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_step, "compose", lambda overrides: boring_settings())
+    sample = make_sample([])
+    assert sample.work == (1, 0, 0)
+    assert sample.flops == 2 * 2 * 32 * 2  # forward, and the gradient of the weights
+    step = TrainingStep(sample, Backend(precision="bf16"), CPU)
+    before = step.module.layer.weight.detach().clone()
+    step()
+    assert not torch.equal(before, step.module.layer.weight)
+    with pytest.raises(InputError, match="takes modules with one optimizer.*, and TwoOptimizers has others"):
+        TrainingStep(replace(sample, settings=boring_settings(model={"_target_": f"{__name__}.TwoOptimizers"})), Backend(), CPU)
+    with pytest.raises(InputError, match="configure_optimizers of AsksTheTrainer: AsksTheTrainer is not attached"):
+        TrainingStep(
+            replace(sample, settings=boring_settings(model={"_target_": f"{__name__}.AsksTheTrainer"})), Backend(), CPU
+        )
+    monkeypatch.setattr(training_step, "compose", lambda overrides: boring_settings(data={}))
+    with pytest.raises(InputError, match="name one with data="):
+        make_sample([])
+
+
+class TwoOptimizers(BoringModel):
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD(self.parameters()), torch.optim.SGD(self.parameters())], []
+
+
+class AsksTheTrainer(BoringModel):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=1 / self.trainer.max_epochs)
