@@ -84,9 +84,8 @@ class Subwords:
                 "%d words of %s have only characters that the tokenizer drops, and count as predicted O", self.num_empty, file
             )
         if self.num_truncated:
-            _log.warning(
-                "%d words are beyond data.max_length=%d and count as predicted O", self.num_truncated, data_info.max_length
-            )
+            place = (self.num_truncated, file, data_info.max_length)
+            _log.warning("%d words of %s are beyond data.max_length=%d and count as predicted O", *place)
 
     def __len__(self) -> int:
         return len(self.lengths)

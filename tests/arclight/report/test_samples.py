@@ -16,7 +16,10 @@ def test_entries_without_image_and_words_are_left_out() -> None:
 
 def test_an_image_without_a_picture() -> None:
     entry = {"index": 0, "label": "a", "predicted": "b", "confidence": None}
-    assert read_errors(json.dumps({"mistakes": [entry]}))["pictures"][0]["image"] == ""
+    (picture,) = read_errors(json.dumps({"mistakes": [entry]}))["pictures"]
+    assert (picture["image"], picture["file"]) == ("", "")
+    (picture,) = read_errors(json.dumps({"mistakes": [{**entry, "file": "a/1.png"}]}))["pictures"]
+    assert picture["file"] == "a/1.png"
 
 
 @pytest.mark.parametrize("image", ['"><script>', "a b", "x" * 300_000, 7])

@@ -52,6 +52,18 @@ def test_scores_predictions_and_report_are_written(tmp_path: Path, restored: Res
     assert "There is no" not in page
 
 
+@pytest.mark.parametrize("fields", [[{"file": Path("x")}] * 2, [{"file": "x"}], None])
+def test_fields_that_json_cannot_hold_cost_only_themselves(
+    fields: object, tmp_path: Path, restored: Restored, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = SimpleNamespace(sample_fields=lambda split, rows: fields)
+    scores = Scores({}, per_class={}, tables=(), labels=(), counts=[])
+    write_evaluation(tmp_path, restored, scores, data, settings={"data": {}}, split="test")
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert [sorted(line) for line in lines] == [["confidence", "index", "label", "predicted"]] * 2
+    assert ("sample_fields of SimpleNamespace failed" in caplog.text) == (fields is not None)
+
+
 def test_a_directory_that_cannot_be_written_is_an_error(tmp_path: Path, restored: Restored) -> None:
     (tmp_path / "file").touch()
     scores = Scores({}, per_class={}, tables=(), labels=(), counts=[])

@@ -95,7 +95,7 @@ def test_truncation_keeps_the_last_special_token_and_every_gold_label(
     assert batch.word_labels.tolist() == [[2, 4, 1]]
     assert (batch.labels != IGNORE_INDEX).sum() == batch.num_labelled == 3 - num_cut
     assert (subwords.num_truncated, subwords.num_empty) == (num_cut, 0)
-    message = f"{num_cut} words are beyond data.max_length={max_length} and count as predicted O"
+    message = f"{num_cut} words of made.txt are beyond data.max_length={max_length} and count as predicted O"
     assert [record.message for record in caplog.records] == ([message] if num_cut else [])
 
 

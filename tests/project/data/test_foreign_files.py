@@ -161,7 +161,9 @@ TEXTS = {
     "empty validation": Text(PLAIN, read=None, message="valid.txt: holds no sentence", valid=b""),
     "one sentence of validation": Text(PLAIN, valid=columns([MIRA])),
     "a sentence longer than max_length": Text(
-        columns([*NAMED, [("w", "O")] * 300]), read=[*NAMED, [("w", "O")] * 300], message="are beyond data.max_length=256"
+        columns([*NAMED, [("w", "O")] * 300]),
+        read=[*NAMED, [("w", "O")] * 300],
+        message="train.txt are beyond data.max_length=256",
     ),
     "marks as words": Text(
         columns([*NAMED, [(mark, "O") for mark in '#"|-'] + [("--", "O")]]),

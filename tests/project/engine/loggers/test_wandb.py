@@ -262,6 +262,16 @@ def test_a_missing_end_is_logged(
     assert "MB free there" in caplog.text
 
 
+def test_a_second_run_in_another_working_directory_has_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W&B's process is that of the first run: it would resolve a relative path in the first directory."""
+    client = Client(monkeypatch, False)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        start_run(Path("outputs"), DESCRIBED, mode="offline", record=Record())
+    assert [given["dir"] for given in client.asked] == [tmp_path / "one" / "outputs", tmp_path / "two" / "outputs"]
+
+
 def test_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     logger = object.__new__(wandb_logger.ResumableWandbLogger)
