@@ -266,7 +266,7 @@ def test_a_second_run_in_another_working_directory_has_its_own_files(tmp_path: P
     """W&B's process is that of the first run: it would resolve a relative path in the first directory."""
     client = Client(monkeypatch, False)
     for name in ("one", "two"):
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "outputs").mkdir(parents=True)
         monkeypatch.chdir(tmp_path / name)
         start_run(Path("outputs"), DESCRIBED, mode="offline", record=Record())
     assert [given["dir"] for given in client.asked] == [tmp_path / "one" / "outputs", tmp_path / "two" / "outputs"]
