@@ -195,8 +195,8 @@ def test_a_resumed_run_equals_one_that_never_stopped(overrides: list[str], monke
     assert curve(again) == curve(whole)
 
 
-STEADY = [  # no dropout and no batch norm
-    *(*TINY_IMAGES, *COMMON, "optimizer=sgd", "optimizer.lr=0.02", "callbacks=none"),
+STEADY = [  # no dropout and no batch norm; sums of other parts differ in the last digits of fp64 only
+    *(*TINY_IMAGES, "precision=fp64", *COMMON[1:], "optimizer=sgd", "optimizer.lr=0.02", "callbacks=none"),
     *("trainer.accelerator=cpu", "checkpoint.every_steps=3", "data.num_train=640", "data.num_val=16", "data.num_test=16"),
 ]
 
@@ -236,9 +236,9 @@ def test_a_run_killed_inside_an_epoch_resumes_with_other_micro_batches_or_proces
     assert again.folder.resolve() == folder.resolve()
     losses, last_weights = steady
     assert again.results["steps"] == len(losses) == 80
-    assert curve(again) == pytest.approx(losses, rel=1e-4)
+    assert curve(again) == pytest.approx(losses, rel=1e-6)
     for name, weight in last_weights.items():
-        torch.testing.assert_close(weights(again)[name], weight, rtol=0, atol=1e-5)
+        torch.testing.assert_close(weights(again)[name], weight, rtol=0, atol=1e-9)
 
 
 def stop_in_epoch(epoch: int, patched: pytest.MonkeyPatch) -> None:
