@@ -11,12 +11,16 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
 
 from arclight.images.inference import ImagePipeline
 from arclight.images.info import ImageInfo
 from arclight.inference.pipeline import BadItem, Item
+from tests.arclight.inference.test_predictor import predict, predictor
 
 INFO = ImageInfo(channels=3, height=4, width=6, classes=("a", "b"), mean=(0.5,) * 3, std=(0.5,) * 3)
+COLOURS = replace(INFO, width=4, classes=("red", "green", "blue"))
 GREY = replace(INFO, channels=1, mean=(0.5,), std=(0.5,))
 
 
@@ -72,3 +76,24 @@ def test_top_k() -> None:
     record = pipeline.record(item, [torch.tensor([0.0, 1.0])], top_k=9)
     assert [one["label"] for one in record["top"]] == ["b", "a"]
     assert sum(one["probability"] for one in record["top"]) == pytest.approx(1, abs=1e-5)
+
+
+class MeanColour(LightningModule):
+    """Logits are the mean of each channel."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.float().mean(dim=(2, 3))
+
+
+def filled(channel: int) -> Any:
+    image = np.zeros((4, 4, 3), dtype=np.uint8)
+    image[..., channel] = 3
+    return image
+
+
+def test_images_keep_their_order_and_bad_ones_their_place() -> None:
+    records = predict(predictor(MeanColour(), COLOURS, batch_size=2), [filled(2), filled(0), "missing.png", filled(1)], top_k=2)
+    assert [getattr(one, "problem", None) or one["label"] for one in records] == ["blue", "red", "no such file", "green"]
+    assert records[0]["source"] == "item 1"
+    assert [one["label"] for one in records[0]["top"]] == ["blue", "red"]
+    assert records[0]["probability"] == pytest.approx(torch.tensor([0.0, 0, 3]).softmax(0)[2].item(), abs=1e-6)

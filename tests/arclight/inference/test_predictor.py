@@ -15,14 +15,9 @@ from torch import Tensor
 
 from arclight.checkpoint.contents import Restored
 from arclight.errors import InputError
-from arclight.images.info import ImageInfo
-from arclight.inference.pipeline import BadItem, Item, pipeline_for, read_items
+from arclight.inference.pipeline import BadItem, pipeline_for, read_items
 from arclight.inference.predictor import BATCHES_READ, Predictor
 from arclight.interfaces import DataInfo
-from arclight.text.info import TokenInfo
-from arclight.text.tokenizer import train_wordpiece
-
-IMAGES = ImageInfo(channels=3, height=4, width=4, classes=("red", "green", "blue"), mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def predictor(module: LightningModule, info: DataInfo | None = None, **options: Any) -> Predictor:
@@ -32,89 +27,6 @@ def predictor(module: LightningModule, info: DataInfo | None = None, **options: 
 
 def predict(used: Predictor, sources: Any, **options: Any) -> list[Any]:
     return list(used.predict(read_items(used.pipeline, sources), **options))
-
-
-class MeanColour(LightningModule):
-    """Logits are the mean of each channel."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.float().mean(dim=(2, 3))
-
-
-class ById(LightningModule):
-    """The tag of a subword depends on its id alone."""
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return 9.0 * torch.nn.functional.one_hot(input_ids % 3, 3)
-
-
-def filled(channel: int) -> Any:
-    image = np.zeros((4, 4, 3), dtype=np.uint8)
-    image[..., channel] = 3
-    return image
-
-
-def test_images_keep_their_order_and_bad_ones_their_place() -> None:
-    records = predict(predictor(MeanColour(), IMAGES, batch_size=2), [filled(2), filled(0), "missing.png", filled(1)], top_k=2)
-    assert [getattr(one, "problem", None) or one["label"] for one in records] == ["blue", "red", "no such file", "green"]
-    assert records[0]["source"] == "item 1"
-    assert [one["label"] for one in records[0]["top"]] == ["blue", "red"]
-    assert records[0]["probability"] == pytest.approx(torch.tensor([0.0, 0, 3]).softmax(0)[2].item(), abs=1e-6)
-
-
-def test_a_module_may_predict_by_another_method_than_forward() -> None:
-    class Inverted(MeanColour):
-        def predict_forward(self, images: Tensor) -> Tensor:
-            return -self(images)
-
-    assert predict(predictor(Inverted(), IMAGES), [filled(0)])[0]["top"][2]["label"] == "red"
-
-
-def test_memory_is_bounded_on_a_stream() -> None:
-    num_read = 0
-
-    def stream() -> Iterator[Any]:
-        nonlocal num_read
-        for _ in range(1000):
-            num_read += 1
-            yield filled(0)
-
-    used = predictor(MeanColour(), IMAGES, batch_size=2)
-    next(used.predict(read_items(used.pipeline, stream())))
-    assert num_read <= 2 * BATCHES_READ
-
-
-def text_info(max_length: int) -> TokenInfo:
-    words = [f"w{number}" for number in range(30)] + ["."]
-    tokenizer = train_wordpiece(words, vocab_size=300)
-    text = tokenizer.to_str()
-    return TokenInfo(labels=("O", "B-A", "I-A"), tokenizer=text, vocab_size=300, pad_id=0, max_length=max_length)
-
-
-def test_long_sentences_are_predicted_in_windows_as_if_whole() -> None:
-    words = [f"w{number % 30}" for number in range(150)]
-    whole, cut = (predict(predictor(ById(), text_info(length)), [words])[0] for length in (512, 12))
-    assert whole == cut
-    assert len(whole["tags"]) == 150
-    used = predictor(ById(), text_info(12))
-    (item,) = used.pipeline.read(words, "text")
-    assert isinstance(item, Item)
-    assert all(used.pipeline.length(row) <= 12 for row in item.rows)
-    assert sorted(word for _, window in item.rows for word in window.words) == list(range(150))
-    middles = [window.positions for _, window in item.rows[1:-1]]
-    assert all(min(positions) > 1 and max(positions) < 10 for positions in middles), "words at the edge of a window"
-
-
-def test_entities_have_the_places_of_the_text() -> None:
-    text = "  w1 w2 w3.\n\nw4,w5 "
-    record = predict(predictor(ById(), text_info(64)), [text], top_k=2)[0]
-    assert [text[start:end] for start, end in record["offsets"]] == record["words"]
-    assert record["entities"]
-    for entity in record["entities"]:
-        assert text[entity["start"] : entity["end"]] == entity["text"]
-        assert record["tags"][entity["first_word"]] == f"B-{entity['type']}" or record["tags"][entity["first_word"]][0] == "I"
-    assert [len(one) for one in record["top"]] == [2] * len(record["words"])
-    assert record["sentences"] == [[0, 4], [4, 7]]
 
 
 class Sum(LightningModule):
@@ -138,6 +50,35 @@ def test_tensors(tmp_path: Path) -> None:
     assert [one["output"]["sum"] for one in records] == [4, 5, 10, 10, 1, 10]
     assert records[1]["source"] == f"{tmp_path / 'a.npz'}:2"
     assert used.pipeline.table_rows(records[0]) == [{"source": f"{tmp_path / 'a.npz'}:1", "output_sum": 4.0}]
+
+
+def test_order_bad_items_and_bounded_memory() -> None:
+    num_read = 0
+
+    def stream() -> Iterator[Any]:
+        nonlocal num_read
+        for number in range(1000):
+            num_read += 1
+            yield "no array" if number == 1 else np.full((1, 2), number)
+
+    used = predictor(Doubled(), batch_size=2)
+    records = used.predict(read_items(used.pipeline, stream()))
+    assert next(records) == {"source": "item 1:1", "output": [0, 0]}
+    assert isinstance(next(records), BadItem)
+    assert next(records) == {"source": "item 3:1", "output": [4, 4]}
+    assert num_read <= 2 * BATCHES_READ + 1
+    assert len(list(records)) == 997
+
+
+def test_a_module_may_predict_by_another_method_than_forward() -> None:
+    class Inverted(LightningModule):
+        def forward(self, values: Tensor) -> Tensor:
+            return values
+
+        def predict_forward(self, values: Tensor) -> Tensor:
+            return -self(values)
+
+    assert predict(predictor(Inverted()), [np.ones((1, 2))])[0]["output"] == [-1, -1]
 
 
 def test_predict_step_is_used(tmp_path: Path) -> None:
@@ -184,32 +125,17 @@ def test_tensors_that_the_model_refuses() -> None:
 
 
 def test_a_batch_that_is_too_large_for_the_device() -> None:
-    class Large(MeanColour):
-        def forward(self, images: Tensor) -> Tensor:
+    class Large(LightningModule):
+        def forward(self, values: Tensor) -> Tensor:
             raise torch.OutOfMemoryError
 
     with pytest.raises(InputError, match="batch_size=8 needs more memory than cpu has; choose a smaller one"):
-        predict(predictor(Large(), IMAGES, batch_size=8), [filled(0)])
+        predict(predictor(Large(), batch_size=8), [np.ones((1, 2))])
 
 
 @pytest.mark.parametrize(("device", "message"), [("cuda:9", "is not on this machine"), ("gpu7", "must be auto, cpu, cuda")])
 def test_a_device_that_is_not_there(device: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        predictor(MeanColour(), IMAGES, device=device)
+        predictor(Doubled(), device=device)
     with pytest.raises(InputError, match="batch_size=0 must be 1 or more"):
-        predictor(MeanColour(), IMAGES, batch_size=0)
-
-
-@pytest.mark.parametrize("num_words", [1, 9, 10, 11, 15, 16, 25, 101])
-@pytest.mark.parametrize("max_length", [3, 4, 9, 12])
-def test_every_word_is_predicted_where_it_has_most_context(num_words: int, max_length: int) -> None:
-    words = ["w1"] * num_words  # one subword each
-    (item,) = predictor(ById(), text_info(max_length)).pipeline.read(words, "text")
-    assert isinstance(item, Item)
-    assert sorted(word for _, window in item.rows for word in window.words) == list(range(num_words))
-    room = max_length - 2
-    for _, window in item.rows:
-        for word, position in zip(window.words, window.positions, strict=True):
-            before, after = position - 1, len(window.ids) - 2 - position
-            needed = min(room // 4, word, num_words - 1 - word)
-            assert min(before, after) >= needed or before == word or after == num_words - 1 - word
+        predictor(Doubled(), batch_size=0)

@@ -1,4 +1,4 @@
-"""Raw text and column files are read, and what cannot be read is reported once. Covers arclight.text.inference.windows, too."""
+"""Raw text and column files are read, and what cannot be read is reported once."""
 
 from __future__ import annotations
 
