@@ -181,7 +181,8 @@ def takes_channels_last(settings: Mapping[str, Any]) -> bool:
 
 def silent(module: LightningModule) -> LightningModule:
     """Returns the module, which logs nothing from now on: here is no trainer that would take it."""
-    module.log = module.log_dict = lambda *arguments, **options: None  # type: ignore[method-assign]
+    quiet: Any = module
+    quiet.log = quiet.log_dict = lambda *arguments, **options: None
     return module
 
 
@@ -200,10 +201,11 @@ def optimizer_of(module: LightningModule, *, is_fused: bool) -> Optimizer:
     Raises:
         InputError: for a module with several optimizers, or whose optimizer depends on its trainer.
     """
-    make = getattr(module, "make_optimizer", None)
+    ours: Any = module
+    make = getattr(ours, "make_optimizer", None)
     if isinstance(make, functools.partial):
         fused = {"fused": True} if is_fused and "fused" in inspect.signature(make.func).parameters else {}
-        return cast(Optimizer, make(module.net.parameters(), **fused))
+        return cast(Optimizer, make(ours.net.parameters(), **fused))
     try:
         configured = module.configure_optimizers()
     except (AttributeError, RuntimeError) as error:

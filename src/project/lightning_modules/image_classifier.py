@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from arclight.errors import InputError
 from arclight.images.info import ImageBatch, ImageInfo
+from arclight.images.memory_format import memory_format_for
 from arclight.interfaces import Monitor
 from arclight.metrics.predictions import PredictionCollector
 from arclight.metrics.tables import accuracy, class_table
@@ -52,7 +53,7 @@ class ImageClassifier(ClassificationModule):
         super().__init__(data_info, net=net, **options)
         self.set_labels(data_info.classes)
         self.test_time_augmentation: TestTimeAugmentation = test_time_augmentation
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.memory_format = memory_format_for(net, channels_last=channels_last)
         net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         # (pixel / 255 - mean) / std as one multiplication and one addition; a channel with std 0 is only shifted
         means, stds = (data_info.mean, data_info.std) if normalization == "data" else pretrained_normalization(net, data_info)
