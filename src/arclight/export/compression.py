@@ -170,7 +170,9 @@ def int8_dynamic(
     with quiet_exporter():
         prepared = prepare(original)
         # 7 of 8 bits: CPUs without VNNI add two products in 16 bits, which would overflow
-        quantization.quantize_dynamic(prepared, compressed, weight_type=quantization.QuantType.QInt8, reduce_range=True)
+        quantization.quantize_dynamic(
+            prepared, compressed, per_channel=True, reduce_range=True, weight_type=quantization.QuantType.QInt8
+        )
         prepared.unlink()
 
 
