@@ -75,7 +75,10 @@ def build_callbacks(configs: Mapping[str, Any], monitor: Monitor | None) -> list
         if not isinstance(config, Mapping) or "_target_" not in config:
             raise InputError(f"{path}={config!r} must have a _target_ and its arguments; remove it with ~callbacks.{name}")
         accepted = parameters_of(str(config["_target_"]), path)
-        defaults = {} if monitor is None else {"monitor": monitor.metric, "mode": monitor.mode}
+        defaults: dict[str, Any] = {} if monitor is None else {"monitor": monitor.metric, "mode": monitor.mode}
+        if monitor is not None and "monitor" not in config and not monitor.metric.startswith("train"):
+            # a run may end before its first validation; after one, EpochScores reports a metric that was not logged
+            defaults["strict"] = False
         needs_metric = "monitor" in accepted and accepted["monitor"].default is Parameter.empty
         if needs_metric and monitor is None and "monitor" not in config:
             log.warning("%s is off: it needs a metric; set monitor=NAME, one that the module logs", path)

@@ -106,6 +106,12 @@ def test_early_stopping_monitors_the_metric_of_the_module(tmp_path: Path) -> Non
     assert trainer.current_epoch == 3
 
 
+def test_a_run_may_end_before_its_first_validation(tmp_path: Path) -> None:
+    (callback,) = build_callbacks({"early_stopping": EARLY}, ACCURACY)
+    trainer = fit(tmp_path, [0.5], callback, enable_checkpointing=False, max_steps=1)
+    assert trainer.global_step == 1
+
+
 def test_the_config_may_name_another_metric() -> None:
     (callback,) = build_callbacks({"early_stopping": {**EARLY, "monitor": "val/loss", "mode": "min"}}, ACCURACY)
     assert (callback.monitor, callback.mode) == ("val/loss", "min")
