@@ -264,7 +264,9 @@ def find_checkpoint(run: str | Path, outputs: Path = Path("outputs")) -> Path:
     if path.suffix == ".ckpt" and path.is_dir():
         raise sharded.incomplete(path)
     if not path.is_dir():
-        siblings = [str(other) for other in path.parent.glob("*")] if path.parent.is_dir() else []
+        siblings = [
+            str(other) for other in path.parent.glob("*") if other.suffix == ".ckpt" or (other / "config.yaml").is_file()
+        ]
         raise InputError(f"{path}: no such run directory or checkpoint. {nearest(str(path), siblings) if siblings else ''}")
     for name in ("best", "last"):
         if is_checkpoint(checkpoint := path / "checkpoints" / f"{name}.ckpt"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arclight.console.terminal import open_console, print_lines, print_tables
+from arclight.errors import InputError
 
 FORMATS = ("onnx", "torch_export", "safetensors", "huggingface")
 METHODS = ("int8_dynamic", "int8_static", "prune", "prune_structured")
@@ -26,8 +27,8 @@ def add_verbs(verbs: Any) -> None:
     add_run(verb)
     verb.add_argument("--method", choices=METHODS, default="int8_dynamic", help="(%(default)s)")
     verb.add_argument("--max-loss", type=float, help="what the score may lose, such as 0.01; more is an error")
-    verb.add_argument("--amount", type=float, default=0.5, help="fraction of weights or channels to remove (%(default)s)")
-    verb.add_argument("--epochs", type=int, default=1, help="of fine-tuning after weights are removed (%(default)s)")
+    verb.add_argument("--amount", type=float, help="fraction of weights or channels to remove (0.5)")
+    verb.add_argument("--epochs", type=int, help="of fine-tuning after weights are removed (1)")
     verb.set_defaults(do=compress)
 
 
@@ -44,6 +45,8 @@ def export(options: argparse.Namespace) -> None:
     from arclight.export.hub import check_hub_name, push
     from arclight.runs.evaluation import parse_overrides
 
+    if options.opset is not None and options.file_format != "onnx":
+        raise InputError(f"--opset is for --format onnx, not {options.file_format}")
     if options.push:
         check_hub_name(options.push)
     exported = export_run(
@@ -67,13 +70,16 @@ def compress(options: argparse.Namespace) -> None:
     from arclight.export.compression import compress as compress_run
     from arclight.runs.evaluation import parse_overrides
 
+    pruning = {name: value for name in ("amount", "epochs") if (value := getattr(options, name)) is not None}
+    if pruning and not options.method.startswith("prune"):
+        raise InputError(f"--{next(iter(pruning))} is for --method prune and prune_structured, not {options.method}")
     compressed = compress_run(
         options.run,
         parse_overrides(options.overrides, "compress"),
         method=options.method,
         output=options.output,
         max_loss=options.max_loss,
-        options=CompressionOptions(amount=options.amount, epochs=options.epochs),
+        options=CompressionOptions(**pruning),
     )
     console = open_console()
     print_tables(console, [compressed.to_table()])
