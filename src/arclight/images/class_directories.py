@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from arclight.console.terminal import printable
 from arclight.errors import InputError, nearest
 
 log = logging.getLogger(__name__)
@@ -141,7 +142,9 @@ def _images_in(directory: Path) -> list[Path]:
             *(len(others), directory, ascii(others[0].name).strip("'"), convert),
         )
     if broken := [path for path in images if path.is_symlink() and not path.exists()]:
-        log.warning("%d links in %s lead nowhere and are ignored, such as %s", len(broken), directory, broken[0].name)
+        log.warning(
+            "%d links in %s lead nowhere and are ignored, such as %s", len(broken), directory, printable(broken[0].name)
+        )
     return [path for path in images if path not in broken]
 
 
@@ -194,5 +197,5 @@ def report_duplicates(files: Mapping[str, Sequence[Path]]) -> None:
     for (earlier, split), pairs in copies.items():
         log.warning(
             "%d images of %s are also in %s, such as %s and %s: scores on them say little",
-            *(len(pairs), split, earlier, pairs[0][1], pairs[0][0]),
+            *(len(pairs), split, earlier, printable(str(pairs[0][1])), printable(str(pairs[0][0]))),
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from arclight.data.datamodule import check_minimum
 from arclight.distributed.environment import detect_launch, is_main_process
+from arclight.console.terminal import printable
 from arclight.errors import InputError
 from arclight.hardware import usable_cores
 from arclight.hardware.memory import free_bytes
@@ -253,7 +254,9 @@ class ImageFolder(ArrayDataModule):
             images = torch.from_numpy(decoded)
         some = images[torch.linspace(0, len(paths) - 1, NUM_COMPARED).long().unique()]
         if name == "train" and len(some) > 1 and bool((some == some[0]).all()):
-            _log.warning("%d of the %s images are all equal once decoded, such as %s", len(some), name, paths[0])
+            _log.warning(
+                "%d of the %s images are all equal once decoded, such as %s", len(some), name, printable(str(paths[0]))
+            )
         if name == "train" and channels == 3 and bool((some == some[:, :1]).all()):
             _log.info("the images are grey: data.channels=1 trains on one channel")
         return Arrays(images, torch.tensor(labels))

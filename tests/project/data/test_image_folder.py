@@ -467,7 +467,7 @@ def test_other_data_needs_the_evaluated_split_alone(split_up: Path) -> None:
         evaluated(split_up, "test")
 
 
-def test_each_prediction_names_its_file(split_up: Path) -> None:
+def test_each_prediction_names_its_file(split_up: Path, caplog: pytest.LogCaptureFixture) -> None:
     (split_up / "test" / "cat" / "00.png").rename(os.fsdecode(os.fsencode(split_up / "test" / "cat") + b"/00\xe9.png"))
     data = ready(split_up, "test", data_info=ImageInfo(
         channels=3, height=16, width=16, classes=("cat", "dog"), mean=(0.0,) * 3, std=(1.0,) * 3
@@ -475,6 +475,8 @@ def test_each_prediction_names_its_file(split_up: Path) -> None:
     expected = ["test/cat/00\\xe9.png", "test/cat/01.png", "test/dog/00.png", "test/dog/01.png"]
     assert [fields["file"] for fields in data.sample_fields("test", [0, 1, 2, 3])] == expected
     assert [sorted(preview) for preview in data.previews("test", [3])] == [["file", "image"]]
+    assert "cat/00\N{REPLACEMENT CHARACTER}.png" in caplog.text  # a copy of one in train
+    caplog.text.encode()
 
 
 def test_the_middle_of_an_image_is_taken(tmp_path: Path) -> None:
