@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from arclight.console.terminal import printable
 from arclight.data.datamodule import check_minimum
 from arclight.distributed.environment import detect_launch, is_main_process
-from arclight.console.terminal import printable
 from arclight.errors import InputError
 from arclight.hardware import usable_cores
 from arclight.hardware.memory import free_bytes
