@@ -79,7 +79,8 @@ def predict(predictor: Predictor, items: list[Any], top_k: int | None) -> Iterat
         yield from list(predictor.predict(items, top_k=top_k))
     except Exception as error:
         if len(items) == 1:
-            yield BadItem(items[0].source, f"the model failed on it ({type(error).__name__})")
+            explained = str(error) if isinstance(error, InputError) else f"the model failed on it ({type(error).__name__})"
+            yield BadItem(items[0].source, explained)
             return
         for item in items:
             yield from predict(predictor, [item], top_k)

@@ -116,7 +116,7 @@ def test_a_run_from_another_machine_can_be_evaluated(caplog: pytest.LogCaptureFi
     torch.save(contents, best)
     scores = evaluation.evaluate(str(run.folder), {})
     assert scores.metrics["accuracy"] == run.results["test/accuracy"]
-    assert "torch finds no GPU on this machine. Try: trainer=cpu; evaluated with what this machine has" in caplog.text
+    assert "torch finds no GPU on this machine. Try: trainer=cpu; used with what this machine has" in caplog.text
 
 
 def test_problems_of_the_machine_are_logged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,7 +242,8 @@ def test_evaluate_builds_nothing_but_data_and_model_and_prints_no_escape_sequenc
     message = capsys.readouterr().err
     assert "\ufffd[2J\ufffdcircle" in message
     assert "\x1b" not in message
-    assert os.listdir() == ["bad.ckpt"]
+    assert sorted(os.listdir()) == ["bad.ckpt", "outputs"]
+    assert os.listdir("outputs") == ["evaluations"]
 
 
 def header(length: int, text: bytes = b"") -> bytes:

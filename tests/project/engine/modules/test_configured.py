@@ -88,7 +88,10 @@ def test_the_default_loss_is_unchanged() -> None:
         ("module.metrics=[accuracy]", "module.metrics=['accuracy'] must be"),
         ("module.metrics=[{_target_: torchmetrics.CohenKapa, task: multiclass}]", "names nothing that can be imported"),
         (f"module.metrics={{accuracy: {KAPPA}}}", "the module logs accuracy itself"),
-        ("module.metrics=[{_target_: torchmetrics.CohenKappa, task: multiclas}]", "module: Invalid Classification"),
+        (
+            "module.metrics=[{_target_: torchmetrics.CohenKappa, task: multiclas}]",
+            "raised ValueError: Invalid Classification",
+        ),
         ("module.freeze=stem", "module.freeze='stem' must be a list"),
     ],
 )

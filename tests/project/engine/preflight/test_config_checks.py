@@ -13,6 +13,7 @@ from arclight.config.locations import CONF
 from arclight.hardware import Gpu, HardwareInfo
 from arclight.interfaces import PreflightContext
 from arclight.preflight.config_checks import check_config, info_type_of, metrics_of
+from tests.project.conf.test_every_option import NEEDED
 from tests.project.engine.checkpoint.test_contents import TINY_IMAGES, TINY_TEXT
 
 CPU = HardwareInfo(num_cores=2, memory_bytes=2**34)
@@ -37,7 +38,8 @@ def test_every_recipe_is_right(recipe: str) -> None:
 def test_every_option_is_right(group: str) -> None:
     for path in (CONF / group).glob("*.yaml"):
         data = ["data=synthetic_text"] if path.stem == "bert_tagger" else ["data=synthetic_images"]
-        assert found(*data, f"{group}={path.stem}") == [], path
+        needed = NEEDED.get((group, path.stem), [])
+        assert found(*data, f"{group}={path.stem}", *needed) == [], path
 
 
 def test_scores_have_the_names_that_the_task_logs() -> None:
