@@ -76,6 +76,7 @@ async def keep_sending(port: int, request: bytes, load: Load) -> None:
             status = await send(*connection, request)
         except (asyncio.IncompleteReadError, ConnectionError):
             load.statuses[LOST] += 1
+            connection[1].close()
             connection = None
             continue
         load.statuses[status] += 1
