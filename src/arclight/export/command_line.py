@@ -45,8 +45,6 @@ def export(options: argparse.Namespace) -> None:
     from arclight.export.hub import check_hub_name, push
     from arclight.runs.evaluation import parse_overrides
 
-    if options.opset is not None and options.file_format != "onnx":
-        raise InputError(f"--opset is for --format onnx, not {options.file_format}")
     if options.push:
         check_hub_name(options.push)
     exported = export_run(

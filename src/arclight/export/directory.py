@@ -18,7 +18,18 @@ from arclight.errors import InputError
 from arclight.export.metadata import describe, run_dir_of
 from arclight.export.model_card import write_model_card
 from arclight.export.onnx_file import OnnxSession, quiet_exporter, write_onnx, write_torch_export
-from arclight.export.parity import DATA, SAMPLES, TOLERANCE, Parity, batches_of_test, compare, data_on_disk, example_batches
+from arclight.export.parity import (
+    SAMPLES,
+    SPLITS,
+    TOLERANCE,
+    Parity,
+    batches_of,
+    compare,
+    data_on_disk,
+    example_batches,
+    loader_of,
+    loaders_of,
+)
 from arclight.export.program import Call, Program, flatten, program_of
 
 ONNX_FILE, EXPORTED_FILE, WEIGHTS_FILE = "model.onnx", "model.pt2", "model.safetensors"
@@ -78,8 +89,8 @@ def export(
         program = make_program(restored, data)
         metadata = describe(restored, program)
         call = write(program, restored, directory, metadata, file_format, opset)
-        batches = example_batches(program) if data is None else batches_of_test(program, data)
-        parity = compare(program, call, batches, SAMPLES if data is None else DATA, tolerance)
+        batches = example_batches(program) if data is None else batches_of(program, data)
+        parity = compare(program, call, batches, SAMPLES if data is None else SPLITS[loader_of(data)], tolerance)
         parity.check()
         metadata["parity"] = asdict(parity)
         (directory / "metadata.json").write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -90,7 +101,7 @@ def export(
 def make_program(restored: Restored, data: Any) -> Program:
     """Returns the program of a restored module, in float32 where it was trained in less, on the CPU."""
     is_known = restored.module.example_input_array is not None or hasattr(restored.data_info, "export_program")
-    batch = None if is_known or data is None else next(iter(data.test_dataloader()))
+    batch = None if is_known or data is None else next(iter(loaders_of(data)[0]))
     return program_of(restored.module.cpu().float(), restored.data_info, batch)
 
 

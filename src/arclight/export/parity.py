@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from arclight.checkpoint.contents import Restored
 from arclight.console.terminal import silence_lightning
@@ -22,7 +23,8 @@ from arclight.runs.evaluation import load_data
 from arclight.runs.run_directory import HARMLESS
 
 TOLERANCE = 1e-3  # largest difference of an output, in its own units
-SAMPLES, DATA = "example inputs", "test split"
+SAMPLES = "example inputs"
+SPLITS = {"test_dataloader": "test split", "val_dataloader": "validation split", "train_dataloader": "training split"}
 
 log = logging.getLogger(__name__)
 
@@ -76,16 +78,29 @@ def example_batches(program: Program) -> Iterator[Tensors]:
         yield tuple(torch.cat([value] * size)[:size] for value in inputs)
 
 
-def batches_of_test(program: Program, data: LightningDataModule, limit: int | None = None) -> Iterator[Tensors]:
-    """Yields the program's inputs of the test split, at most `limit` samples or a batch more."""
+def batches_of(program: Program, data: LightningDataModule, limit: int | None = None) -> Iterator[Tensors]:
+    """Yields the program's inputs of the run's data, at most `limit` samples or a batch more."""
     num = 0
-    loaders: Any = data.test_dataloader()
-    for batch in chain.from_iterable(loaders if isinstance(loaders, list | tuple) else [loaders]):
+    for batch in chain.from_iterable(loaders_of(data)):
         inputs = program.inputs_of(batch)
         yield inputs
         num += len(inputs[0])
         if limit is not None and num >= limit:
             return
+
+
+def loader_of(data: LightningDataModule) -> str:
+    """Returns the method whose batches are compared: of the test, else of the validation, else of the training split."""
+    return next((name for name in SPLITS if is_overridden(name, data, parent=LightningDataModule)), "train_dataloader")
+
+
+def loaders_of(data: LightningDataModule) -> list[Any]:
+    """Returns the loaders of the split that `loader_of` names."""
+    name = loader_of(data)
+    if name != "test_dataloader":
+        data.setup("fit")
+    loaders = getattr(data, name)()
+    return list(loaders) if isinstance(loaders, list | tuple) else [loaders]
 
 
 def data_on_disk(restored: Restored, overrides: Mapping[str, Any]) -> LightningDataModule | None:

@@ -10,7 +10,7 @@ from arclight.__main__ import main
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("export none --format safetensors --opset 18", "--opset is for --format onnx, not safetensors"),
+        ("export none --format safetensors --opset 18", "--opset 18 is of --format onnx; leave it out"),
         ("compress none --amount 0.3", "--amount is for --method prune and prune_structured, not int8_dynamic"),
         (
             "compress none --method int8_static --epochs 2",

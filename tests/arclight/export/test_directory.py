@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule
 from safetensors import safe_open
+from torch.utils.data import DataLoader, TensorDataset
 
 from arclight.errors import InputError
 from arclight.export import command_line, directory, metadata, model_card
@@ -55,6 +58,20 @@ def test_onnx_runs_without_this_project(gan: Gan, tmp_path: Path) -> None:
         value = float(gan(torch.zeros(1, 8)).flatten()[0])
     assert answer.stdout.startswith("output [[[[")
     assert float(answer.stdout.split("[[[[")[1].split()[0]) == pytest.approx(value, abs=1e-5)
+
+
+class WithoutTest(LightningDataModule):
+    """Two validation batches of 3 and 2 samples, with labels."""
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(TensorDataset(torch.rand(5, 8), torch.zeros(5)), batch_size=3)
+
+
+def test_data_without_a_test_split_are_compared_on_another(gan: Gan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "data_on_disk", lambda restored, overrides: WithoutTest())
+    gan.example_input_array = None
+    parity = export("latest", {}, file_format="safetensors").parity
+    assert str(parity).startswith("parity on 5 samples of the validation split: largest difference 0")
 
 
 def test_safetensors_hold_weights_and_metadata(gan: Gan) -> None:
