@@ -33,7 +33,7 @@ from arclight.errors import InputError
 from arclight.export.compression import METHODS, CompressionOptions
 from arclight.export.latency import seconds_of, to_latency
 from arclight.export.onnx_file import OnnxSession, quiet_exporter, write_onnx
-from arclight.export.parity import batches_of
+from arclight.export.parity import batches_of, loaders_of
 from arclight.export.program import Call, Program, Tensors, program_of
 from arclight.runs.evaluation import load_data, parse_overrides
 from arclight.text.info import TokenInfo
@@ -61,7 +61,7 @@ def measure(run: str, overrides: dict[str, Any], num_rounds: int) -> Result:
         method = "int8_dynamic" if isinstance(info, TokenInfo) else "int8_static"
         METHODS[method](restored, program, data, folder / "onnx.onnx", folder / "int8.onnx", CompressionOptions())
         sessions: dict[str, Call] = {kind: OnnxSession(folder / f"{kind}.onnx") for kind in ("onnx", "int8")}
-        inputs = nearest_to(batches_of(program, data), NUM_WORDS)
+        inputs = nearest_to(batches_of(program, loaders_of(data, "test_dataloader")), NUM_WORDS)
         runs: dict[str, Call] = {"eager": program, **sessions}
         calls = {kind: seconds_of(lambda run=run: run(inputs), NUM_CALLS, NUM_WARM) for kind, run in runs.items()}
         rounds = interleave(calls, num_rounds)

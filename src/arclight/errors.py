@@ -56,10 +56,9 @@ def raised_last_in(error: BaseException, prefix: str) -> bool:
 
 def raised_by_package(error: BaseException) -> bool:
     """Returns whether an error passed through the code of installed packages and Python only, on its way to its catcher."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][1:]
-    names = [str(frame.f_globals.get("__name__")) for frame in frames]
-    are_installed = [is_installed(frame.f_code.co_filename) for frame in frames]
-    return bool(frames) and all(are_installed) and not any(name.startswith("arclight.") for name in names)
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)][1:]
+    names = modules_of(error)[1:]
+    return bool(files) and all(map(is_installed, files)) and not any(name.startswith("arclight.") for name in names)
 
 
 def is_installed(file: str) -> bool:

@@ -68,6 +68,12 @@ class Restored:
     model: str
     path: Path
 
+    @property
+    def run_dir(self) -> Path | None:
+        """The run directory that the checkpoint is in; None for one that lies elsewhere."""
+        folder = self.path.parent.parent
+        return folder if (folder / "config.yaml").is_file() else None
+
 
 def build_module(
     settings: Mapping[str, Any],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from arclight.checkpoint.contents import Restored, restore
 from arclight.errors import InputError
 from arclight.export.directory import ONNX_FILE, example_program, new_directory
 from arclight.export.latency import Latency, measure_latency
-from arclight.export.metadata import describe, run_dir_of
+from arclight.export.metadata import describe
 from arclight.export.onnx_file import OnnxSession, import_extra, quiet_exporter, write_onnx
-from arclight.export.parity import own_metrics
-from arclight.export.program import Program, Tensors, program_of
+from arclight.export.parity import batches_of, loader_of, loaders_of, own_metrics
+from arclight.export.program import Program, program_of
 from arclight.export.pruning import prune_channels, prune_weights
 from arclight.interfaces import Monitor, monitor_of
 from arclight.runs.evaluation import load_data
@@ -101,16 +101,19 @@ def compress(
     with quiet_exporter():
         import_extra("onnxruntime.quantization")
     restored = restore(run)
-    target = output or (run_dir_of(restored) or restored.path.parent) / "compress" / method
+    target = output or (restored.run_dir or restored.path.parent) / "compress" / method
     with new_directory(target) as directory:
         data: Any = load_data(restored, overrides, split=None)
         if data is None:
             raise InputError("compress needs the data of the run, to measure what is lost; this run's config names none")
+        if loader_of(data) != "test_dataloader":
+            raise InputError(f"compress measures what is lost on the test split; {type(data).__name__} has no test_dataloader")
         data.prepare_data()
         data.setup("fit")
         data.setup("test")
         module = restored.module.cpu().float()
-        program = program_of(module, restored.data_info, next(iter(data.test_dataloader())))
+        batch = next(iter(loaders_of(data, "test_dataloader")[0]))
+        program = program_of(module, restored.data_info, batch)
         original, compressed = directory / "original.onnx", directory / ONNX_FILE
         write_onnx(program, original, {})
         session, num_nonzero = OnnxSession(original), count_nonzero(module)
@@ -120,7 +123,7 @@ def compress(
         smaller = OnnxSession(compressed)
         score, mode = score_of(monitor_of(module, restored.settings), metrics)
         after = own_metrics(module, data, program.forward_with(smaller))
-        inputs = tuple(value[:1] for value in program.inputs_of(next(iter(data.test_dataloader()))))
+        inputs = tuple(value[:1] for value in program.inputs_of(batch))
         latency = measure_latency({"before": lambda: session(inputs), "after": lambda: smaller(inputs)})
         variants = (
             Variant("before", metrics, original.stat().st_size, latency["before"], num_nonzero),
@@ -205,24 +208,13 @@ def calibration_reader(quantization: Any, program: Program, data: Any) -> Any:
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
-            self.batches = validation_batches(program, data)
+            self.batches = batches_of(program, loaders_of(data, "val_dataloader"), CALIBRATION_SAMPLES)
 
         def get_next(self) -> dict[str, Any] | None:
             inputs = next(self.batches, None)
             return None if inputs is None else {key: value.numpy() for key, value in zip(program.examples, inputs, strict=True)}
 
     return Reader()
-
-
-def validation_batches(program: Program, data: Any) -> Iterator[Tensors]:
-    """Yields the program's inputs of the first samples of the validation split."""
-    num = 0
-    for batch in data.val_dataloader():
-        inputs = program.inputs_of(batch)
-        yield inputs
-        num += len(inputs[0])
-        if num >= CALIBRATION_SAMPLES:
-            return
 
 
 def pruned(remove: Callable[[Restored, Program, Any, Path, float, int], None]) -> Method:

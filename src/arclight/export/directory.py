@@ -15,7 +15,7 @@ import torch
 
 from arclight.checkpoint.contents import Restored, restore
 from arclight.errors import InputError
-from arclight.export.metadata import describe, run_dir_of
+from arclight.export.metadata import describe
 from arclight.export.model_card import write_model_card
 from arclight.export.onnx_file import OnnxSession, quiet_exporter, write_onnx, write_torch_export
 from arclight.export.parity import (
@@ -82,14 +82,14 @@ def export(
     if opset is not None and file_format != "onnx":
         raise InputError(f"--opset {opset} is of --format onnx; leave it out")
     restored = restore(run)
-    target = output or (run_dir_of(restored) or restored.path.parent) / "export" / file_format
+    target = output or (restored.run_dir or restored.path.parent) / "export" / file_format
     data = None
     with new_directory(target) as directory:
         data = data_on_disk(restored, overrides)
         program = make_program(restored, data)
         metadata = describe(restored, program)
         call = write(program, restored, directory, metadata, file_format, opset)
-        batches = example_batches(program) if data is None else batches_of(program, data)
+        batches = example_batches(program) if data is None else batches_of(program, loaders_of(data, loader_of(data)))
         parity = compare(program, call, batches, SAMPLES if data is None else SPLITS[loader_of(data)], tolerance)
         parity.check()
         metadata["parity"] = asdict(parity)
@@ -101,7 +101,7 @@ def export(
 def make_program(restored: Restored, data: Any) -> Program:
     """Returns the program of a restored module, in float32 where it was trained in less, on the CPU."""
     is_known = restored.module.example_input_array is not None or hasattr(restored.data_info, "export_program")
-    batch = None if is_known or data is None else next(iter(loaders_of(data)[0]))
+    batch = None if is_known or data is None else next(iter(loaders_of(data, loader_of(data))[0]))
     return program_of(restored.module.cpu().float(), restored.data_info, batch)
 
 

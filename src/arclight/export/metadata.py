@@ -6,7 +6,6 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,15 +37,9 @@ def describe(restored: Restored, program: Program) -> dict[str, Any]:
     }
 
 
-def run_dir_of(restored: Restored) -> Path | None:
-    """Returns the run directory that the checkpoint is in; None for one that lies elsewhere."""
-    folder = restored.path.parent.parent
-    return folder if (folder / "config.yaml").is_file() else None
-
-
 def scores_of(restored: Restored) -> dict[str, float]:
     """Returns the numbers of results.json for validation and test; empty for a checkpoint without a run."""
-    folder = run_dir_of(restored)
+    folder = restored.run_dir
     results = {} if folder is None else read_results(folder)
     return {
         key: value for key, value in results.items() if key.startswith(("val/", "test/")) and isinstance(value, int | float)
@@ -55,7 +48,7 @@ def scores_of(restored: Restored) -> dict[str, float]:
 
 def environment_of(restored: Restored) -> dict[str, Any]:
     """Returns environment.json of the run; empty for a checkpoint without a run."""
-    folder = run_dir_of(restored)
+    folder = restored.run_dir
     return {} if folder is None else read_json(folder / "environment.json")
 
 

@@ -17,10 +17,9 @@ def write_model_card(path: Path, restored: Restored, metadata: Mapping[str, Any]
     environment = environment_of(restored)
     hardware, parity = environment.get("hardware") or {}, metadata["parity"]
     kind = getattr(restored.data_info, "content", "tensors")
-    task = {"images": "image-classification", "tagged text": "token-classification"}.get(kind)
     head = {"library_name": "transformers" if file_format == "huggingface" else file_format, "tags": ["arclight"]}
-    if task is not None:
-        head["pipeline_tag"] = task
+    if "task" in metadata:
+        head["pipeline_tag"] = metadata["task"]
     program, *arguments = environment.get("command") or ["not known"]
     command = " ".join([Path(program).name, *arguments])
     names = [str(gpu.get("name")) for gpu in hardware.get("gpus") or []] or [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -18,6 +18,7 @@ from arclight.checkpoint.contents import Restored
 from arclight.console.terminal import silence_lightning
 from arclight.errors import InputError
 from arclight.export.program import Call, Program, Tensors, replaced_forward
+from arclight.inference.predictor import NO_OUTPUT
 from arclight.interfaces import standard_name
 from arclight.runs.evaluation import load_data
 from arclight.runs.run_directory import HARMLESS
@@ -78,10 +79,10 @@ def example_batches(program: Program) -> Iterator[Tensors]:
         yield tuple(torch.cat([value] * size)[:size] for value in inputs)
 
 
-def batches_of(program: Program, data: LightningDataModule, limit: int | None = None) -> Iterator[Tensors]:
-    """Yields the program's inputs of the run's data, at most `limit` samples or a batch more."""
+def batches_of(program: Program, loaders: Sequence[Any], limit: int | None = None) -> Iterator[Tensors]:
+    """Yields the program's inputs of the batches of loaders, at most `limit` samples or a batch more."""
     num = 0
-    for batch in chain.from_iterable(loaders_of(data)):
+    for batch in chain.from_iterable(loaders):
         inputs = program.inputs_of(batch)
         yield inputs
         num += len(inputs[0])
@@ -94,9 +95,8 @@ def loader_of(data: LightningDataModule) -> str:
     return next((name for name in SPLITS if is_overridden(name, data, parent=LightningDataModule)), "train_dataloader")
 
 
-def loaders_of(data: LightningDataModule) -> list[Any]:
-    """Returns the loaders of the split that `loader_of` names."""
-    name = loader_of(data)
+def loaders_of(data: LightningDataModule, name: str) -> list[Any]:
+    """Returns the loaders that a method such as "val_dataloader" returns; data other than the test split is set up first."""
     if name != "test_dataloader":
         data.setup("fit")
     loaders = getattr(data, name)()
@@ -129,13 +129,6 @@ def own_metrics(
 ) -> dict[str, float]:
     """Returns what the module's own test logs on the CPU, by name in results.json; `forward` replaces the exported net."""
     with silence_lightning(HARMLESS), replaced_forward(module, forward) if forward is not None else nullcontext():
-        trainer = Trainer(
-            accelerator="cpu",
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = Trainer(accelerator="cpu", devices=1, **NO_OUTPUT)
         logged = trainer.test(module, datamodule=data, verbose=False)
     return {standard_name("test", name): float(value) for loader in logged for name, value in loader.items()}

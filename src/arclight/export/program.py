@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
 from arclight.errors import InputError
+from arclight.inference.pipeline import net_of
 from arclight.interfaces import DataInfo, example_inputs
 
 Tensors = tuple[Tensor, ...]
@@ -37,7 +37,7 @@ class Program:
         forward_with: what the LightningModule's `forward` is in terms of a call that runs the program.
         example: Python lines that run the file with `session`, an onnxruntime session, and `metadata`; json, sys, np and
             onnxruntime are imported; other imports stand first, each as `from PACKAGE import NAME`.
-        extra: plain values for the metadata.
+        extra: plain values for the metadata; `task` is the hub's name of what the model does.
         save_as_hugging_face: writes weights, config and preprocessing of a model of transformers into a directory, and returns
             what computes the first output from the inputs with the model that is loaded from there.
     """
@@ -121,12 +121,6 @@ def tensor_program(module: LightningModule, given: Any) -> Program:
 
 
 PRINT_ALL = "for output, values in zip(session.get_outputs(), session.run(None, inputs)):\n    print(output.name, values)"
-
-
-def net_of(module: LightningModule) -> nn.Module:
-    """Returns what is exported: the module, or its `net` where it has no `forward` of its own."""
-    net = getattr(module, "net", None)
-    return net if isinstance(net, nn.Module) and not is_overridden("forward", module, LightningModule) else module
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from arclight.console.terminal import silence_lightning
 from arclight.errors import InputError
 from arclight.export.onnx_file import import_extra, quiet_exporter, write_onnx
 from arclight.export.program import Program
+from arclight.inference.predictor import NO_OUTPUT
 from arclight.runs.run_directory import HARMLESS
 
 ROUND_TO = 8  # channels that are left are a multiple of it, as kernels are fast with
@@ -46,10 +47,7 @@ def fine_tune(restored: Restored, data: Any, epochs: int) -> None:
             limit_val_batches=0,
             gradient_clip_val=settings.get("trainer", {}).get("gradient_clip_val"),
             callbacks=[KeepWeights(module)],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
+            **NO_OUTPUT,
         )
         trainer.fit(module, datamodule=data)
     module.eval()

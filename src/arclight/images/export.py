@@ -12,8 +12,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from arclight.errors import InputError
-from arclight.export.program import BATCH, Call, Program, Tensors, net_of
+from arclight.export.program import BATCH, Call, Program, Tensors
 from arclight.images.info import ImageInfo
+from arclight.inference.pipeline import net_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -66,6 +67,7 @@ def image_program(module: LightningModule, info: ImageInfo) -> Program:
         labels=info.classes,
         extra={
             "inputs": {"images": f"uint8 ({BATCH}, {info.height}, {info.width}, {info.channels})"},
+            "task": "image-classification",
             "normalization": normalization_of(module, info),
             "resize": f"{info.resize}, bicubic",
         },

@@ -23,6 +23,9 @@ from arclight.inference.pipeline import BadItem, InputPipeline, Item, Record, ne
 
 NUMERICS = ("accelerator", "precision", "matmul_precision", "channels_last")  # hardware settings that change scores
 HARMLESS = ("GPU available but not used", "You are using a CUDA device", "Precision .* is not supported by the model summary")
+# arguments of a Trainer that writes and shows nothing
+SILENT = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+NO_OUTPUT: dict[str, Any] = dict.fromkeys(SILENT, False)
 BATCHES_READ = 16  # whose rows are sorted by length together
 
 log = logging.getLogger(__name__)
@@ -47,7 +50,7 @@ class Predictor:
         self.pipeline: InputPipeline = pipeline_for(restored.module, restored.data_info)
         decisions = plan_device(restored, device)
         with silence_lightning(HARMLESS):
-            trainer = Trainer(**hardware.for_trainer(decisions), logger=False, enable_checkpointing=False)
+            trainer = Trainer(**hardware.for_trainer(decisions), **NO_OUTPUT)
         self.device: torch.device = trainer.strategy.root_device
         self._precision = trainer.precision_plugin
         self._forward = forward_of(self._precision.convert_module(restored.module).to(self.device).eval())

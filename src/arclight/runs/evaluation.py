@@ -20,7 +20,7 @@ from arclight.config.renamed import rename_settings
 from arclight.console.terminal import printable, silence_lightning
 from arclight.data.datamodule import DataModule, EvaluatedSplit
 from arclight.errors import InputError, first_line
-from arclight.inference.predictor import is_own, plan_device
+from arclight.inference.predictor import NO_OUTPUT, is_own, plan_device
 from arclight.interfaces import standard_name
 from arclight.modules.supervised import Scores
 from arclight.report.config_diff import default_settings
@@ -113,13 +113,7 @@ def prepare(run_or_checkpoint: str, overrides: Mapping[str, Any], *, split: Eval
     data = load_data(restored, overrides, split)
     decisions = plan_device(restored, device)
     with silence_lightning(HARMLESS):
-        trainer = Trainer(
-            **hardware.for_trainer(decisions),
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = Trainer(**hardware.for_trainer(decisions), **NO_OUTPUT)
     return Evaluation(restored, data, trainer, split)
 
 

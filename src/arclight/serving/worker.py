@@ -38,14 +38,14 @@ def load(settings: dict[str, Any]) -> tuple[Predictor, dict[str, Any]]:
     restored = restore(settings["run"])
     predictor = Predictor(restored, device=settings["device"], batch_size=settings["batch_size"])
     torch.set_num_threads(settings["threads"])
-    folder = restored.path.parent.parent
-    scores = {key: value for key, value in read_results(folder).items() if key.startswith("test/") and key.count("/") == 1}
+    results = {} if restored.run_dir is None else read_results(restored.run_dir)
+    scores = {key: value for key, value in results.items() if key.startswith("test/") and key.count("/") == 1}
     pipeline = predictor.pipeline
     description = {
         "kind": pipeline.kind,
         "labels": list(pipeline.labels),
         "inputs": [{"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.shape)} for spec in pipeline.inputs],
-        "run": folder.name,
+        "run": (restored.run_dir or restored.path).name,
         "checkpoint": restored.path.name,
         "scores": scores,
         "device": str(predictor.device),

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch.utils.data import DataLoader, TensorDataset
 
 from arclight.errors import InputError
-from arclight.export import command_line, directory, metadata, model_card
+from arclight.export import command_line, compression, directory, metadata, model_card
 from arclight.export.directory import export, new_directory
 from arclight.export.parity import Parity, compare
 from arclight.export.program import program_of
@@ -72,6 +72,15 @@ def test_data_without_a_test_split_are_compared_on_another(gan: Gan, monkeypatch
     gan.example_input_array = None
     parity = export("latest", {}, file_format="safetensors").parity
     assert str(parity).startswith("parity on 5 samples of the validation split: largest difference 0")
+
+
+def test_compress_needs_a_test_split(gan: Gan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(compression, "restore", lambda run: directory.restore(run))
+    monkeypatch.setattr(compression, "load_data", lambda restored, overrides, split: WithoutTest())
+    with pytest.raises(InputError, match="lost on the test split; WithoutTest has no test_dataloader"):
+        compression.compress("latest", {}, method="int8_dynamic")
+    assert not (tmp_path / "run" / "compress" / "int8_dynamic").exists()
 
 
 def test_safetensors_hold_weights_and_metadata(gan: Gan) -> None:

@@ -8,7 +8,8 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from arclight.export.program import BATCH, Call, Program, Tensors, net_of
+from arclight.export.program import BATCH, Call, Program, Tensors
+from arclight.inference.pipeline import net_of
 from arclight.text.export.hugging_face import save_token_classifier
 from arclight.text.info import TokenBatch, TokenInfo
 
@@ -74,6 +75,7 @@ def tag_program(module: LightningModule, info: TokenInfo) -> Program:
                 "attention_mask": f"int64 ({BATCH}, length), 0 on padding",
                 "word_starts": f"int64 ({BATCH}, words), first subword of each word, -1 for none",
             },
+            "task": "token-classification",
             "tokenizer": info.tokenizer,
             "max_length": info.max_length,
             "pad_id": info.pad_id,
