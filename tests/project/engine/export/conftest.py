@@ -32,7 +32,7 @@ def classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageClassifi
     data.prepare_data()
     data.setup("fit")
     module = ImageClassifier(data.data_info, net=Cnn(data.data_info), test_time_augmentation="flip", **OPTIMIZER)
-    made = restored(module, tmp_path / "run", data.data_info, IMAGES)
+    made = restored(module, tmp_path / "run", data.data_info, dict(IMAGES))
     for place in (directory, compression):
         monkeypatch.setattr(place, "restore", lambda run: made)
     module.made = made
@@ -48,7 +48,7 @@ def tagger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokenTagger:
     data.setup("fit")
     module = TokenTagger(data.data_info, net=BertTagger(data.data_info, checkpoint=None, hidden_size=32), **OPTIMIZER)
     nn.init.normal_(module.net.head.weight)  # other tags than one
-    made = restored(module, tmp_path / "run", data.data_info, TEXT)
+    made = restored(module, tmp_path / "run", data.data_info, dict(TEXT))
     for place in (directory, compression):
         monkeypatch.setattr(place, "restore", lambda run: made)
     module.made = made
